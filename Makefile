@@ -1,0 +1,66 @@
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench lock clean
+
+BIN := .venv/bin
+# An installed uv is used; without one, the virtual environment gets its own.
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(BIN)/uv)
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+LOCK := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11
+export UV_PYTHON_DOWNLOADS := never
+
+help: ## Show what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: .venv/run.stamp .env ## Install, migrate and serve on http://127.0.0.1:8000
+	@$(BIN)/myapi serve --migrate
+
+test: .venv/dev.stamp ## Run all tests, on SQLite and on PostgreSQL
+	@$(BIN)/pytest
+
+check: .venv/dev.stamp ## Run what CI runs: format, lint, types, import directions, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory test
+
+format: .venv/dev.stamp ## Format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/dev.stamp ## Measure speed against the guide's way of doing it
+	@$(BIN)/python -m benchmarks
+
+lock: $(UV) ## Write the locks anew from pyproject.toml
+	$(LOCK) pyproject.toml --group build --output-file requirements.lock
+	$(LOCK) pyproject.toml --group build --group dev --constraint requirements.lock \
+		--output-file requirements-dev.lock
+
+clean: ## Remove the virtual environment and caches; data and .env stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/run.stamp: requirements.lock pyproject.toml | $(BIN)/python $(UV)
+	@echo "Installing …"
+	@$(INSTALL) --require-hashes --requirement requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.lock .venv/run.stamp
+	@echo "Installing what the tests need …"
+	@$(INSTALL) --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+$(BIN)/python:
+	@python3 -c 'import sys; sys.version_info >= (3, 11) or \
+		sys.exit("myapi needs Python 3.11 or newer; python3 is " + sys.version.split()[0])'
+	@python3 -m venv .venv
+
+$(BIN)/uv: | $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13,<1'
+
+.env: .env.example | .venv/run.stamp
+	@test -e .env || $(BIN)/python -c "import secrets; \
+		key = 'SECRET_KEY=' + secrets.token_urlsafe(48); \
+		text = open('.env.example').read().replace('SECRET_KEY=', key, 1); \
+		open('.env', 'x').write(text)"
+	@chmod 600 .env && touch .env

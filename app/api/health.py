@@ -1,0 +1,34 @@
+"""Probes: is the process alive, and can it serve?"""
+
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+
+from app.api.errors import problems
+from app.core.errors import Unavailable
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+class Health(BaseModel):
+    status: Literal["healthy"] = "healthy"
+
+
+@router.get("")
+async def health_check() -> Health:
+    """Say that this process answers."""
+    return Health()
+
+
+@router.get("/live")
+async def check_liveness() -> Health:
+    """Say that this process answers, whatever it depends on: restart it if not."""
+    return Health()
+
+
+@router.get("/ready", responses=problems(Unavailable))
+async def check_readiness(request: Request) -> Health:
+    """Say whether requests can be served: route none here while the database is out of reach."""
+    await request.app.state.database.check()
+    return Health()

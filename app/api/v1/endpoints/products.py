@@ -1,0 +1,86 @@
+"""Products: open to all readers, written by their owner."""
+
+from fastapi import APIRouter, Request, Response, status
+
+from app import models, schemas
+from app.api.errors import problems
+from app.core.errors import AlreadyExists, NotFound, NotPermitted
+from app.crud.base import Slice
+from app.crud.product import product_crud
+from app.dependencies import (
+    OPTIONAL_AUTH,
+    CurrentUser,
+    DbSession,
+    ListParams,
+    OptionalUser,
+    OwnProduct,
+    ProductInPath,
+)
+
+router = APIRouter()
+
+
+@router.get("/", response_model=schemas.ProductList, openapi_extra=OPTIONAL_AUTH)
+async def read_products(
+    db: DbSession, params: ListParams, viewer: OptionalUser
+) -> Slice[models.Product]:
+    """List products; inactive ones only to their owner and superusers."""
+    return await product_crud.get_multi(db, **params.model_dump(), viewer=viewer)
+
+
+@router.post(
+    "/",
+    response_model=schemas.Product,
+    status_code=status.HTTP_201_CREATED,
+    responses=problems(AlreadyExists),
+)
+async def create_product(
+    db: DbSession,
+    product_in: schemas.ProductCreate,
+    current_user: CurrentUser,
+    request: Request,
+    response: Response,
+) -> models.Product:
+    """Create a product, owned by the caller."""
+    product = await product_crud.create(db, obj_in=product_in, owner_id=current_user.id)
+    response.headers["Location"] = f"{request.url.path}{product.id}"
+    return product
+
+
+@router.get(
+    "/{product_id}",
+    response_model=schemas.Product,
+    responses=problems(NotFound),
+    openapi_extra=OPTIONAL_AUTH,
+)
+async def read_product(product: ProductInPath) -> models.Product:
+    """Read a product; an inactive one only as its owner or a superuser."""
+    return product
+
+
+@router.put(
+    "/{product_id}",
+    response_model=schemas.Product,
+    responses=problems(AlreadyExists, NotPermitted, NotFound),
+)
+@router.patch(
+    "/{product_id}",
+    response_model=schemas.Product,
+    responses=problems(AlreadyExists, NotPermitted, NotFound),
+    operation_id="patch_product",
+)
+async def update_product(
+    db: DbSession, product: OwnProduct, product_in: schemas.ProductUpdate
+) -> models.Product:
+    """Change any part of a product, as its owner or a superuser."""
+    return await product_crud.update(db, db_obj=product, obj_in=product_in)
+
+
+@router.delete(
+    "/{product_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(NotPermitted, NotFound),
+)
+async def delete_product(db: DbSession, product: OwnProduct) -> None:
+    """Delete a product, as its owner or a superuser."""
+    await product_crud.delete(db, db_obj=product)

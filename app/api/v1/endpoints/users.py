@@ -1,0 +1,96 @@
+"""Users: sign-up, oneself, and what superusers do with others."""
+
+from fastapi import APIRouter, Depends, status
+
+from app import models, schemas
+from app.api.errors import problems
+from app.api.sign_in import PasswordChecked, limit_sign_ups
+from app.core.errors import AlreadyExists, Conflict, NotFound, NotPermitted, RateLimited
+from app.crud.base import Slice
+from app.crud.user import user_crud
+from app.dependencies import CurrentUser, DbSession, ListParams, UserInPath, get_current_superuser
+
+router = APIRouter()
+superuser_only = Depends(get_current_superuser)
+
+UPDATE_ME_PROBLEMS = problems(AlreadyExists, NotPermitted, RateLimited)
+
+
+@router.get(
+    "/",
+    response_model=schemas.UserList,
+    dependencies=[superuser_only],
+    responses=problems(NotPermitted),
+)
+async def read_users(db: DbSession, params: ListParams) -> Slice[models.User]:
+    """List all users, for superusers."""
+    return await user_crud.get_multi(db, **params.model_dump())
+
+
+@router.post(
+    "/",
+    response_model=schemas.User,
+    status_code=status.HTTP_201_CREATED,
+    dependencies=[Depends(limit_sign_ups)],
+    responses=problems(AlreadyExists, NotPermitted, RateLimited),
+)
+async def create_user(db: DbSession, user_in: schemas.UserCreate) -> models.User:
+    """Sign up."""
+    return await user_crud.create(db, obj_in=user_in)
+
+
+@router.get("/me", response_model=schemas.User)
+async def read_user_me(current_user: CurrentUser) -> models.User:
+    """Read oneself."""
+    return current_user
+
+
+@router.put(
+    "/me", response_model=schemas.User, responses=problems(AlreadyExists, NotPermitted, RateLimited)
+)
+@router.patch(
+    "/me",
+    response_model=schemas.User,
+    responses=problems(AlreadyExists, NotPermitted, RateLimited),
+    operation_id="patch_user_me",
+)
+async def update_user_me(
+    db: DbSession,
+    user_in: schemas.UserUpdate,
+    current_user: CurrentUser,
+    password_check: PasswordChecked,
+) -> models.User:
+    """Change oneself; a new e-mail address or password needs the current password."""
+    if user_in.needs_password:
+        await password_check.confirm(current_user, user_in.current_password)
+    return await user_crud.update(db, db_obj=current_user, obj_in=user_in)
+
+
+@router.get("/{user_id}", response_model=schemas.User, responses=problems(NotPermitted, NotFound))
+async def read_user(user: UserInPath) -> models.User:
+    """Read oneself, or anybody as a superuser."""
+    return user
+
+
+@router.patch(
+    "/{user_id}",
+    response_model=schemas.User,
+    dependencies=[superuser_only],
+    responses=problems(AlreadyExists, NotPermitted, NotFound, Conflict),
+)
+async def update_user(
+    db: DbSession, user: UserInPath, user_in: schemas.UserAdminUpdate
+) -> models.User:
+    """Change, disable or promote a user, for superusers."""
+    return await user_crud.update(db, db_obj=user, obj_in=user_in)
+
+
+@router.delete(
+    "/{user_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    dependencies=[superuser_only],
+    responses=problems(NotPermitted, NotFound, Conflict),
+)
+async def delete_user(db: DbSession, user: UserInPath) -> None:
+    """Delete a user and the products they own, for superusers."""
+    await user_crud.delete(db, db_obj=user)

@@ -1,0 +1,120 @@
+"""The `myapi` command."""
+
+import asyncio
+import getpass
+import json
+import sys
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
+
+from app.core.config import settings
+from app.core.errors import AppError
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def main() -> None:
+    """Run the command; a failure it foresees is one line, not a traceback."""
+    try:
+        cli()
+    except AppError as refused:
+        sys.exit(f"myapi: {refused.detail}")
+    except DBAPIError as failed:
+        sys.exit(f"myapi: {failed.orig} (has the database been migrated? try: myapi migrate)")
+
+
+@cli.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = settings.HOST,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = settings.PORT,
+    workers: Annotated[
+        int, typer.Option(help="Number of processes.", min=1)
+    ] = settings.WEB_CONCURRENCY,
+    migrate_first: Annotated[
+        bool, typer.Option("--migrate", help="Migrate the database first.")
+    ] = False,
+) -> None:
+    """Serve the API until stopped; requests under way are finished."""
+    from granian.constants import HTTPModes, Interfaces, Loops
+    from granian.http import HTTP1Settings
+    from granian.log import LogLevels
+    from granian.server import Server
+
+    from app.core.logging import configure_logging
+
+    if migrate_first:
+        migrate()
+    configure_logging()
+    Server(
+        "app.main:app",
+        address=host,
+        port=port,
+        workers=workers,
+        interface=Interfaces.ASGI,
+        loop=Loops.uvloop,
+        # HTTP/2 and TLS belong to the proxy in front.
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024),
+        websockets=False,
+        respawn_failed_workers=True,
+        workers_kill_timeout=settings.GRACEFUL_TIMEOUT_SECONDS,
+        log_level=LogLevels.warning,
+        log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
+    ).serve()
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database to the schema of this code; safe to run twice at once."""
+    from app.db.migrations import upgrade
+
+    upgrade()
+
+
+@cli.command()
+def create_superuser(
+    email: Annotated[str, typer.Option(help="E-mail address.")],
+    username: Annotated[str, typer.Option(help="Username.")],
+) -> None:
+    """Create a superuser; the password is asked for, or read as one line of standard input."""
+    from app import schemas
+    from app.crud.user import user_crud
+    from app.db.session import open_database
+
+    password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    try:
+        user_in = schemas.UserCreate(email=email, username=username, password=password)
+    except ValidationError as invalid:
+        lines = (
+            f"{e['loc'][0]}: {e['msg'].removeprefix('Value error, ')}" for e in invalid.errors()
+        )
+        sys.exit("\n".join(lines))
+
+    async def create() -> None:
+        async with open_database() as database, database.transaction() as db:
+            await user_crud.create(db, obj_in=user_in, is_superuser=True)
+
+    asyncio.run(create())
+    typer.echo(f"Superuser {username} created")
+
+
+@cli.command()
+def seed(
+    users: Annotated[int, typer.Option(help="Demo users to make.", min=1)] = 10,
+    products: Annotated[int, typer.Option(help="Demo products to make.", min=0)] = 1000,
+) -> None:
+    """Fill the database with demo users and products, all or nothing."""
+    from app.seed import seed_database
+
+    asyncio.run(seed_database(users, products))
+
+
+@cli.command()
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    from app.main import app
+
+    typer.echo(json.dumps(app.openapi(), indent=2))

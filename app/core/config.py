@@ -1,0 +1,195 @@
+"""Every setting, read once at start from the environment, then `.env`, then a secrets folder."""
+
+import difflib
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+MIN_SECRET_KEY_BYTES = 32  # RFC 7518 section 3.2: an HS256 key is at least as long as its hash
+_PLACEHOLDER_WORDS = ("change", "replace", "placeholder", "example", "secret", "your-", "your_")
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+
+def split_commas(value: object) -> object:
+    """Take `a,b` as well as the JSON list `["a", "b"]`."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+CommaList = Annotated[list[str], NoDecode, BeforeValidator(split_commas)]
+
+
+class Settings(BaseSettings):
+    """Names are the guide's where it has one; the README's table explains each."""
+
+    model_config = SettingsConfigDict(
+        case_sensitive=True,
+        env_ignore_empty=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        validate_default=True,
+    )
+
+    # First, because the rules of production below look at it.
+    ENVIRONMENT: Literal["development", "production"] = "development"
+
+    # API
+    PROJECT_NAME: str = "My API"
+    VERSION: str = "1.0.0"
+    DESCRIPTION: str = "Users and products."
+    API_V1_PREFIX: str = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._-]+)+$")
+    DOCS_ENABLED: bool = True
+
+    # Server
+    HOST: str = "127.0.0.1"
+    PORT: int = Field(default=8000, ge=1, le=65535)
+    WEB_CONCURRENCY: int = Field(default=1, ge=1, le=256)
+    GRACEFUL_TIMEOUT_SECONDS: int = Field(default=30, ge=1)
+    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    ALLOWED_HOSTS: CommaList = []
+    ALLOWED_ORIGINS: CommaList = ["http://localhost:3000"]
+    TRUSTED_PROXIES: CommaList = []
+    MAX_BODY_BYTES: int = Field(default=1024 * 1024, ge=1024)
+
+    # Database
+    DATABASE_URL: SecretStr = SecretStr("sqlite:///./myapi.db")
+    DATABASE_POOL_SIZE: int = Field(default=10, ge=1)
+    DATABASE_POOL_TIMEOUT_SECONDS: float = Field(default=5, gt=0)
+    DATABASE_STATEMENT_TIMEOUT_SECONDS: float = Field(default=10, gt=0)
+    DATABASE_LOCK_TIMEOUT_SECONDS: float = Field(default=5, gt=0)
+
+    # Security
+    SECRET_KEY: SecretStr = SecretStr("")
+    ALGORITHM: Literal["HS256", "HS384", "HS512"] = "HS256"
+    ACCESS_TOKEN_EXPIRE_MINUTES: int = Field(default=30, ge=1, le=24 * 60)
+    TOKEN_ISSUER: str = Field(default="myapi", min_length=1)
+    TOKEN_AUDIENCE: str = Field(default="myapi", min_length=1)
+    SIGN_IN_WINDOW_MINUTES: int = Field(default=15, ge=1)
+    SIGN_IN_FAILURES_PER_ACCOUNT: int = Field(default=10, ge=1)
+    SIGN_IN_FAILURES_PER_ADDRESS: int = Field(default=100, ge=1)
+    SIGN_UPS_PER_MINUTE: int = Field(default=200, ge=1)
+
+    # Redis or Valkey: counters shared by all processes; without it each counts for itself
+    REDIS_URL: SecretStr | None = None
+
+    # Mail: without a server, messages are written to MAIL_FOLDER
+    SMTP_URL: SecretStr | None = None
+    MAIL_FROM: str = "myapi@localhost"
+    MAIL_FOLDER: Path = Path("outbox")
+
+    @field_validator("ALLOWED_HOSTS", "TRUSTED_PROXIES")
+    @classmethod
+    def check_hosts(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        if _in_production(info):
+            if "*" in value:
+                raise ValueError("must not contain * in production")
+            if info.field_name == "ALLOWED_HOSTS" and not value:
+                raise ValueError("must name the hosts this API answers for in production")
+        return value
+
+    @field_validator("ALLOWED_ORIGINS")
+    @classmethod
+    def check_origins(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        if _in_production(info) and "*" in value:
+            raise ValueError("must not contain * in production")
+        if any(o != "*" and not o.startswith(("http://", "https://")) for o in value):
+            raise ValueError("takes origins such as https://shop.example.com")
+        return [origin.rstrip("/") for origin in value]
+
+    @field_validator("DATABASE_URL")
+    @classmethod
+    def name_async_driver(cls, value: SecretStr) -> SecretStr:
+        try:
+            url = make_url(value.get_secret_value())
+        except ArgumentError:
+            raise ValueError("is not a database URL") from None
+        scheme = "postgresql" if url.drivername == "postgres" else url.drivername
+        driver = _DRIVERS.get(scheme, scheme)
+        if driver not in _DRIVERS.values():
+            raise ValueError("must start with sqlite:// or postgresql://")
+        if driver == _DRIVERS["sqlite"] and url.database in (None, "", ":memory:"):
+            raise ValueError("must name a file, as in sqlite:///./myapi.db")
+        return SecretStr(url.set(drivername=driver).render_as_string(hide_password=False))
+
+    @field_validator("SECRET_KEY")
+    @classmethod
+    def check_secret_key(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        key = value.get_secret_value()
+        if not _in_production(info):
+            return value if key else SecretStr(_key_for_this_run())
+        if not key:
+            raise ValueError("is missing")
+        if len(key.encode()) < MIN_SECRET_KEY_BYTES:
+            raise ValueError(f"must be at least {MIN_SECRET_KEY_BYTES} bytes long")
+        if len(set(key)) < 8 or any(word in key.lower() for word in _PLACEHOLDER_WORDS):
+            raise ValueError("is a placeholder, not a random key")
+        database_url = info.data.get("DATABASE_URL")
+        if database_url and make_url(database_url.get_secret_value()).password == key:
+            raise ValueError("must differ from the database's password")
+        return value
+
+    @field_validator("REDIS_URL", "SMTP_URL")
+    @classmethod
+    def check_scheme(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        schemes = (
+            ("redis://", "rediss://") if info.field_name == "REDIS_URL" else ("smtp://", "smtps://")
+        )
+        if value and not value.get_secret_value().startswith(schemes):
+            raise ValueError(f"must start with {' or '.join(schemes)}")
+        return value
+
+    @property
+    def is_production(self) -> bool:
+        return self.ENVIRONMENT == "production"
+
+
+def _in_production(info: ValidationInfo) -> bool:
+    return info.data.get("ENVIRONMENT") == "production"
+
+
+def _key_for_this_run() -> str:
+    """A random key for development, left in the environment so that worker processes share it."""
+    sys.stderr.write("SECRET_KEY is not set: tokens end with this process\n")
+    return os.environ.setdefault("SECRET_KEY", secrets.token_urlsafe(MIN_SECRET_KEY_BYTES))
+
+
+def load_settings() -> Settings:
+    """Read the settings, or end the process with one line for each setting at fault."""
+    secrets_folder = os.environ.get("SECRETS_DIR", "/run/secrets")
+    try:
+        return Settings(
+            _env_file=os.environ.get("ENV_FILE", ".env"),
+            _secrets_dir=secrets_folder if Path(secrets_folder).is_dir() else None,
+        )
+    except ValidationError as invalid:
+        raise SystemExit("\n".join(_describe(error) for error in invalid.errors())) from None
+
+
+def _describe(error: ErrorDetails) -> str:
+    name = str(error["loc"][0])
+    if error["type"] != "extra_forbidden":
+        return f"{name}: {error['msg'].removeprefix('Value error, ')}"
+    nearest = difflib.get_close_matches(name.upper(), Settings.model_fields, n=1)
+    return f"{name}: unknown setting" + (f", did you mean {nearest[0]}?" if nearest else "")
+
+
+settings = load_settings()

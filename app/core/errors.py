@@ -1,0 +1,127 @@
+"""The errors a client may see; `api/errors.py` turns each into RFC 9457 problem details.
+
+AppError
+├── BadRequest 400
+│   └── AlreadyExists 400
+├── NotAuthenticated 401
+├── NotPermitted 403
+├── NotFound 404
+├── Conflict 409
+├── ContentTooLarge 413
+├── UnsupportedMediaType 415
+├── InvalidInput 422
+├── RateLimited 429
+└── Unavailable 503
+"""
+
+from typing import Any, ClassVar, Self
+
+
+class AppError(Exception):
+    """`detail` is read by people, `code` by programs; a code never changes its meaning."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, detail: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = headers or {}
+
+
+class BadRequest(AppError):
+    status = 400
+    code = "bad_request"
+
+
+class AlreadyExists(BadRequest):
+    """A unique value is taken. 400 rather than 409, because the guide answers so."""
+
+    code = "already_exists"
+
+    def __init__(self, resource: str, field: str) -> None:
+        super().__init__(f"{resource} with this {field} already exists")
+
+
+class NotAuthenticated(AppError):
+    status = 401
+    code = "not_authenticated"
+
+    def __init__(self, detail: str = "Could not validate credentials") -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class NotPermitted(AppError):
+    status = 403
+    code = "not_permitted"
+
+    def __init__(self, detail: str = "Not enough permissions") -> None:
+        super().__init__(detail)
+
+
+class NotFound(AppError):
+    status = 404
+    code = "not_found"
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(f"{resource} not found")
+
+
+class Conflict(AppError):
+    status = 409
+    code = "conflict"
+
+
+class ContentTooLarge(AppError):
+    status = 413
+    code = "content_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The body is larger than {limit_bytes} bytes")
+
+
+class UnsupportedMediaType(AppError):
+    status = 415
+    code = "unsupported_media_type"
+
+    def __init__(self, expected: str) -> None:
+        super().__init__(f"The body must be {expected}")
+
+
+class InvalidInput(AppError):
+    """Something sent is not valid; `errors` says what, as Pydantic does: `loc`, `msg`, `type`."""
+
+    status = 422
+    code = "invalid_input"
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        super().__init__("The request is not valid")
+        self.errors = errors
+
+    @classmethod
+    def at(cls, *loc: str, msg: str) -> Self:
+        return cls([{"loc": loc, "msg": msg, "type": "value_error"}])
+
+
+class RateLimited(AppError):
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__(
+            "Too many attempts, try again later",
+            headers={"Retry-After": str(retry_after_seconds)},
+        )
+
+
+class Unavailable(AppError):
+    """Something this process needs cannot be reached or is overloaded; nothing was kept."""
+
+    status = 503
+    code = "unavailable"
+
+    def __init__(self, what: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(
+            f"{what} is not available, try again later",
+            headers={"Retry-After": str(retry_after_seconds)},
+        )

@@ -1,0 +1,55 @@
+"""Logs: structlog over stdlib, JSON in production, readable in development."""
+
+import logging
+import sys
+import traceback
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from app.core.config import settings
+
+
+def configure_logging() -> None:
+    """Send our own lines and those of libraries through one formatter to standard output."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendered()],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=settings.LOG_LEVEL, force=True)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(settings.LOG_LEVEL),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _rendered() -> list[Processor]:
+    if settings.is_production:
+        return [describe_exception, structlog.processors.JSONRenderer()]
+    return [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+
+
+def describe_exception(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
+    """Where it happened and its type, not its text: that may repeat what a client sent."""
+    info: Any = event.pop("exc_info", None)
+    error = info[1] if isinstance(info, tuple) else info
+    if error is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, BaseException):
+        event["exception"] = type(error).__qualname__
+        event["frames"] = [
+            f"{frame.filename}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_tb(error.__traceback__)
+        ]
+    return event

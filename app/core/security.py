@@ -1,0 +1,107 @@
+"""Passwords (Argon2id, OWASP's parameters) and access tokens (JWT, RFC 8725 and RFC 9068)."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import jwt
+from pwdlib import PasswordHash
+from pwdlib.exceptions import PwdlibError
+from pwdlib.hashers.argon2 import Argon2Hasher
+from pwdlib.hashers.bcrypt import BcryptHasher
+
+from app.core.config import settings
+from app.core.errors import NotAuthenticated, Unavailable
+
+T = TypeVar("T")
+
+ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068 section 2.1, not a secret
+MAX_TOKEN_LENGTH = 4096  # refused before it is parsed
+MAX_WAITING_HASHES = 256
+
+# bcrypt only reads hashes that were brought along; new ones are always Argon2id.
+_passwords = PasswordHash(
+    (Argon2Hasher(time_cost=2, memory_cost=19456, parallelism=1), BcryptHasher())
+)
+_NO_SUCH_USER = _passwords.hash(secrets.token_urlsafe())
+
+# A hash costs about 20 ms and 19 MiB: few at once, off the event loop, one core left for it.
+_hashing = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="hash")
+_waiting_hashes = 0
+
+
+async def get_password_hash(password: str) -> str:
+    return await _run_hashing(lambda: _passwords.hash(password))
+
+
+async def verify_password(password: str, hashed_password: str | None) -> tuple[bool, str | None]:
+    """Whether the password is right, and a new hash when the stored one is outdated.
+
+    Without a stored hash the same work is done, so that time does not tell who has an account.
+    """
+    return await _run_hashing(lambda: _verify(password, hashed_password))
+
+
+def _verify(password: str, hashed_password: str | None) -> tuple[bool, str | None]:
+    try:
+        is_right, new_hash = _passwords.verify_and_update(
+            password, hashed_password or _NO_SUCH_USER
+        )
+    except (PwdlibError, ValueError):
+        # An unknown hash format, or more than the 72 bytes that bcrypt reads.
+        return False, None
+    return (is_right, new_hash) if hashed_password else (False, None)
+
+
+async def _run_hashing(work: Callable[[], T]) -> T:
+    global _waiting_hashes
+    if _waiting_hashes >= MAX_WAITING_HASHES:
+        raise Unavailable("Password checking")
+    _waiting_hashes += 1
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_hashing, work)
+    finally:
+        _waiting_hashes -= 1
+
+
+def create_access_token(user_id: int) -> str:
+    now = datetime.now(UTC)
+    claims = {
+        "iss": settings.TOKEN_ISSUER,
+        "aud": settings.TOKEN_AUDIENCE,
+        "sub": str(user_id),
+        "iat": now,
+        "exp": now + timedelta(minutes=settings.ACCESS_TOKEN_EXPIRE_MINUTES),
+        "jti": secrets.token_urlsafe(16),
+    }
+    return jwt.encode(
+        claims,
+        settings.SECRET_KEY.get_secret_value(),
+        algorithm=settings.ALGORITHM,
+        headers={"typ": ACCESS_TOKEN_TYPE},
+    )
+
+
+def read_access_token(token: str) -> int:
+    """The user's id in a valid access token; anything else raises `NotAuthenticated`."""
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise NotAuthenticated
+    try:
+        verified = jwt.decode_complete(
+            token,
+            settings.SECRET_KEY.get_secret_value(),
+            algorithms=[settings.ALGORITHM],
+            issuer=settings.TOKEN_ISSUER,
+            audience=settings.TOKEN_AUDIENCE,
+            options={"require": ["exp", "iat", "sub", "jti", "iss", "aud"]},
+        )
+        user_id = int(verified["payload"]["sub"])
+    except (jwt.InvalidTokenError, ValueError):
+        raise NotAuthenticated from None
+    if verified["header"].get("typ") != ACCESS_TOKEN_TYPE:
+        raise NotAuthenticated
+    return user_id

@@ -1,0 +1,84 @@
+"""What every model stands on: names of constraints, types alike on both engines, mixins."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData, func
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+MAX_ID = 2**63 - 1
+
+# SQLite would give the highest key out again after its row is deleted.
+NEVER_REUSED = {"sqlite_autoincrement": True}
+
+# SQLite's integer keys must be spelt INTEGER.
+BigInt = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+    id: Mapped[int]
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime on both engines; SQLite alone would return a naive one."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+
+
+class Money(TypeDecorator[Decimal]):
+    """A decimal with two places, stored as an integer of cents: exact, SQLite has only floats."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
+        return None if value is None else int(value.scaleb(2))
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value).scaleb(-2)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Identified:
+    """A positive 64-bit key that is never given out twice, so that no old token fits a new user."""
+
+    __table_args__: Any = NEVER_REUSED
+
+    id: Mapped[int] = mapped_column(BigInt, primary_key=True, sort_order=-1)
+
+
+class Timestamped:
+    """Set in Python, to the microsecond on both engines; the server's default is for bare SQL."""
+
+    created_at: Mapped[datetime] = mapped_column(
+        UTCDateTime, default=utc_now, server_default=func.now(), sort_order=1
+    )
+    updated_at: Mapped[datetime] = mapped_column(
+        UTCDateTime,
+        default=lambda context: context.get_current_parameters()["created_at"],
+        onupdate=utc_now,
+        server_default=func.now(),
+        sort_order=1,
+    )

@@ -1,0 +1,189 @@
+"""The database: its engine, how a unit of work begins and ends, and what its failures mean."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import structlog
+from sqlalchemy import Dialect, event, text
+from sqlalchemy.engine import Connection, ExceptionContext, make_url
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from app.core.config import settings
+from app.core.errors import Unavailable
+
+log = structlog.get_logger()
+
+# SQLSTATEs of a server that cannot do the work now: it stops, starts, is full, was failed over,
+# or a statement, lock or idle timeout ran out.
+_READ_ONLY = "25006"
+_UNAVAILABLE = {"25P03", "53100", "53200", "53300", "55P03", "57014", "57P01", "57P02", "57P03"}
+_SQLITE_UNAVAILABLE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+}
+
+
+class Database:
+    """One pool of connections, and the two ways to use it."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = create_engine(url)
+        is_sqlite = self.engine.dialect.name == "sqlite"
+        # sqlite3 commits by itself unless told BEGIN; asyncpg must be told to.
+        autocommit = {"read_only": True} if is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        self._writing = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._reading = async_sessionmaker(
+            self.engine.execution_options(**autocommit), expire_on_commit=False, autoflush=False
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A unit of work: committed on return, rolled back on any exception."""
+        with _pool_is_bounded():
+            async with self._writing() as db:
+                yield db
+                await db.commit()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """For reads alone: each statement by itself, without BEGIN and ROLLBACK round trips."""
+        with _pool_is_bounded():
+            async with self._reading() as db:
+                yield db
+
+    async def check(self) -> None:
+        """Raise `Unavailable` unless the database answers."""
+        async with self.reading() as db:
+            await db.execute(text("SELECT 1"))
+
+
+@asynccontextmanager
+async def open_database() -> AsyncIterator[Database]:
+    """The database of the settings; its connections are closed at the end."""
+    database = Database(settings.DATABASE_URL.get_secret_value())
+    try:
+        yield database
+    finally:
+        await database.engine.dispose()
+
+
+@contextmanager
+def _pool_is_bounded() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout:
+        raise Unavailable("The database") from None
+
+
+def create_engine(
+    url: str,
+    *,
+    statement_timeout_seconds: float = settings.DATABASE_STATEMENT_TIMEOUT_SECONDS,
+    **options: Any,
+) -> AsyncEngine:
+    """An engine of bounded waits, 0 for none; it connects when it is first needed."""
+    is_sqlite = make_url(url).get_backend_name() == "sqlite"
+    arguments = (
+        _sqlite_arguments() if is_sqlite else _postgresql_arguments(statement_timeout_seconds)
+    )
+    engine = create_async_engine(
+        url,
+        # Parameters hold passwords and addresses: never in an exception's text.
+        hide_parameters=True,
+        connect_args=arguments,
+        **options or _POOL,
+    )
+    event.listen(engine.sync_engine, "do_connect", _connect)
+    event.listen(engine.sync_engine, "handle_error", _translate)
+    if is_sqlite:
+        event.listen(engine.sync_engine, "connect", _set_pragmas)
+        event.listen(engine.sync_engine, "begin", _begin_immediately)
+    else:
+        event.listen(engine.sync_engine, "checkout", _drop_if_closed)
+    return engine
+
+
+_POOL = {
+    "pool_size": settings.DATABASE_POOL_SIZE,
+    "max_overflow": 0,
+    "pool_timeout": settings.DATABASE_POOL_TIMEOUT_SECONDS,
+}
+
+
+def _sqlite_arguments() -> dict[str, Any]:
+    # Without this, sqlite3 begins transactions by itself, and too late: reads before the first
+    # write would see an older state, and updates would be lost.
+    return {"isolation_level": None, "timeout": settings.DATABASE_LOCK_TIMEOUT_SECONDS}
+
+
+def _postgresql_arguments(statement_timeout: float) -> dict[str, Any]:
+    return {
+        "timeout": settings.DATABASE_POOL_TIMEOUT_SECONDS,
+        # The server's timeout comes first; this one is for a server that no longer answers.
+        "command_timeout": statement_timeout + 5 if statement_timeout else None,
+        "server_settings": {
+            "application_name": "myapi",
+            "statement_timeout": _milliseconds(statement_timeout),
+            "lock_timeout": _milliseconds(settings.DATABASE_LOCK_TIMEOUT_SECONDS),
+            "idle_in_transaction_session_timeout": _milliseconds(2 * statement_timeout),
+            "jit": "off",  # compiling costs more than a short query saves
+        },
+    }
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(int(seconds * 1000))
+
+
+def _connect(dialect: Dialect, entry: ConnectionPoolEntry, args: Any, kwargs: Any) -> Any:
+    try:
+        return dialect.connect(*args, **kwargs)
+    except Exception as failed:
+        log.warning("database_unreachable", error=type(failed).__name__)
+        raise Unavailable("The database") from failed
+
+
+def _translate(context: ExceptionContext) -> Unavailable | None:
+    error = context.original_exception
+    sqlstate = getattr(error, "sqlstate", None)
+    # The low byte is the primary code, the rest says more about it.
+    sqlite_code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if isinstance(error, TimeoutError) or sqlstate == _READ_ONLY:
+        context.is_disconnect = True
+    if context.is_disconnect or sqlstate in _UNAVAILABLE or sqlite_code in _SQLITE_UNAVAILABLE:
+        log.warning("database_failed", error=type(error).__name__, sqlstate=sqlstate)
+        return Unavailable("The database")
+    return None
+
+
+def _set_pragmas(connection: Any, entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # In WAL, NORMAL may lose committed transactions when the power fails.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_immediately(connection: Connection) -> None:
+    # A transaction that reads first and writes later would otherwise fail or lose an update.
+    if not connection.get_execution_options().get("read_only"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _drop_if_closed(connection: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:
+    # The socket knows that the server has gone: no ping, so no extra round trip.
+    if entry.driver_connection.is_closed():  # type: ignore[union-attr]
+        raise DisconnectionError

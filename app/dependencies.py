@@ -1,0 +1,137 @@
+"""What a route may ask for: a database session, the caller, a page, the object in its path."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request
+from fastapi.security import OAuth2PasswordBearer
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import models
+from app.core.config import settings
+from app.core.errors import NotAuthenticated, NotFound, NotPermitted
+from app.core.security import read_access_token
+from app.crud.product import product_crud
+from app.crud.user import user_crud
+from app.db.base import MAX_ID
+from app.db.session import Database
+from app.schemas.base import Line
+
+oauth2_scheme = OAuth2PasswordBearer(
+    tokenUrl=f"{settings.API_V1_PREFIX}/auth/login", auto_error=False
+)
+
+
+async def get_db(request: Request) -> AsyncIterator[AsyncSession]:
+    """The unit of work of one request; safe methods only read, so they need no transaction."""
+    database: Database = request.app.state.database
+    reads_only = request.method in ("GET", "HEAD")
+    async with database.reading() if reads_only else database.transaction() as db:
+        yield db
+
+
+# With the default scope the commit would come after the response: a failure would answer 200.
+DbSession = Annotated[AsyncSession, Depends(get_db, scope="function")]
+
+
+async def get_optional_user(
+    request: Request, token: Annotated[str | None, Depends(oauth2_scheme)]
+) -> models.User | None:
+    """The caller, or None without credentials; bad credentials are refused, never ignored.
+
+    Read by itself, not in the request's transaction, so that nothing is locked while a handler
+    hashes a password.
+    """
+    credentials = request.headers.getlist("authorization")
+    if not credentials:
+        return None
+    if token is None or len(credentials) > 1:
+        raise NotAuthenticated
+    user_id = read_access_token(token)
+    database: Database = request.app.state.database
+    async with database.reading() as db:
+        user = await user_crud.get(db, user_id)
+    if user is None or not user.is_active:
+        raise NotAuthenticated
+    return user
+
+
+# For the documentation of routes that take an OptionalUser.
+OPTIONAL_AUTH: dict[str, Any] = {"security": [{}]}
+OptionalUser = Annotated[models.User | None, Depends(get_optional_user)]
+
+
+async def get_current_user(user: OptionalUser) -> models.User:
+    if user is None:
+        raise NotAuthenticated
+    return user
+
+
+# The guide's name: nobody inactive gets past `get_optional_user`.
+get_current_active_user = get_current_user
+CurrentUser = Annotated[models.User, Depends(get_current_active_user)]
+
+
+async def get_current_superuser(current_user: CurrentUser) -> models.User:
+    if not current_user.is_superuser:
+        raise NotPermitted
+    return current_user
+
+
+CurrentSuperuser = Annotated[models.User, Depends(get_current_superuser)]
+
+
+class Pagination(BaseModel):
+    """A slice of a list, as query parameters; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    skip: int = Field(default=0, ge=0, le=MAX_ID)
+    limit: int = Field(default=100, ge=1, le=100)
+
+
+class CommonQueryParams(Pagination):
+    """What every list takes."""
+
+    q: Line | None = Field(default=None, description="Rows that contain this text")
+
+
+ListParams = Annotated[CommonQueryParams, Query()]
+
+
+async def get_user_in_path(user_id: int, db: DbSession, current_user: CurrentUser) -> models.User:
+    """Oneself, or anybody for a superuser; others learn nothing about who exists."""
+    if user_id == current_user.id:
+        return current_user
+    if not current_user.is_superuser:
+        raise NotPermitted
+    user = await user_crud.get(db, user_id)
+    if user is None:
+        raise NotFound("User")
+    return user
+
+
+UserInPath = Annotated[models.User, Depends(get_user_in_path)]
+
+
+async def get_product_in_path(
+    product_id: int, db: DbSession, viewer: OptionalUser
+) -> models.Product:
+    product = await product_crud.get(db, product_id, viewer=viewer)
+    if product is None:
+        raise NotFound("Product")
+    return product
+
+
+ProductInPath = Annotated[models.Product, Depends(get_product_in_path)]
+
+
+async def get_own_product(current_user: CurrentUser, product: ProductInPath) -> models.Product:
+    """The product, for its owner or a superuser; the caller is asked for first: 401 before 404."""
+    if product.owner_id != current_user.id and not current_user.is_superuser:
+        raise NotPermitted
+    return product
+
+
+OwnProduct = Annotated[models.Product, Depends(get_own_product)]

@@ -1,0 +1,18 @@
+"""What we write to people: one function a message."""
+
+from email.message import EmailMessage
+
+from app.core.config import settings
+
+
+def notification(recipient: str) -> EmailMessage:
+    return _message(recipient, subject=settings.PROJECT_NAME, text="Registration successful\n")
+
+
+def _message(recipient: str, *, subject: str, text: str) -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = settings.MAIL_FROM
+    message["To"] = recipient
+    message["Subject"] = subject
+    message.set_content(text)
+    return message

@@ -1,0 +1,76 @@
+"""The application: `app.main:app` for any ASGI server, `create_app()` for tests."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
+
+from app.api import health
+from app.api.docs import add_docs, document_problems
+from app.api.errors import add_error_handlers
+from app.api.middleware import Compression, Gate, RequestContext
+from app.api.v1.api import api_router
+from app.core.config import settings
+from app.core.logging import configure_logging
+from app.core.rate_limit import open_rate_limiter
+from app.db.session import open_database
+
+EXPOSED_HEADERS = ["Location", "Retry-After", "X-Request-ID"]
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Open what requests share; the database is first reached when it is first needed."""
+    configure_logging()
+    async with open_database() as database, open_rate_limiter() as rate_limiter:
+        app.state.database = database
+        app.state.rate_limiter = rate_limiter
+        yield
+
+
+def operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def create_app() -> FastAPI:
+    app = FastAPI(
+        title=settings.PROJECT_NAME,
+        version=settings.VERSION,
+        description=settings.DESCRIPTION,
+        openapi_url="/api/openapi.json" if settings.DOCS_ENABLED else None,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=operation_id,
+        lifespan=lifespan,
+    )
+    app.include_router(health.router)
+    app.include_router(api_router, prefix=settings.API_V1_PREFIX)
+    add_error_handlers(app)
+    document_problems(app)
+    if settings.DOCS_ENABLED:
+        add_docs(app)
+
+    # From the inside out.
+    app.add_middleware(
+        Gate, allowed_hosts=settings.ALLOWED_HOSTS, max_body_bytes=settings.MAX_BODY_BYTES
+    )
+    app.add_middleware(Compression, secret_prefix=f"{settings.API_V1_PREFIX}/auth/")
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.ALLOWED_ORIGINS,
+        # With `*` every site could act with the visitor's credentials.
+        allow_credentials="*" not in settings.ALLOWED_ORIGINS,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED_HEADERS,
+    )
+    app.add_middleware(RequestContext)
+    if settings.TRUSTED_PROXIES:
+        app.add_middleware(wrap_asgi_with_proxy_headers, trusted_hosts=settings.TRUSTED_PROXIES)
+    return app
+
+
+app = create_app()

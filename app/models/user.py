@@ -1,0 +1,23 @@
+"""People who may sign in."""
+
+from sqlalchemy import Index, false, func, true
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import NEVER_REUSED, Base, Identified, Timestamped
+
+
+class User(Identified, Timestamped, Base):
+    __tablename__ = "users"
+
+    email: Mapped[str] = mapped_column(unique=True)  # canonical: see schemas.base.Email
+    username: Mapped[str] = mapped_column()
+    full_name: Mapped[str | None]
+    hashed_password: Mapped[str]
+    is_active: Mapped[bool] = mapped_column(default=True, server_default=true())
+    is_superuser: Mapped[bool] = mapped_column(default=False, server_default=false())
+
+    __table_args__ = (
+        # Shown as it was typed, unique without regard to case.
+        Index("uq_users_username", func.lower(username), unique=True),
+        NEVER_REUSED,
+    )

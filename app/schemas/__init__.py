@@ -1,0 +1,22 @@
+from app.schemas.message import Message, Problem
+from app.schemas.page import Page
+from app.schemas.product import Product, ProductCreate, ProductList, ProductUpdate
+from app.schemas.token import LoginForm, Token
+from app.schemas.user import User, UserAdminUpdate, UserCreate, UserList, UserUpdate
+
+__all__ = [
+    "LoginForm",
+    "Message",
+    "Page",
+    "Problem",
+    "Product",
+    "ProductCreate",
+    "ProductList",
+    "ProductUpdate",
+    "Token",
+    "User",
+    "UserAdminUpdate",
+    "UserCreate",
+    "UserList",
+    "UserUpdate",
+]

@@ -1,0 +1,91 @@
+"""Demo rows, made in bulk: enough to look around, or a million to measure with."""
+
+import random
+import secrets
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import islice, product
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.security import get_password_hash
+from app.db.base import Base
+from app.db.session import open_database
+from app.models import Product, User
+
+BATCH = 5_000
+
+KINDS = ("Small", "Large", "Light", "Heavy", "Folding", "Portable", "Classic", "Modern", "Quiet")
+MATERIALS = ("Oak", "Steel", "Linen", "Cotton", "Glass", "Copper", "Leather", "Bamboo", "Wool")
+THINGS = ("Chair", "Lamp", "Table", "Kettle", "Bag", "Blanket", "Shelf", "Clock", "Bowl", "Desk")
+NAMES = [" ".join(words) for words in product(KINDS, MATERIALS, THINGS)]
+
+
+async def seed_database(users: int, products: int) -> None:
+    """Add that many rows in one transaction, and say how the demo users sign in."""
+    password = f"Demo-{secrets.token_urlsafe(9)}-1"
+    hashed_password = await get_password_hash(password)
+    console = Console()
+    async with open_database() as database, database.transaction() as db:
+        with _progress(console) as progress:
+            first_user = await _next_id(db, User)
+            rows = _users(first_user, users, hashed_password)
+            task = progress.add_task("Users", total=users)
+            await _insert(db, User, rows, task, progress)
+            owners = list(await db.scalars(select(User.id).where(User.username.startswith("demo"))))
+            rows = _products(await _next_id(db, Product), products, owners)
+            await _insert(
+                db, Product, rows, progress.add_task("Products", total=products), progress
+            )
+    last_user = first_user + users - 1
+    console.print(f"Sign in as demo{first_user} … demo{last_user} with the password {password}")
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), console=console)
+
+
+async def _next_id(db: AsyncSession, model: type[Base]) -> int:
+    return (await db.scalar(select(func.max(model.id))) or 0) + 1
+
+
+def _users(first: int, count: int, hashed_password: str) -> Iterator[dict[str, Any]]:
+    for n in range(first, first + count):
+        yield {
+            "email": f"demo{n}@example.com",
+            "username": f"demo{n}",
+            "full_name": f"Demo User {n}",
+            "hashed_password": hashed_password,
+        }
+
+
+def _products(first: int, count: int, owners: list[int]) -> Iterator[dict[str, Any]]:
+    choose = random.Random(first)  # noqa: S311 - demo data, the same every time
+    for n in range(first, first + count):
+        name = choose.choice(NAMES)
+        yield {
+            "sku": f"DEMO-{n}",
+            "name": name,
+            "description": f"{name}, number {n} of the demo catalogue.",
+            "price": Decimal(choose.randrange(100, 100_000)) / 100,
+            "currency": "EUR",
+            "stock": choose.randrange(1000),
+            "owner_id": choose.choice(owners),
+        }
+
+
+async def _insert(
+    db: AsyncSession,
+    model: type[Base],
+    rows: Iterator[dict[str, Any]],
+    task: Any,
+    progress: Progress,
+) -> None:
+    while batch := list(islice(rows, BATCH)):
+        await db.execute(insert(model), batch)
+        progress.advance(task, len(batch))

@@ -1,0 +1,193 @@
+"""The stage of every test: a fresh database on each engine, and the cast: alice, bob, admin."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import asyncpg
+import httpx2
+import pytest
+from pydantic import SecretStr
+from sqlalchemy.engine import make_url
+
+# Before the application is imported: no settings of the developer's may leak in.
+os.environ["ENV_FILE"] = ""
+os.environ["SECRET_KEY"] = secrets.token_urlsafe(32)
+for name in ("DATABASE_URL", "REDIS_URL", "SMTP_URL", "ENVIRONMENT", "ALLOWED_HOSTS"):
+    os.environ.pop(name, None)
+
+from app import schemas
+from app.core.config import settings
+from app.core.security import create_access_token
+from app.crud.user import user_crud
+from app.db.migrations import upgrade
+from app.db.session import Database, open_database
+from app.main import app, lifespan
+from tests import servers
+
+ENGINES = ("sqlite", "postgresql")
+
+
+class Person(NamedTuple):
+    id: int
+    name: str
+
+    @property
+    def email(self) -> str:
+        return f"{self.name}@example.com"
+
+    @property
+    def password(self) -> str:
+        return f"{self.name.title()}-Pass-1"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {create_access_token(self.id)}"}
+
+
+ALICE, BOB, ADMIN = CAST = (Person(1, "alice"), Person(2, "bob"), Person(3, "admin"))
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    with servers.postgresql() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    with servers.valkey() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "myapi.db"
+    _migrate_and_fill(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql_url: str) -> str:
+    name = f"template_{uuid4().hex}"
+    asyncio.run(_run_sql(postgresql_url, f"CREATE DATABASE {name}"))
+    _migrate_and_fill(_database(postgresql_url, name))
+    return name
+
+
+def _migrate_and_fill(url: str) -> None:
+    """The schema, with the cast in it: hashing their passwords in every test would be slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "DATABASE_URL", _async_url(url))
+        upgrade()
+        asyncio.run(_add_cast())
+
+
+async def _add_cast() -> None:
+    async with open_database() as database, database.transaction() as db:
+        for person in CAST:
+            user_in = schemas.UserCreate(
+                email=person.email, username=person.name, password=person.password
+            )
+            user = await user_crud.create(db, obj_in=user_in, is_superuser=person is ADMIN)
+            assert user.id == person.id
+
+
+def _async_url(url: str) -> SecretStr:
+    return type(settings)(DATABASE_URL=SecretStr(url)).DATABASE_URL
+
+
+def _database(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+async def _run_sql(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """The engine that this run of the test is on."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """A database of this test alone, which the settings name too."""
+    if engine == "sqlite":
+        path = tmp_path / "myapi.db"
+        path.write_bytes(request.getfixturevalue("sqlite_template").read_bytes())
+        url = f"sqlite:///{path}"
+        monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
+        yield url
+        return
+    server: str = request.getfixturevalue("postgresql_url")
+    template: str = request.getfixturevalue("postgresql_template")
+    name = f"test_{uuid4().hex}"
+    create = f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"
+    asyncio.run(_run_sql(server, create))
+    url = _database(server, name)
+    monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
+    yield url
+    asyncio.run(_run_sql(server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def running_app(database_url: str) -> AsyncIterator[None]:
+    async with lifespan(app):
+        yield
+
+
+@pytest.fixture
+def database(running_app: None) -> Database:
+    database: Database = app.state.database
+    return database
+
+
+@pytest.fixture
+async def client(running_app: None) -> AsyncIterator[httpx2.AsyncClient]:
+    """Somebody who has not signed in."""
+    async with _client() as client:
+        yield client
+
+
+@pytest.fixture
+async def alice(running_app: None) -> AsyncIterator[httpx2.AsyncClient]:
+    async with _client(ALICE) as client:
+        yield client
+
+
+@pytest.fixture
+async def bob(running_app: None) -> AsyncIterator[httpx2.AsyncClient]:
+    async with _client(BOB) as client:
+        yield client
+
+
+@pytest.fixture
+async def admin(running_app: None) -> AsyncIterator[httpx2.AsyncClient]:
+    async with _client(ADMIN) as client:
+        yield client
+
+
+def _client(person: Person | None = None) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app),
+        base_url="http://testserver/api/v1",
+        headers=person.headers if person else {},
+    )
