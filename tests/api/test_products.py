@@ -60,7 +60,7 @@ async def test_price_is_exact(alice: httpx2.AsyncClient, sent: object, stored: s
 
 
 BAD_TEXT = ("-1", "-0", "1.999", "1e3", "10000000000", "NaN", "", " 1", "١", "9" * 5000)
-BAD_VALUES = (1e10, 1e308, 0.001, -0.01, True, None, [], {})
+BAD_VALUES: tuple[object, ...] = (1e10, 1e308, 0.001, -0.01, True, None, [], {})
 
 
 @pytest.mark.parametrize("price", [*BAD_TEXT, *BAD_VALUES])
