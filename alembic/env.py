@@ -4,7 +4,6 @@ import asyncio
 from typing import Any, Literal
 
 from sqlalchemy import Connection, event
-from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeDecorator
 
 import app.models  # noqa: F401 - so that Base.metadata knows all tables
@@ -17,9 +16,8 @@ MIGRATION_LOCK = 7_291_640_118  # any number, the same for all that migrate this
 
 
 async def main() -> None:
-    engine = create_engine(
-        settings.DATABASE_URL.get_secret_value(), statement_timeout_seconds=0, poolclass=NullPool
-    )
+    # Copying a large table takes its time.
+    engine = create_engine(settings.DATABASE_URL.get_secret_value(), statement_timeout_seconds=3600)
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", prepare_sqlite)
     async with engine.connect() as connection:

@@ -163,29 +163,29 @@ def database(running_app: None) -> Database:
 @pytest.fixture
 async def client(running_app: None) -> AsyncIterator[httpx2.AsyncClient]:
     """Somebody who has not signed in."""
-    async with _client() as client:
+    async with client_of() as client:
         yield client
 
 
 @pytest.fixture
 async def alice(running_app: None) -> AsyncIterator[httpx2.AsyncClient]:
-    async with _client(ALICE) as client:
+    async with client_of(ALICE) as client:
         yield client
 
 
 @pytest.fixture
 async def bob(running_app: None) -> AsyncIterator[httpx2.AsyncClient]:
-    async with _client(BOB) as client:
+    async with client_of(BOB) as client:
         yield client
 
 
 @pytest.fixture
 async def admin(running_app: None) -> AsyncIterator[httpx2.AsyncClient]:
-    async with _client(ADMIN) as client:
+    async with client_of(ADMIN) as client:
         yield client
 
 
-def _client(person: Person | None = None) -> httpx2.AsyncClient:
+def client_of(person: Person | None = None) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app),
         base_url="http://testserver/api/v1",

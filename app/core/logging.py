@@ -37,7 +37,9 @@ def configure_logging() -> None:
 def _rendered() -> list[Processor]:
     if settings.is_production:
         return [describe_exception, structlog.processors.JSONRenderer()]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+    # The default traceback prints local variables, passwords among them, and takes seconds.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
 
 
 def describe_exception(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:

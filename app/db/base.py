@@ -51,7 +51,12 @@ class Money(TypeDecorator[Decimal]):
     cache_ok = True
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
-        return None if value is None else int(value.scaleb(2))
+        if value is None:
+            return None
+        cents = int(value.scaleb(2))
+        if cents != value.scaleb(2):
+            raise ValueError("money has two decimals")
+        return cents
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:
         return None if value is None else Decimal(value).scaleb(-2)

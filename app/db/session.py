@@ -87,23 +87,18 @@ def _pool_is_bounded() -> Iterator[None]:
         raise Unavailable("The database") from None
 
 
-def create_engine(
-    url: str,
-    *,
-    statement_timeout_seconds: float = settings.DATABASE_STATEMENT_TIMEOUT_SECONDS,
-    **options: Any,
-) -> AsyncEngine:
-    """An engine of bounded waits, 0 for none; it connects when it is first needed."""
+def create_engine(url: str, *, statement_timeout_seconds: float | None = None) -> AsyncEngine:
+    """An engine of bounded waits, as the settings say; it connects when it is first needed."""
     is_sqlite = make_url(url).get_backend_name() == "sqlite"
-    arguments = (
-        _sqlite_arguments() if is_sqlite else _postgresql_arguments(statement_timeout_seconds)
-    )
+    timeout = statement_timeout_seconds or settings.DATABASE_STATEMENT_TIMEOUT_SECONDS
     engine = create_async_engine(
         url,
         # Parameters hold passwords and addresses: never in an exception's text.
         hide_parameters=True,
-        connect_args=arguments,
-        **options or _POOL,
+        connect_args=_sqlite_arguments() if is_sqlite else _postgresql_arguments(timeout),
+        pool_size=settings.DATABASE_POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=settings.DATABASE_POOL_TIMEOUT_SECONDS,
     )
     event.listen(engine.sync_engine, "do_connect", _connect)
     event.listen(engine.sync_engine, "handle_error", _translate)
@@ -113,13 +108,6 @@ def create_engine(
     else:
         event.listen(engine.sync_engine, "checkout", _drop_if_closed)
     return engine
-
-
-_POOL = {
-    "pool_size": settings.DATABASE_POOL_SIZE,
-    "max_overflow": 0,
-    "pool_timeout": settings.DATABASE_POOL_TIMEOUT_SECONDS,
-}
 
 
 def _sqlite_arguments() -> dict[str, Any]:
@@ -132,7 +120,7 @@ def _postgresql_arguments(statement_timeout: float) -> dict[str, Any]:
     return {
         "timeout": settings.DATABASE_POOL_TIMEOUT_SECONDS,
         # The server's timeout comes first; this one is for a server that no longer answers.
-        "command_timeout": statement_timeout + 5 if statement_timeout else None,
+        "command_timeout": statement_timeout + 5,
         "server_settings": {
             "application_name": "myapi",
             "statement_timeout": _milliseconds(statement_timeout),

@@ -1,0 +1,156 @@
+"""Units of work: nothing lost, nothing half-written, every wait bounded."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
+
+import httpx2
+import pytest
+from sqlalchemy import event, func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from app.core.config import settings
+from app.core.errors import Unavailable
+from app.db.session import Database
+from app.models import Product
+from tests.conftest import ALICE
+
+UnitOfWork = Callable[[], AbstractAsyncContextManager[AsyncSession]]
+
+
+@pytest.fixture
+async def product(database: Database) -> None:
+    async with database.transaction() as db:
+        db.add(Product(sku="S", name="Chair", price=Decimal(1), currency="EUR", owner_id=ALICE.id))
+
+
+async def stock_after_sixty_increments(database: Database, unit_of_work: UnitOfWork) -> int:
+    async def increment_ten_times() -> None:
+        for _ in range(10):
+            async with unit_of_work() as db:
+                product = (await db.scalars(select(Product).with_for_update())).one()
+                product.stock += 1
+
+    await asyncio.gather(*(increment_ten_times() for _ in range(6)))
+    async with database.reading() as db:
+        return (await db.scalars(select(Product.stock))).one()
+
+
+async def test_concurrent_updates_are_not_lost(database: Database, product: None) -> None:
+    assert await stock_after_sixty_increments(database, database.transaction) == 60
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_default_transactions_of_sqlite_lose_updates(
+    database: Database, product: None
+) -> None:
+    """The control: the same work without our BEGIN IMMEDIATE."""
+    default = create_async_engine(settings.DATABASE_URL.get_secret_value())
+    try:
+        sessions = async_sessionmaker(default)
+        assert await stock_after_sixty_increments(database, sessions.begin) < 60
+    finally:
+        await default.dispose()
+
+
+async def test_exception_rolls_everything_back(database: Database, product: None) -> None:
+    with contextlib.suppress(ZeroDivisionError):
+        async with database.transaction() as db:
+            (await db.scalars(select(Product))).one().stock = 5
+            await db.flush()
+            raise ZeroDivisionError
+    async with database.reading() as db:
+        assert (await db.scalars(select(Product.stock))).one() == 0
+
+
+async def test_failed_commit_is_never_answered_with_success(
+    database: Database, alice: httpx2.AsyncClient
+) -> None:
+    def fail(connection: object) -> None:
+        raise RuntimeError
+
+    event.listen(database.engine.sync_engine, "commit", fail)
+    answer = await alice.post("/products/", json={"sku": "S", "name": "Chair", "price": 1})
+    event.remove(database.engine.sync_engine, "commit", fail)
+    assert answer.status_code == 500
+    assert (await alice.get("/products/")).json()["total"] == 0
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+async def test_reads_are_in_no_transaction(database: Database) -> None:
+    """`now()` is the start of the transaction: without one it moves between statements."""
+
+    async def moves(unit_of_work: UnitOfWork) -> bool:
+        async with unit_of_work() as db:
+            first = await db.scalar(select(func.now()))
+            return bool(first != await db.scalar(select(func.now())))
+
+    assert await moves(database.reading)
+    assert not await moves(database.transaction)
+
+
+async def test_reader_does_not_block_writers(database: Database, product: None) -> None:
+    async with database.reading() as reader:
+        stock = (await reader.scalars(select(Product.stock))).one()
+        async with database.transaction() as db:
+            (await db.scalars(select(Product))).one().stock = stock + 1
+        assert (await reader.scalars(select(Product.stock))).one() == stock + 1
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_sqlite_keeps_what_was_committed_when_the_power_fails(database: Database) -> None:
+    async with database.reading() as db:
+        assert await db.scalar(text("PRAGMA journal_mode")) == "wal"
+        assert await db.scalar(text("PRAGMA synchronous")) == 2  # FULL
+        assert await db.scalar(text("PRAGMA foreign_keys")) == 1
+
+
+@pytest.fixture
+async def hasty_database(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Database]:
+    """One connection, and hardly any patience."""
+    monkeypatch.setattr(settings, "DATABASE_POOL_SIZE", 1)
+    monkeypatch.setattr(settings, "DATABASE_POOL_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(settings, "DATABASE_STATEMENT_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(settings, "DATABASE_LOCK_TIMEOUT_SECONDS", 0.2)
+    database = Database(settings.DATABASE_URL.get_secret_value())
+    yield database
+    await database.engine.dispose()
+
+
+async def refused_within_two_seconds(
+    work: AbstractAsyncContextManager[AsyncSession], sql: str
+) -> bool:
+    started = time.monotonic()
+    with pytest.raises(Unavailable):
+        async with work as db:
+            await db.execute(text(sql))
+    return time.monotonic() - started < 2
+
+
+async def test_full_pool_is_refused(hasty_database: Database) -> None:
+    async with hasty_database.reading() as db:
+        await db.execute(text("SELECT 1"))
+        assert await refused_within_two_seconds(hasty_database.reading(), "SELECT 1")
+    await hasty_database.check()
+
+
+async def test_held_lock_is_not_waited_for_long(
+    hasty_database: Database, database: Database, product: None
+) -> None:
+    change = "UPDATE products SET stock = 1"
+    async with database.transaction() as db:
+        await db.execute(text(change))
+        assert await refused_within_two_seconds(hasty_database.transaction(), change)
+    async with hasty_database.transaction() as db:
+        await db.execute(text(change))
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+async def test_slow_statement_is_ended(hasty_database: Database) -> None:
+    assert await refused_within_two_seconds(hasty_database.reading(), "SELECT pg_sleep(60)")
+    await hasty_database.check()

@@ -1,0 +1,58 @@
+"""A TCP proxy before a real server, to take the network away and give it back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.engine import URL, make_url
+
+
+class Proxy:
+    def __init__(self, socket_path: str) -> None:
+        self.socket_path = socket_path
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def restore(self) -> None:
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        """Refuse new connections and reset those that are open."""
+        if self._server:
+            self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0.05)  # until the other ends have noticed
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back_reader, back_writer = await asyncio.open_unix_connection(self.socket_path)
+        ends = {writer, back_writer}
+        self._writers |= ends
+        await asyncio.gather(_pipe(reader, back_writer), _pipe(back_reader, writer))
+        self._writers -= ends
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def proxied(url: str) -> AsyncIterator[tuple[str, Proxy]]:
+    """A URL that reaches the same PostgreSQL through a proxy of our own."""
+    direct: URL = make_url(url)
+    folder = direct.query.get("host")
+    target = f"{folder}/.s.PGSQL.{direct.port or 5432}"
+    proxy = Proxy(target)
+    await proxy.restore()
+    through = direct.set(host="127.0.0.1", port=proxy.port, query={})
+    yield through.render_as_string(hide_password=False), proxy
+    await proxy.cut()

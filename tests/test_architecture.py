@@ -1,0 +1,37 @@
+"""Rules of the house that hold for all of the code."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "app").rglob("*.py"))
+
+
+def test_imports_point_downwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(config_filename="pyproject.toml", is_debug_mode=False) == 0
+
+
+def test_only_the_session_module_commits() -> None:
+    committing = {path.name for path in MODULES if "commit(" in path.read_text()}
+    assert committing == {"session.py"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_says_what_belongs_there(path: Path) -> None:
+    source = path.read_text()
+    if path.name == "__init__.py":
+        is_registry = path.parent.name in ("models", "schemas")
+        assert is_registry or source == ""
+    else:
+        assert ast.get_docstring(ast.parse(source))
+
+
+def test_only_the_dependencies_name_get_db() -> None:
+    """Beside `DbSession`, a bare `Depends(get_db)` would open a second session."""
+    naming = {path.name for path in MODULES if re.search(r"\bget_db\b", path.read_text())}
+    assert naming == {"dependencies.py"}
