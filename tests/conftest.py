@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -130,21 +131,36 @@ def database_url(
     engine: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """A database of this test alone, which the settings name too."""
-    if engine == "sqlite":
-        path = tmp_path / "myapi.db"
-        path.write_bytes(request.getfixturevalue("sqlite_template").read_bytes())
-        url = f"sqlite:///{path}"
+    template = request.getfixturevalue(f"{engine}_template")
+    with _new_database(engine, request, tmp_path, template) as url:
         monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
         yield url
+
+
+@pytest.fixture
+def empty_database_url(
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """A database without any tables, which the settings name too."""
+    with _new_database(engine, request, tmp_path, template=None) as url:
+        monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
+        yield url
+
+
+@contextmanager
+def _new_database(
+    engine: str, request: pytest.FixtureRequest, folder: Path, template: Path | str | None
+) -> Iterator[str]:
+    if engine == "sqlite":
+        if isinstance(template, Path):
+            (folder / "myapi.db").write_bytes(template.read_bytes())
+        yield f"sqlite:///{folder}/myapi.db"
         return
     server: str = request.getfixturevalue("postgresql_url")
-    template: str = request.getfixturevalue("postgresql_template")
     name = f"test_{uuid4().hex}"
-    create = f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"
+    create = f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} STRATEGY file_copy"
     asyncio.run(_run_sql(server, create))
-    url = _database(server, name)
-    monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
-    yield url
+    yield _database(server, name)
     asyncio.run(_run_sql(server, f"DROP DATABASE {name} WITH (FORCE)"))
 
 

@@ -1,0 +1,81 @@
+"""The `myapi` command."""
+
+import json
+import os
+import pty
+import subprocess
+
+import httpx2
+import pytest
+
+from tests.conftest import ALICE
+from tests.process import MYAPI, environment, run_myapi, serving
+
+CAROL = ("create-superuser", "--email", "carol@example.com", "--username", "carol")
+
+
+def test_superuser_is_created_and_has_power(database_url: str) -> None:
+    result = run_myapi(*CAROL, stdin="Carol-Pass-1\n", DATABASE_URL=database_url)
+    assert result.returncode == 0
+    assert result.stdout == "Superuser carol created\n"
+    assert "Carol-Pass-1" not in result.stdout + result.stderr
+    with serving(DATABASE_URL=database_url) as server, httpx2.Client(base_url=server.url) as client:
+        form = {"username": "carol", "password": "Carol-Pass-1"}
+        token = client.post("/api/v1/auth/login", data=form).json()["access_token"]
+        answer = client.get("/api/v1/users/", headers={"Authorization": f"Bearer {token}"})
+    assert [user["username"] for user in answer.json()["items"]][-1] == "carol"
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_password_is_not_echoed_on_a_terminal(database_url: str) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [MYAPI, *CAROL],
+        env=environment(DATABASE_URL=database_url),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    seen = b""
+    while b"Password" not in seen:
+        seen += os.read(ours, 1024)
+    os.write(ours, b"Carol-Pass-1\n")
+    assert process.wait(timeout=30) == 0
+    seen += os.read(ours, 4096)
+    assert b"created" in seen
+    assert b"Carol-Pass-1" not in seen
+
+
+def test_wrong_superuser_is_refused_in_one_line_a_field(database_url: str) -> None:
+    weak = run_myapi(*CAROL, stdin="weak\n", DATABASE_URL=database_url)
+    assert weak.returncode == 1
+    assert weak.stderr == "password: String should have at least 8 characters\n"
+    taken = ("create-superuser", "--email", ALICE.email.upper(), "--username", "carol")
+    twin = run_myapi(*taken, stdin="Carol-Pass-1\n", DATABASE_URL=database_url)
+    assert twin.returncode == 1
+    assert twin.stderr == "myapi: User with this email already exists\n"
+
+
+def test_seeded_rows_are_there_and_sign_in(database_url: str) -> None:
+    for _ in range(2):
+        result = run_myapi("seed", "--users", "3", "--products", "6001", DATABASE_URL=database_url)
+        assert result.returncode == 0, result.stderr
+    *_, name, _, _, _, password = result.stdout.split()
+    with serving(DATABASE_URL=database_url) as server, httpx2.Client(base_url=server.url) as client:
+        assert client.get("/api/v1/products/").json()["total"] == 2 * 6001
+        form = {"username": name, "password": password}
+        assert client.post("/api/v1/auth/login", data=form).status_code == 200
+
+
+def test_empty_database_is_told_in_one_line(empty_database_url: str) -> None:
+    result = run_myapi("seed", DATABASE_URL=empty_database_url)
+    assert result.returncode == 1
+    assert "myapi migrate" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_openapi_is_printed() -> None:
+    document = json.loads(run_myapi("openapi").stdout)
+    assert document["openapi"].startswith("3.1")
+    assert "/api/v1/products/" in document["paths"]
