@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Annotated
 
+import structlog
 import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
@@ -48,6 +49,8 @@ def serve(
     if migrate_first:
         migrate()
     configure_logging()
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    structlog.get_logger().info("serving", url=address, docs=f"{address}/api/docs")
     Server(
         "app.main:app",
         address=host,

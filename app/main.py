@@ -46,8 +46,8 @@ def create_app() -> FastAPI:
         generate_unique_id_function=operation_id,
         lifespan=lifespan,
     )
-    app.include_router(health.router)
     app.include_router(api_router, prefix=settings.API_V1_PREFIX)
+    app.include_router(health.router)
     add_error_handlers(app)
     document_problems(app)
     if settings.DOCS_ENABLED:

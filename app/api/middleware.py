@@ -22,6 +22,7 @@ API_HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
+    "server": "myapi",  # the server's own name would be sent otherwise
     "x-content-type-options": "nosniff",
 }
 HSTS = "max-age=31536000; includeSubDomains"
