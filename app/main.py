@@ -44,6 +44,8 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
+        # The login form is the only one, and anybody may send it.
+        form_limits={"max_fields": 10, "max_files": 0, "max_part_size": 4096},
         lifespan=lifespan,
     )
     app.include_router(api_router, prefix=settings.API_V1_PREFIX)
@@ -63,8 +65,8 @@ def create_app() -> FastAPI:
         allow_origins=settings.ALLOWED_ORIGINS,
         # With `*` every site could act with the visitor's credentials.
         allow_credentials="*" not in settings.ALLOWED_ORIGINS,
-        allow_methods=["*"],
-        allow_headers=["*"],
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
         expose_headers=EXPOSED_HEADERS,
     )
     app.add_middleware(RequestContext)

@@ -39,12 +39,16 @@ def run_myapi(
     )
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def serving(*arguments: str, **settings: str) -> Iterator[ServerProcess]:
     """A server on a free port that has answered its first request."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [MYAPI, "serve", "--port", str(port), *arguments],
         env=environment(**settings),

@@ -1,6 +1,7 @@
 """What we write to people: one function a message."""
 
 from email.message import EmailMessage
+from email.policy import SMTPUTF8
 
 from app.core.config import settings
 
@@ -10,7 +11,7 @@ def notification(recipient: str) -> EmailMessage:
 
 
 def _message(recipient: str, *, subject: str, text: str) -> EmailMessage:
-    message = EmailMessage()
+    message = EmailMessage(SMTPUTF8)  # addresses may hold any letters (RFC 6531)
     message["From"] = settings.MAIL_FROM
     message["To"] = recipient
     message["Subject"] = subject

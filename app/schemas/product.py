@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated
 
 import iso4217
@@ -30,14 +30,11 @@ def parse_price(value: object) -> Decimal:
         raise ValueError("must be an amount such as 19.99")
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
         raise ValueError("must be a string or a number")
-    try:
-        # A float is read by its shortest spelling: 0.1 means a tenth.
-        price = Decimal(str(value))
-        cents = price.quantize(CENT)
-    except InvalidOperation:
-        raise ValueError(f"must be between 0 and {MAX_PRICE}") from None
-    if not 0 <= price <= MAX_PRICE:
+    # A float is read by its shortest spelling: 0.1 means a tenth.
+    price = Decimal(str(value))
+    if not price.is_finite() or not 0 <= price <= MAX_PRICE:
         raise ValueError(f"must be between 0 and {MAX_PRICE}")
+    cents = price.quantize(CENT)
     if cents != price:
         raise ValueError("must have no more than two decimals")
     return cents + 0  # without the sign of -0

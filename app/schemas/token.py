@@ -10,7 +10,7 @@ from app.schemas.base import InputModel
 class LoginForm(InputModel):
     """OAuth2's password form (RFC 6749 section 4.3.2); `scope` and the client are not used."""
 
-    grant_type: Literal["password", ""] = "password"
+    grant_type: Literal["password"] = "password"
     username: Annotated[str, Field(max_length=254, description="E-mail address or username")]
     password: Annotated[str, Field(max_length=128, json_schema_extra={"format": "password"})]
     scope: Annotated[str, Field(max_length=1000)] = ""

@@ -1,8 +1,9 @@
 """Users: what comes in at sign-up and update, and what goes out."""
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import MISSING
+from pydantic import MISSING, Field
 
 from app.schemas.base import Email, InputModel, Line, OutputModel, Password, Username
 from app.schemas.page import Page
@@ -21,7 +22,7 @@ class UserUpdate(InputModel):
     email: Email | MISSING = MISSING
     full_name: Line | None | MISSING = MISSING
     password: Password | MISSING = MISSING
-    current_password: str | None = None
+    current_password: Annotated[str, Field(max_length=128)] | None = None
 
     @property
     def needs_password(self) -> bool:

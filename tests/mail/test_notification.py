@@ -1,0 +1,95 @@
+"""The notification, from the route to a mailbox: a real SMTP server, or the folder."""
+
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from pathlib import Path
+
+import httpx2
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from pydantic import SecretStr
+
+from app.core.config import settings
+from tests.process import free_port
+
+
+class Mailbox:
+    """What the SMTP server took in."""
+
+    def __init__(self) -> None:
+        self.messages: list[EmailMessage] = []
+        self.recipients: list[str] = []
+
+    async def handle_DATA(  # noqa: N802 - the name that aiosmtpd calls
+        self, server: SMTP, session: Session, envelope: Envelope
+    ) -> str:
+        assert isinstance(envelope.content, bytes)
+        self.messages.append(message_from_bytes(envelope.content, policy=default))
+        self.recipients += envelope.rcpt_tos
+        return "250 OK"
+
+
+@pytest.fixture
+def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+    mailbox = Mailbox()
+    port = free_port()
+    controller = Controller(mailbox, hostname="127.0.0.1", port=port, enable_SMTPUTF8=True)
+    controller.start()
+    monkeypatch.setattr(settings, "SMTP_URL", SecretStr(f"smtp://127.0.0.1:{port}"))
+    yield mailbox
+    controller.stop()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "outbox"
+    monkeypatch.setattr(settings, "MAIL_FOLDER", folder)
+    return folder
+
+
+async def notify(client: httpx2.AsyncClient, email: str) -> httpx2.Response:
+    return await client.post("/send-notification/", params={"email": email})
+
+
+@pytest.mark.parametrize("email", ["carol@example.com", "jürgen@example.com"])
+async def test_notification_reaches_the_mailbox(
+    admin: httpx2.AsyncClient, mailbox: Mailbox, email: str
+) -> None:
+    answer = await notify(admin, email)
+    assert answer.status_code == 200
+    assert answer.json() == {"message": "Notification will be sent"}
+    assert mailbox.recipients == [email]
+    (message,) = mailbox.messages
+    assert message["To"] == email
+    assert message["From"] == settings.MAIL_FROM
+    assert message.get_content().strip() == "Registration successful"
+
+
+async def test_without_a_server_mail_is_written_to_the_folder(
+    admin: httpx2.AsyncClient, folder: Path
+) -> None:
+    await notify(admin, "carol@example.com")
+    (file,) = folder.iterdir()
+    assert "To: carol@example.com" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["carol@example.com\r\nBcc: bob@example.com", "carol@example.com,bob@example.com", "<a@b>", ""],
+)
+async def test_nothing_is_slipped_into_the_message(
+    admin: httpx2.AsyncClient, folder: Path, email: str
+) -> None:
+    assert (await notify(admin, email)).status_code == 422
+    assert not folder.exists()
+
+
+async def test_server_that_is_down_is_logged_without_the_address(
+    admin: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(settings, "SMTP_URL", SecretStr("smtp://127.0.0.1:1"))
+    assert (await notify(admin, "carol@example.com")).status_code == 200
+    assert "carol" not in capsys.readouterr().out
