@@ -18,6 +18,7 @@ ASSETS = Path(fastapi_offline.__file__).parent / "static"
 # The bundle would fetch its footer's logo from the vendor's network.
 _FOREIGN_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 _ASSETS_URL = "/api/docs/assets"
+_REDOC_URL = "/api/redoc/redoc.js"
 
 
 def add_docs(app: FastAPI) -> None:
@@ -43,13 +44,13 @@ def add_docs(app: FastAPI) -> None:
         page = get_redoc_html(
             openapi_url=f"{root}{app.openapi_url}",
             title=app.title,
-            redoc_js_url=f"{root}{_ASSETS_URL}/redoc.js",
+            redoc_js_url=f"{root}{_REDOC_URL}",
             redoc_favicon_url=f"{root}{_ASSETS_URL}/favicon.png",
             with_google_fonts=False,
         )
         return _with_policy(page)
 
-    @router.get(f"{_ASSETS_URL}/redoc.js")
+    @router.get(_REDOC_URL)
     async def redoc_script(request: Request) -> Response:
         logo = f"{request.scope.get('root_path', '')}{_ASSETS_URL}/favicon.png"
         bundle = (ASSETS / "redoc.standalone.js").read_bytes()

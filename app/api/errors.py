@@ -1,5 +1,6 @@
 """Exceptions become RFC 9457 problem details here, and nowhere else."""
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -12,12 +13,26 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from app.core.errors import AppError, InvalidInput, UnsupportedMediaType
+from app.core.errors import (
+    AppError,
+    BadRequest,
+    ContentTooLarge,
+    InvalidInput,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    UnsupportedMediaType,
+)
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 50  # a body of 1 MiB can be wrong in a hundred thousand places
-MAX_LOC_LENGTH = 100
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # what else a client calls a field is not repeated
 _NO_JSON = "model_attributes_type"  # the body was left as bytes
+
+_CODES = {
+    HTTPStatus(error.status): error.code
+    for error in (BadRequest, NotAuthenticated, NotPermitted, NotFound, ContentTooLarge)
+}
 
 
 class ProblemResponse(JSONResponse):
@@ -46,12 +61,15 @@ async def handle_validation_error(
 
 
 def _is_json(request: Request) -> bool:
-    return "json" in request.headers.get("content-type", "")
+    return "json" in request.headers.get("content-type", "").lower()
 
 
 def _describe(error: Mapping[str, Any]) -> dict[str, Any]:
-    loc = [part[:MAX_LOC_LENGTH] if isinstance(part, str) else part for part in error["loc"]]
-    return {"loc": loc, "msg": error["msg"].removeprefix("Value error, "), "type": error["type"]}
+    loc = [part if isinstance(part, int) or _NAME.fullmatch(part) else "?" for part in error["loc"]]
+    msg = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "json_invalid":
+        msg = error["ctx"]["error"]
+    return {"loc": loc, "msg": msg, "type": error["type"]}
 
 
 async def handle_http_exception(request: Request, error: HTTPException) -> ProblemResponse:
@@ -60,13 +78,17 @@ async def handle_http_exception(request: Request, error: HTTPException) -> Probl
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = _allowed_methods(request)
-    return _problem(request.scope, status, status.name.lower(), error.detail, headers)
+    code = _CODES.get(status, status.name.lower())
+    return _problem(request.scope, status, code, error.detail, headers)
 
 
 def _allowed_methods(request: Request) -> str:
-    """Those of all routes with this path; Starlette names those of the first alone."""
-    routes = iter_route_contexts(request.app.routes)
-    methods = (r.methods or () for r in routes if r.matches(request.scope)[0] is Match.PARTIAL)
+    """Those of all routes with the path that matched; Starlette names those of the first alone."""
+    routes = list(iter_route_contexts(request.app.routes))
+    matched = [route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
+    if not matched:
+        return "GET, HEAD"  # files
+    methods = (route.methods or () for route in routes if route.path == matched[0].path)
     return ", ".join(sorted(set().union(*methods)))
 
 

@@ -75,7 +75,7 @@ class RequestContext:
 def _route_template(scope: Scope) -> str | None:
     """`/api/v1/users/{user_id}`: a raw path may hold what a log must not."""
     context = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
-    path: str | None = getattr(context, "path", None)
+    path: str | None = getattr(context, "path_format", None)
     return path
 
 
@@ -98,7 +98,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, *, allowed_hosts: list[str], max_body_bytes: int) -> None:
         self.app = app
-        self.allowed_hosts = frozenset(allowed_hosts)
+        self.allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self.max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,8 +138,9 @@ class Gate:
             raise BadRequest("Exactly one Host header is needed")
         if self.allowed_hosts and _host_name(hosts[0]) not in self.allowed_hosts:
             raise BadRequest("This host is not served here")
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self.max_body_bytes:
+        length = headers.get("content-length", "0").lstrip("0")
+        # Digits are counted first: Python refuses to read a number of thousands of them.
+        if length.isdecimal() and (len(length) > 15 or int(length) > self.max_body_bytes):
             raise ContentTooLarge(self.max_body_bytes)
 
 

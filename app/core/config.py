@@ -7,6 +7,7 @@ import secrets
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -120,7 +121,7 @@ class Settings(BaseSettings):
     def name_async_driver(cls, value: SecretStr) -> SecretStr:
         try:
             url = make_url(value.get_secret_value())
-        except ArgumentError:
+        except (ArgumentError, ValueError):
             raise ValueError("is not a database URL") from None
         scheme = "postgresql" if url.drivername == "postgres" else url.drivername
         driver = _DRIVERS.get(scheme, scheme)
@@ -140,7 +141,8 @@ class Settings(BaseSettings):
             raise ValueError("is missing")
         if len(key.encode()) < MIN_SECRET_KEY_BYTES:
             raise ValueError(f"must be at least {MIN_SECRET_KEY_BYTES} bytes long")
-        if len(set(key)) < 8 or any(word in key.lower() for word in _PLACEHOLDER_WORDS):
+        repeats = key in (key + key)[1:-1]
+        if repeats or any(word in key.lower() for word in _PLACEHOLDER_WORDS):
             raise ValueError("is a placeholder, not a random key")
         database_url = info.data.get("DATABASE_URL")
         if database_url and make_url(database_url.get_secret_value()).password == key:
@@ -155,6 +157,10 @@ class Settings(BaseSettings):
         )
         if value and not value.get_secret_value().startswith(schemes):
             raise ValueError(f"must start with {' or '.join(schemes)}")
+        try:
+            _ = value and urlsplit(value.get_secret_value()).port
+        except ValueError:
+            raise ValueError("must have a number for a port") from None
         return value
 
     @property
@@ -181,7 +187,10 @@ def load_settings() -> Settings:
             _secrets_dir=secrets_folder if Path(secrets_folder).is_dir() else None,
         )
     except ValidationError as invalid:
-        raise SystemExit("\n".join(_describe(error) for error in invalid.errors())) from None
+        lines = {error["loc"][0]: _describe(error) for error in reversed(invalid.errors())}
+        raise SystemExit("\n".join(reversed(lines.values()))) from None
+    except UnicodeDecodeError:
+        raise SystemExit("The file of settings is not UTF-8") from None
 
 
 def _describe(error: ErrorDetails) -> str:

@@ -1,5 +1,6 @@
 """How often something may be tried: counted in Redis for all processes, else in memory."""
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +21,7 @@ from app.core.errors import RateLimited
 
 T = TypeVar("T")
 
+REDIS_CONNECTIONS = 16
 REDIS_TIMEOUT_SECONDS = 0.25
 REDIS_PAUSE_SECONDS = 5  # after a failure, so that a dead Redis does not slow every request
 
@@ -32,6 +34,7 @@ class RateLimiter:
     def __init__(self, redis: ConnectionPool | None = None) -> None:
         self._in_memory = FixedWindowRateLimiter(MemoryStorage())
         self._in_redis = FixedWindowRateLimiter(_storage(redis)) if redis else None
+        self._turns = asyncio.Semaphore(REDIS_CONNECTIONS)
         self._pause_ends = 0.0
 
     async def take(self, limit: RateLimitItem, key: str) -> None:
@@ -45,12 +48,16 @@ class RateLimiter:
         )
 
     async def _counted(self, count: Callable[[FixedWindowRateLimiter], Awaitable[T]]) -> T:
-        if self._in_redis and time.monotonic() >= self._pause_ends:
-            try:
-                return await count(self._in_redis)
-            except (RedisError, OSError) as failed:
-                self._pause_ends = time.monotonic() + REDIS_PAUSE_SECONDS
-                log.warning("redis_unreachable", error=type(failed).__name__)
+        if self._in_redis:
+            # Few at a time: a rush of new connections would look like an outage, and in a real
+            # one those who waited do not try again.
+            async with self._turns:
+                if time.monotonic() >= self._pause_ends:
+                    try:
+                        return await count(self._in_redis)
+                    except (RedisError, OSError) as failed:
+                        self._pause_ends = time.monotonic() + REDIS_PAUSE_SECONDS
+                        log.warning("redis_unreachable", error=type(failed).__name__)
         return await count(self._in_memory)
 
 

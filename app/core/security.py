@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import jwt
+from jwt.utils import base64url_encode
 from pwdlib import PasswordHash
 from pwdlib.exceptions import PwdlibError
 from pwdlib.hashers.argon2 import Argon2Hasher
@@ -102,6 +103,8 @@ def read_access_token(token: str) -> int:
         user_id = int(verified["payload"]["sub"])
     except (jwt.InvalidTokenError, ValueError):
         raise NotAuthenticated from None
-    if verified["header"].get("typ") != ACCESS_TOKEN_TYPE:
+    # Base64 has several spellings of the same bytes: a token has one.
+    spelling = base64url_encode(verified["signature"]).decode()
+    if verified["header"].get("typ") != ACCESS_TOKEN_TYPE or not token.endswith(f".{spelling}"):
         raise NotAuthenticated
     return user_id

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnExpressionArgument, func, or_, select, true
+from sqlalchemy import ColumnExpressionArgument, delete, func, or_, select, true
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
@@ -79,8 +79,9 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         return await self._set(db, db_obj, obj_in.model_dump())
 
     async def delete(self, db: AsyncSession, *, db_obj: ModelT) -> None:
-        await db.delete(db_obj)
-        await self._flush(db)
+        gone = delete(self.model).where(self.model.id == db_obj.id).returning(self.model.id)
+        if await db.scalar(gone) is None:
+            raise NotFound(self.model.__name__)  # somebody else was faster
 
     async def _insert(self, db: AsyncSession, values: dict[str, Any]) -> ModelT:
         db_obj = self.model(**values)

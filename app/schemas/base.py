@@ -5,7 +5,13 @@ import unicodedata
 from typing import Annotated
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 # No control characters, no line or paragraph separators, no bidirectional overrides: they hide
 # text, split logs and mail headers, and PostgreSQL cannot store NUL.
@@ -26,6 +32,12 @@ class OutputModel(BaseModel):
     """What a client gets, read from a model's attributes."""
 
     model_config = ConfigDict(from_attributes=True)
+
+
+def refuse_text_and_booleans(value: object) -> object:
+    if isinstance(value, (str, bool)):
+        raise ValueError("must be a whole number")
+    return value
 
 
 def canonical_email(value: str) -> str:

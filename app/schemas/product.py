@@ -15,7 +15,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from app.schemas.base import InputModel, Line, OutputModel, Text
+from app.schemas.base import InputModel, Line, OutputModel, Text, refuse_text_and_booleans
 from app.schemas.page import Page
 
 CENT = Decimal("0.01")
@@ -65,7 +65,12 @@ Sku = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,6
 Currency = Annotated[
     str, AfterValidator(check_currency), WithJsonSchema({"type": "string", "enum": CURRENCY_CODES})
 ]
-Stock = Annotated[int, Field(ge=0, le=MAX_STOCK)]
+# JSON has one kind of number: 5.0 is a whole one; "5" and true are none.
+Stock = Annotated[
+    int,
+    Field(ge=0, le=MAX_STOCK, strict=False),
+    BeforeValidator(refuse_text_and_booleans),
+]
 
 
 class ProductCreate(InputModel):

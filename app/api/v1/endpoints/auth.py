@@ -6,17 +6,19 @@ from fastapi import APIRouter, Depends, Form, Request, Response
 
 from app import schemas
 from app.api.errors import problems
+from app.api.routing import StrictRoute
 from app.api.sign_in import PasswordChecked
 from app.core.config import settings
 from app.core.errors import InvalidInput, NotAuthenticated, RateLimited, UnsupportedMediaType
 from app.core.security import create_access_token
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 
 async def check_form(request: Request) -> None:
     """One value a field, in the encoding the standard names: no parser may pick another one."""
-    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/x-www-form-urlencoded":
         raise UnsupportedMediaType("application/x-www-form-urlencoded")
     names = [name for name, _ in (await request.form()).multi_items()]
     if len(names) != len(set(names)):

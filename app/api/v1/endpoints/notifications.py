@@ -6,13 +6,14 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Query
 
 from app import schemas
 from app.api.errors import problems
+from app.api.routing import StrictRoute
 from app.core.errors import NotPermitted
 from app.dependencies import get_current_superuser
 from app.mail.messages import notification
 from app.mail.send import send_mail
 from app.schemas.base import Email
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 
 @router.post("/", dependencies=[Depends(get_current_superuser)], responses=problems(NotPermitted))

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response, status
 
 from app import models, schemas
 from app.api.errors import problems
+from app.api.routing import StrictRoute
 from app.core.errors import AlreadyExists, NotFound, NotPermitted
 from app.crud.base import Slice
 from app.crud.product import product_crud
@@ -17,7 +18,7 @@ from app.dependencies import (
     ProductInPath,
 )
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 
 
 @router.get("/", response_model=schemas.ProductList, openapi_extra=OPTIONAL_AUTH)
@@ -48,7 +49,7 @@ async def create_product(
 
 
 @router.get(
-    "/{product_id}",
+    "/{product_id:id}",
     response_model=schemas.Product,
     responses=problems(NotFound),
     openapi_extra=OPTIONAL_AUTH,
@@ -59,12 +60,12 @@ async def read_product(product: ProductInPath) -> models.Product:
 
 
 @router.put(
-    "/{product_id}",
+    "/{product_id:id}",
     response_model=schemas.Product,
     responses=problems(AlreadyExists, NotPermitted, NotFound),
 )
 @router.patch(
-    "/{product_id}",
+    "/{product_id:id}",
     response_model=schemas.Product,
     responses=problems(AlreadyExists, NotPermitted, NotFound),
     operation_id="patch_product",
@@ -77,7 +78,7 @@ async def update_product(
 
 
 @router.delete(
-    "/{product_id}",
+    "/{product_id:id}",
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problems(NotPermitted, NotFound),
 )

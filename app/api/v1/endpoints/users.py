@@ -4,13 +4,14 @@ from fastapi import APIRouter, Depends, status
 
 from app import models, schemas
 from app.api.errors import problems
+from app.api.routing import StrictRoute
 from app.api.sign_in import PasswordChecked, limit_sign_ups
 from app.core.errors import AlreadyExists, Conflict, NotFound, NotPermitted, RateLimited
 from app.crud.base import Slice
 from app.crud.user import user_crud
 from app.dependencies import CurrentUser, DbSession, ListParams, UserInPath, get_current_superuser
 
-router = APIRouter()
+router = APIRouter(route_class=StrictRoute)
 superuser_only = Depends(get_current_superuser)
 
 UPDATE_ME_PROBLEMS = problems(AlreadyExists, NotPermitted, RateLimited)
@@ -66,14 +67,16 @@ async def update_user_me(
     return await user_crud.update(db, db_obj=current_user, obj_in=user_in)
 
 
-@router.get("/{user_id}", response_model=schemas.User, responses=problems(NotPermitted, NotFound))
+@router.get(
+    "/{user_id:id}", response_model=schemas.User, responses=problems(NotPermitted, NotFound)
+)
 async def read_user(user: UserInPath) -> models.User:
     """Read oneself, or anybody as a superuser."""
     return user
 
 
 @router.patch(
-    "/{user_id}",
+    "/{user_id:id}",
     response_model=schemas.User,
     dependencies=[superuser_only],
     responses=problems(AlreadyExists, NotPermitted, NotFound, Conflict),
@@ -86,7 +89,7 @@ async def update_user(
 
 
 @router.delete(
-    "/{user_id}",
+    "/{user_id:id}",
     status_code=status.HTTP_204_NO_CONTENT,
     dependencies=[superuser_only],
     responses=problems(NotPermitted, NotFound, Conflict),

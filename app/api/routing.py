@@ -1,0 +1,66 @@
+"""How paths and bodies are read: identifiers are digits, JSON is RFC 8259 to the letter."""
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.convertors import Convertor, register_url_convertor
+
+from app.db.base import MAX_ID
+
+
+class IdConvertor(Convertor[int]):
+    """`{user_id:id}`: what is no identifier matches no route, so that `/users/me` is never one."""
+
+    regex = f"[0-9]{{1,{len(str(MAX_ID))}}}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("id", IdConvertor())
+
+
+class StrictRoute(APIRoute):
+    """A route that takes UTF-8 alone, no NaN or Infinity, and no name twice in one object.
+
+    Otherwise two parsers could see two things in one body.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_strictly(request: Request) -> Response:
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return handle_strictly
+
+
+class StrictRequest(Request):
+    async def json(self) -> Any:
+        try:
+            text = (await self.body()).decode()
+        except UnicodeDecodeError:
+            _refuse("Not UTF-8")
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        _refuse("A name stands twice in one object")
+    return unique
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    _refuse(f"{name} is not JSON")
+
+
+def _refuse(reason: str) -> NoReturn:
+    # The one exception that FastAPI turns into a validation error.
+    raise json.JSONDecodeError(reason, "", 0)
