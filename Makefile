@@ -35,9 +35,11 @@ lock: $(UV) ## Write the locks anew from pyproject.toml
 	$(LOCK) pyproject.toml --group build --output-file requirements.lock
 	$(LOCK) pyproject.toml --group build --group dev --constraint requirements.lock \
 		--output-file requirements-dev.lock
+	$(LOCK) --constraint requirements.lock benchmarks/requirements.in \
+		--output-file benchmarks/requirements.lock
 
 clean: ## Remove the virtual environment and caches; data and .env stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/run.stamp: requirements.lock pyproject.toml | $(BIN)/python $(UV)
 	@echo "Installing …"

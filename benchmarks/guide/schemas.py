@@ -1,0 +1,44 @@
+"""The answers."""
+
+from datetime import datetime
+from decimal import Decimal
+
+from pydantic import BaseModel, EmailStr, Field
+
+
+class UserBase(BaseModel):
+    email: EmailStr
+    username: str = Field(..., min_length=3, max_length=50)
+    full_name: str | None = None
+    is_active: bool = True
+
+
+class User(UserBase):
+    id: int
+    created_at: datetime
+    updated_at: datetime
+
+    model_config = {"from_attributes": True}
+
+
+class Product(BaseModel):
+    id: int
+    sku: str
+    name: str
+    description: str | None = None
+    price: Decimal
+    currency: str
+    stock: int
+    is_active: bool
+    owner_id: int
+    created_at: datetime
+    updated_at: datetime
+
+    model_config = {"from_attributes": True}
+
+
+class ProductList(BaseModel):
+    items: list[Product]
+    total: int
+    page: int
+    size: int

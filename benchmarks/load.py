@@ -1,0 +1,158 @@
+"""The load: keep-alive connections over raw HTTP/1.1, run in a process of its own."""
+
+import asyncio
+import multiprocessing
+import signal
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from typing import cast
+
+import uvloop
+
+from benchmarks.machine import cpu_seconds, memory_bytes, process_tree
+
+CONNECTIONS = 16
+WARM_UP_SECONDS = 0.5
+PATIENCE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one server did with one piece of work; CPU time is the server's, per request."""
+
+    cpu_us: float
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    memory_mb: float
+
+
+@contextmanager
+def open_loader() -> Iterator[Executor]:
+    """The one process in which `measure` is to run; it starts with the first job."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_ignore_interrupt) as loader:
+        yield loader
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def measure(port: int, server_pid: int, requests: list[bytes], seconds: float) -> Measured:
+    return uvloop.run(_measure(port, server_pid, requests, seconds))
+
+
+async def _measure(port: int, server_pid: int, requests: list[bytes], seconds: float) -> Measured:
+    endless = cycle(requests)
+    connections = [await _connect(port, endless) for _ in range(CONNECTIONS)]
+    await _run(connections, WARM_UP_SECONDS)
+
+    server = process_tree(server_pid)
+    cpu_before = cpu_seconds(server)
+    started = time.perf_counter()
+    latencies = await _run(connections, seconds)
+    elapsed = time.perf_counter() - started
+    # What a server still does after its last answer belongs to that answer.
+    await asyncio.sleep(0.05)
+    cpu_used = cpu_seconds(server) - cpu_before
+
+    for connection in connections:
+        connection.close()
+    percentiles = statistics.quantiles(latencies, n=100, method="inclusive")
+    return Measured(
+        cpu_us=cpu_used / len(latencies) * 1e6,
+        per_second=len(latencies) / elapsed,
+        p50_ms=percentiles[49] * 1e3,
+        p99_ms=percentiles[98] * 1e3,
+        memory_mb=memory_bytes(server) / 1e6,
+    )
+
+
+async def _connect(port: int, requests: Iterator[bytes]) -> "Connection":
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(
+        lambda: Connection(requests), host="127.0.0.1", port=port
+    )
+    return connection
+
+
+async def _run(connections: list["Connection"], seconds: float) -> list[float]:
+    """Send for that long and wait for the last answers; the latencies of all, in seconds."""
+    deadline = time.perf_counter() + seconds
+    async with asyncio.timeout(seconds + PATIENCE_SECONDS):
+        latencies = await asyncio.gather(*(each.send_until(deadline) for each in connections))
+    return [latency for some in latencies for latency in some]
+
+
+class Connection(asyncio.Protocol):
+    """Sends a request, and the next one when that has been answered."""
+
+    def __init__(self, requests: Iterator[bytes]) -> None:
+        self._requests = requests
+        self._received = bytearray()
+        self._expected_bytes = 0
+
+    def send_until(self, deadline: float) -> asyncio.Future[list[float]]:
+        self._deadline = deadline
+        self._latencies: list[float] = []
+        self._finished: asyncio.Future[list[float]] = asyncio.get_running_loop().create_future()
+        self._send()
+        return self._finished
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _send(self) -> None:
+        self._sent_at = time.perf_counter()
+        self._transport.write(next(self._requests))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        try:
+            if not self._expected_bytes:
+                self._expected_bytes = answer_bytes(self._received)
+        except ValueError as wrong:
+            self._fail(wrong)
+            return
+        if self._expected_bytes and len(self._received) >= self._expected_bytes:
+            self._note_answer()
+
+    def _note_answer(self) -> None:
+        now = time.perf_counter()
+        self._latencies.append(now - self._sent_at)
+        self._received.clear()
+        self._expected_bytes = 0
+        if now < self._deadline:
+            self._send()
+        else:
+            self._finished.set_result(self._latencies)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._fail(ConnectionError("the server closed a connection"))
+
+    def _fail(self, error: Exception) -> None:
+        if not self._finished.done():
+            self._finished.set_exception(error)
+
+
+def answer_bytes(received: bytearray) -> int:
+    """The length of the answer that begins here, 0 while its head is incomplete."""
+    head_end = received.find(b"\r\n\r\n")
+    if head_end < 0:
+        return 0
+    head = bytes(received[:head_end]).lower()
+    if head[9:10] != b"2":
+        raise ValueError(f"not a 2xx answer: {bytes(received[:500])!r}")
+    _, found, length = head.partition(b"\r\ncontent-length:")
+    if not found:
+        raise ValueError(f"an answer without Content-Length: {head!r}")
+    return head_end + 4 + int(length.partition(b"\r\n")[0])
