@@ -25,7 +25,9 @@ def configure_logging() -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendered()],
         )
     )
-    logging.basicConfig(handlers=[handler], level=settings.LOG_LEVEL, force=True)
+    # What libraries say below a warning may hold parameters of statements and addresses.
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("app").setLevel(settings.LOG_LEVEL)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -1,0 +1,217 @@
+"""The documentation: pages without foreign assets, and a schema that says what is true."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.api.docs import ASSETS
+from app.core.config import settings
+from app.main import app, create_app
+from tests.conftest import ADMIN
+
+PAGES = ("/api/docs", "/api/redoc")
+LINKS = {"src", "href", "action", "data"}
+URL = re.compile(r"""["'(=]\s*((?:https?:)?//[^"')\s>]+)""")
+
+
+class Page(HTMLParser):
+    """What a page refers to, and the scripts that stand in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.inline_nonces: list[str | None] = []
+        self.has_handlers = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.links += [value for name, value in attrs if name in LINKS and value]
+        self.has_handlers |= any(name.startswith("on") for name in found)
+        if tag == "script" and "src" not in found:
+            self.inline_nonces.append(found.get("nonce"))
+
+
+def browser(app: Any = app, **headers: str) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app), base_url="http://testserver", headers=headers
+    )
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_page_and_all_that_it_loads_come_from_here(path: str) -> None:
+    async with browser() as client:
+        answer = await client.get(path)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert URL.findall(answer.text) == []
+        page = Page(answer.text)
+        quoted = re.findall(r"""["'](/api/[^"']+)["']""", answer.text)
+        assert "/api/openapi.json" in quoted
+        for link in {*page.links, *quoted}:
+            assert link.startswith("/api/")
+            asset = await client.get(link)
+            assert asset.status_code == 200, link
+            assert asset.headers["x-content-type-options"] == "nosniff"
+            if link.endswith((".js", ".css")):
+                assert asset.headers["content-type"].split(";")[0] in (
+                    "text/javascript",
+                    "text/css",
+                )
+
+
+async def test_logo_of_redoc_comes_from_here_too() -> None:
+    foreign = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
+    assert foreign in (ASSETS / "redoc.standalone.js").read_bytes()
+    async with browser() as client:
+        page = Page((await client.get("/api/redoc")).text)
+        script = await client.get(next(link for link in page.links if link.endswith(".js")))
+    assert script.status_code == 200
+    assert b"cdn.redoc.ly" not in script.content
+    assert b'"/api/docs/assets/favicon.png"' in script.content
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_only_scripts_of_the_page_run(path: str) -> None:
+    nonces = set()
+    async with browser() as client:
+        for _ in range(2):
+            answer = await client.get(path)
+            assert answer.headers.get_list("content-security-policy") == [
+                answer.headers["content-security-policy"]
+            ]
+            rules = answer.headers["content-security-policy"].split("; ")
+            policy = {name: values for name, *values in map(str.split, rules)}
+            assert policy["default-src"] == ["'self'"]
+            for name in ("object-src", "base-uri", "frame-ancestors"):
+                assert policy[name] == ["'none'"]
+            assert policy["form-action"] == ["'self'"]
+            own, nonce = policy["script-src"]
+            assert own == "'self'"
+            page = Page(answer.text)
+            assert not page.has_handlers
+            expected = {nonce.removeprefix("'nonce-").removesuffix("'")}
+            assert set(page.inline_nonces) <= expected
+            nonces |= expected
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    assert len(nonces) == 2
+    assert all(len(nonce) >= 22 for nonce in nonces)
+
+
+async def test_swagger_starts_by_its_nonce() -> None:
+    async with browser() as client:
+        assert len(Page((await client.get("/api/docs")).text).inline_nonces) == 1
+
+
+@pytest.mark.parametrize("headers", [{}, ADMIN.headers], ids=["anonymous", "admin"])
+async def test_documentation_can_be_switched_off(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    monkeypatch.setattr(settings, "DOCS_ENABLED", False)
+    paths = (*PAGES, "/api/openapi.json", "/api/redoc/redoc.js", "/docs", "/redoc")
+    async with browser(create_app(), **headers) as client:
+        for path in (*paths, "/api/docs/assets/favicon.png", "/openapi.json", "/api/docs/"):
+            answer = await client.get(path)
+            assert answer.status_code == 404, path
+            assert answer.headers["content-type"] == "application/problem+json"
+        assert (await client.get("/health")).status_code == 200
+
+
+async def test_pages_outside_api_do_not_exist() -> None:
+    async with browser() as client:
+        for path in ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"):
+            assert (await client.get(path)).status_code == 404, path
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return create_app().openapi()
+
+
+def operations(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for path in schema["paths"].values():
+        yield from path.values()
+
+
+async def test_served_schema_is_openapi_3_1(schema: dict[str, Any]) -> None:
+    async with browser() as client:
+        answer = await client.get("/api/openapi.json")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == schema
+    assert schema["openapi"].startswith("3.1.")
+
+
+def test_every_operation_has_a_name_and_a_sentence(schema: dict[str, Any]) -> None:
+    names = [operation["operationId"] for operation in operations(schema)]
+    assert len(set(names)) == len(names)
+    for operation in operations(schema):
+        assert re.fullmatch("[a-z]+(_[a-z]+)*", operation["operationId"])
+        assert re.fullmatch(r"[A-Z].+\.", operation["description"])
+        assert operation["summary"]
+        assert operation["tags"] or operation["operationId"].startswith("check_")
+
+
+def test_every_error_is_documented_as_a_problem(schema: dict[str, Any]) -> None:
+    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    assert "Problem" in schema["components"]["schemas"]
+    for operation in operations(schema):
+        responses = operation["responses"]
+        assert "default" in responses
+        assert ("401" in responses) >= ("security" in operation)
+        for status, response in responses.items():
+            if status[0] in "45d":
+                assert response["content"] == {"application/problem+json": problem}
+                assert response["description"]
+
+
+def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:
+    for reference in set(re.findall(r"'\$ref': '#/components/schemas/(\w+)'", str(schema))):
+        assert reference in schema["components"]["schemas"]
+    assert "ValidationError" not in schema["components"]["schemas"]
+
+
+def strings(schema: dict[str, Any], part: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every string that a client may send, with the path that leads to it."""
+    if reference := part.get("$ref"):
+        part = schema["components"]["schemas"][reference.rsplit("/", 1)[1]]
+    if part.get("type") == "string":
+        yield where, part
+    for key in ("anyOf", "oneOf", "allOf"):
+        for option in part.get(key, ()):
+            yield from strings(schema, option, where)
+    for name, inner in part.get("properties", {}).items():
+        yield from strings(schema, inner, f"{where}.{name}")
+    if "items" in part:
+        yield from strings(schema, part["items"], f"{where}[]")
+
+
+def is_bounded(string: dict[str, Any]) -> bool:
+    if {"maxLength", "enum", "const"} & set(string):
+        return True
+    pattern = string.get("pattern", "*")
+    whole = pattern.startswith("^") and pattern.endswith("$")
+    return whole and not re.search(r"[*+]|,\}", re.sub(r"\\.|\[[^\]]*\]", "x", pattern))
+
+
+def test_every_string_that_may_be_sent_is_bounded(schema: dict[str, Any]) -> None:
+    found = []
+    for operation in operations(schema):
+        name = operation["operationId"]
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            found += list(strings(schema, content["schema"], name))
+        for parameter in operation.get("parameters", ()):
+            found += list(strings(schema, parameter["schema"], f"{name}?{parameter['name']}"))
+    assert len(found) > 20
+    assert [where for where, string in found if not is_bounded(string)] == []
+
+
+def test_no_schema_of_input_takes_unknown_fields(schema: dict[str, Any]) -> None:
+    for operation in operations(schema):
+        for content in operation.get("requestBody", {}).get("content", {}).values():
+            name = content["schema"]["$ref"].rsplit("/", 1)[1]
+            assert schema["components"]["schemas"][name]["additionalProperties"] is False

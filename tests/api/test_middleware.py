@@ -1,0 +1,284 @@
+"""What surrounds every request, met as a server hands it over: raw ASGI scopes."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import anyio
+import httpx2
+import pytest
+from fastapi import FastAPI, Request
+from starlette.types import ASGIApp, Message
+
+from app.api.middleware import API_HEADERS, HSTS
+from app.core.config import settings
+from app.main import create_app
+from tests.api.test_products import create
+from tests.conftest import ALICE
+
+HOST = ("host", "api.example.com")
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: httpx2.Headers
+    body: bytes
+    chunks_read: int
+
+
+async def call(
+    app: ASGIApp,
+    *headers: tuple[str, str],
+    method: str = "GET",
+    path: str = "/health",
+    chunks: Sequence[bytes] = (b"",),
+    **scope: Any,
+) -> Answer:
+    """One request, exactly as given: a client library would mend what is odd about it."""
+    unread = list(chunks)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        if not unread:
+            await anyio.sleep_forever()
+        return {"type": "http.request", "body": unread.pop(0), "more_body": bool(unread)}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    defaults = {"type": "http", "http_version": "1.1", "scheme": "http", "root_path": ""} | {
+        "client": ("127.0.0.1", 50000),
+        "server": ("127.0.0.1", 8000),
+        "query_string": b"",
+        "raw_path": path.encode(),
+    }
+    raw_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    request = {"method": method, "path": path, "headers": raw_headers}
+    await app(defaults | request | scope, receive, send)
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    start = sent[0]
+    return Answer(
+        start["status"], httpx2.Headers(start["headers"]), body, len(chunks) - len(unread)
+    )
+
+
+KNOWN_HOSTS = (
+    *("api.example.com", "api.example.com:8000", "api.example.com:", "API.Example.COM:80"),
+    *("[::1]", "[::1]:8000"),
+)
+UNKNOWN_HOSTS = (
+    *("evil.example", "api.example.com.evil.example", "evil-api.example.com", "example.com"),
+    *("api.example.com@evil.example", "api.example.com:80@evil.example", "evil@api.example.com"),
+    *("api.example.com:80:80", "api.example.com, evil.example", "api.example.com/", "*", ""),
+    *("::1", "[::2]", "[::1", "[::1]evil.example", "api.example.com\x00", "api.example.com:x"),
+)
+
+
+async def test_only_known_hosts_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "ALLOWED_HOSTS", ["api.example.com", "[::1]"])
+    app = create_app()
+    statuses = {
+        host: (await call(app, ("host", host))).status for host in (*KNOWN_HOSTS, *UNKNOWN_HOSTS)
+    }
+    assert statuses == dict.fromkeys(KNOWN_HOSTS, 200) | dict.fromkeys(UNKNOWN_HOSTS, 400)
+
+
+async def test_case_of_a_host_in_the_settings_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settings, "ALLOWED_HOSTS", ["API.Example.com"])
+    assert (await call(create_app(), HOST)).status == 200
+
+
+@pytest.mark.parametrize("hosts", [[], ["api.example.com"]], ids=["any", "known"])
+async def test_exactly_one_host_header_is_needed(
+    monkeypatch: pytest.MonkeyPatch, hosts: list[str]
+) -> None:
+    monkeypatch.setattr(settings, "ALLOWED_HOSTS", hosts)
+    app = create_app()
+    assert (await call(app, HOST)).status == 200
+    for wrong in ([], [HOST, HOST], [HOST, ("host", "evil.example")], [("host", ""), HOST]):
+        answer = await call(app, *wrong)
+        assert answer.status == 400, wrong
+        assert b'"code":"bad_request"' in answer.body
+
+
+async def test_every_class_of_answer_has_the_security_headers() -> None:
+    app = create_app()
+
+    @app.get("/broken")
+    async def fail() -> None:
+        raise RuntimeError
+
+    origin = ("origin", "http://localhost:3000")
+    preflights = [("access-control-request-method", method) for method in ("GET", "BREW")]
+    answers = {
+        200: await call(app, HOST),
+        400: await call(app),
+        404: await call(app, HOST, path="/missing"),
+        405: await call(app, HOST, method="BREW"),
+        413: await call(app, HOST, ("content-length", "9999999")),
+        500: await call(app, HOST, path="/broken"),
+        307: await call(app, HOST, path="/api/v1/users"),
+        401: await call(app, HOST, path="/api/v1/users/me"),
+    }
+    assert {status: answer.status for status, answer in answers.items()} == {s: s for s in answers}
+    others = [
+        *[await call(app, HOST, origin, asked, method="OPTIONS") for asked in preflights],
+        await call(app, HOST, path="/api/openapi.json"),
+        await call(app, HOST, path="/api/docs/assets/favicon.png"),
+        await call(app, HOST, path="/api/docs/assets/favicon.png", method="HEAD"),
+    ]
+    for answer in (*answers.values(), *others):
+        for name, value in API_HEADERS.items():
+            assert answer.headers.get_list(name) == [value]
+        assert answer.headers["x-request-id"]
+        assert not {"x-powered-by", "strict-transport-security"} & set(answer.headers)
+
+
+async def test_https_is_pinned_where_it_is_spoken() -> None:
+    app = create_app()
+    for path in ("/health", "/missing", "/api/docs"):
+        answer = await call(app, HOST, path=path, scheme="https")
+        assert answer.headers["strict-transport-security"] == HSTS
+        assert "strict-transport-security" not in (await call(app, HOST, path=path)).headers
+    assert HSTS == "max-age=31536000; includeSubDomains"
+
+
+def app_that_tells_its_client() -> FastAPI:
+    app = create_app()
+
+    @app.get("/client")
+    async def read_client(request: Request) -> list[str]:
+        assert request.client
+        return [request.client.host, request.url.scheme, request.url.netloc]
+
+    return app
+
+
+PROXY, STRANGER = ("10.0.0.1", 1), ("10.0.1.1", 1)
+FOR, PROTO = ("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https")
+DIRECT = b'["10.0.0.1","http","api.example.com"]'
+FORWARDED = b'["203.0.113.9","https","api.example.com"]'
+
+
+async def test_forwarding_headers_count_only_from_a_trusted_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    untrusting = app_that_tells_its_client()
+    answer = await call(untrusting, HOST, FOR, PROTO, path="/client", client=PROXY)
+    assert answer.body == DIRECT
+
+    monkeypatch.setattr(settings, "TRUSTED_PROXIES", ["10.0.0.0/24"])
+    app = app_that_tells_its_client()
+    answer = await call(app, HOST, FOR, PROTO, path="/client", client=PROXY)
+    assert answer.body == FORWARDED
+    assert answer.headers["strict-transport-security"] == HSTS
+
+    stranger = await call(app, HOST, FOR, PROTO, path="/client", client=STRANGER)
+    assert stranger.body == DIRECT.replace(b"10.0.0.1", b"10.0.1.1")
+    assert "strict-transport-security" not in stranger.headers
+
+
+async def test_client_behind_a_proxy_cannot_choose_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settings, "TRUSTED_PROXIES", ["10.0.0.1"])
+    app = app_that_tells_its_client()
+    forged = ("x-forwarded-for", "198.51.100.1")
+    # What the client wrote himself stands before what the proxy added.
+    for headers in ([forged, FOR], [("x-forwarded-for", "198.51.100.1, 203.0.113.9")]):
+        answer = await call(app, HOST, *headers, PROTO, path="/client", client=PROXY)
+        assert answer.body == FORWARDED
+    for name in ("x-forwarded-host", "forwarded", "x-real-ip", "x-forwarded-port"):
+        answer = await call(app, HOST, (name, "198.51.100.1"), path="/client", client=PROXY)
+        assert answer.body == DIRECT
+
+
+JSON = ("content-type", "application/json")
+LIMIT = 2048
+
+
+async def test_body_is_read_up_to_its_limit_and_no_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settings, "MAX_BODY_BYTES", LIMIT)
+    app = create_app()
+
+    async def post(chunks: Sequence[bytes], *headers: tuple[str, str]) -> Answer:
+        path = "/api/v1/users/"
+        return await call(app, HOST, JSON, *headers, method="POST", path=path, chunks=chunks)
+
+    for chunks in ([b"[" * LIMIT], [b"[" * 1024] * 2, [b"["] * LIMIT):
+        assert (await post(chunks)).status in (400, 422)  # read in full, and no JSON
+        assert (await post(chunks, ("content-length", str(LIMIT)))).status in (400, 422)
+
+    for size in (str(LIMIT + 1), "9" * 18, "9" * 5000):
+        declared = await post([b"x"], ("content-length", size))
+        assert (declared.status, declared.chunks_read) == (413, 0), size
+
+    undeclared = await post([b"x" * 1024] * 1000)
+    assert (undeclared.status, undeclared.chunks_read) == (413, 3)
+    lying = await post([b"x" * 1024] * 1000, ("content-length", "10"))
+    assert (lying.status, lying.chunks_read) == (413, 3)
+
+
+async def test_answers_to_credentials_are_never_stored(alice: httpx2.AsyncClient) -> None:
+    product = await create(alice)
+    paths = ("/users/me", "/products/", f"/products/{product['id']}", "/users/", "/missing")
+    for path in (*paths, "/products/?limit=0", "/products/999"):
+        answer = await alice.get(path, headers={"Accept-Encoding": "gzip"})
+        assert answer.headers["cache-control"] == "no-store", path
+    assert (await alice.post("/products/", json={})).headers["cache-control"] == "no-store"
+    assert (await alice.delete("/health")).headers["cache-control"] == "no-store"
+    form = {"username": ALICE.name, "password": ALICE.password}
+    answer = await alice.post("/auth/login", data=form, headers={"Authorization": ""})
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_route_may_say_itself_how_long_it_is_fresh() -> None:
+    app = create_app()
+    answer = await call(app, HOST, ("authorization", "Bearer x"), path="/api/docs")
+    assert answer.headers.get_list("cache-control") == ["no-store"]
+    assert "cache-control" not in (await call(app, HOST)).headers
+
+
+async def test_long_answers_are_compressed_and_the_same(alice: httpx2.AsyncClient) -> None:
+    for number in range(10):
+        await create(alice, sku=f"CH-{number}", description="ä" * 50)
+    plain = await alice.get("/products/", headers={"Accept-Encoding": "identity"})
+    packed = await alice.get("/products/", headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert int(packed.headers["content-length"]) < len(plain.content) / 3
+    assert packed.content == plain.content
+    assert len(packed.json()["items"]) == 10
+    for answer in (plain, packed):
+        assert "Accept-Encoding" in answer.headers["vary"]
+    short = await alice.get("/users/me", headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in short.headers
+
+
+async def test_answers_with_tokens_are_never_compressed() -> None:
+    app = create_app()
+    for path in ("/api/v1/auth/long", "/api/v1/long"):
+        app.add_api_route(path, lambda: "x" * 5000)
+    gzip = ("accept-encoding", "gzip")
+    assert "content-encoding" in (await call(app, HOST, gzip, path="/api/v1/long")).headers
+    secret = await call(app, HOST, gzip, path="/api/v1/auth/long")
+    assert "content-encoding" not in secret.headers
+    assert secret.body == b'"' + b"x" * 5000 + b'"'
+
+
+WELL_FORMED = ("a", "0123456789abcdef", "A-b_c.9", "x" * 64)
+ILL_FORMED = ("", "x" * 65, "a b", "a\nb", "a\r\nset-cookie: b", "a,b", "\u00e9", "\x1b[31m", "a/b")
+
+
+async def test_well_formed_request_id_is_kept_and_any_other_replaced() -> None:
+    app = create_app()
+    for sent in WELL_FORMED:
+        answer = await call(app, HOST, ("x-request-id", sent))
+        assert answer.headers.get_list("x-request-id") == [sent]
+    for sent in ILL_FORMED:
+        answer = await call(app, HOST, ("x-request-id", sent))
+        assert len(answer.headers["x-request-id"]) == 32
+        assert answer.headers["x-request-id"].isalnum()

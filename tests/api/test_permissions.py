@@ -1,0 +1,264 @@
+"""Who may do what: one table of every route and every kind of caller, and what leaks to nobody."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi.routing import iter_route_contexts
+from sqlalchemy import inspect, select
+
+from app import models
+from app.core.config import settings
+from app.core.security import create_access_token
+from app.db.session import Database
+from app.main import app
+from tests.api.test_products import create
+from tests.conftest import ADMIN, ALICE, BOB, Person
+
+CAROL = Person(4, "carol")  # signs up and is disabled, where a test needs such a person
+SIGN_UP = {"email": CAROL.email, "username": CAROL.name, "password": CAROL.password}
+ORIGIN = "http://testserver"
+
+Route = tuple[str, str]
+CALLERS = ("anonymous", "bad token", "expired token", "owner", "stranger", "disabled", "admin")
+
+# The path's user is alice, and so is the owner of its product. The deletions come last.
+TABLE: dict[Route, tuple[int, ...]] = {
+    ("GET", "/health"): (200, 200, 200, 200, 200, 200, 200),
+    ("GET", "/health/live"): (200, 200, 200, 200, 200, 200, 200),
+    ("GET", "/health/ready"): (200, 200, 200, 200, 200, 200, 200),
+    ("POST", "/api/v1/auth/login"): (200, 200, 200, 200, 200, 200, 200),
+    ("GET", "/api/v1/users/"): (401, 401, 401, 403, 403, 401, 200),
+    ("POST", "/api/v1/users/"): (201, 201, 201, 201, 201, 201, 201),
+    ("GET", "/api/v1/users/me"): (401, 401, 401, 200, 200, 401, 200),
+    ("PUT", "/api/v1/users/me"): (401, 401, 401, 200, 200, 401, 200),
+    ("PATCH", "/api/v1/users/me"): (401, 401, 401, 200, 200, 401, 200),
+    ("GET", "/api/v1/users/{user_id}"): (401, 401, 401, 200, 403, 401, 200),
+    ("PATCH", "/api/v1/users/{user_id}"): (401, 401, 401, 403, 403, 401, 200),
+    ("GET", "/api/v1/products/"): (200, 401, 401, 200, 200, 401, 200),
+    ("POST", "/api/v1/products/"): (401, 401, 401, 201, 201, 401, 201),
+    ("GET", "/api/v1/products/{product_id}"): (200, 401, 401, 200, 200, 401, 200),
+    ("PUT", "/api/v1/products/{product_id}"): (401, 401, 401, 200, 403, 401, 200),
+    ("PATCH", "/api/v1/products/{product_id}"): (401, 401, 401, 200, 403, 401, 200),
+    ("POST", "/api/v1/send-notification/"): (401, 401, 401, 403, 403, 401, 200),
+    ("DELETE", "/api/v1/products/{product_id}"): (401, 401, 401, 204, 403, 401, 204),
+    ("DELETE", "/api/v1/users/{user_id}"): (401, 401, 401, 403, 403, 401, 204),
+}
+OUTSIDE_THE_SCHEMA = {"/api/openapi.json", "/api/docs", "/api/redoc", "/api/redoc/redoc.js"}
+
+VALID: dict[Route, dict[str, Any]] = {
+    ("POST", "/api/v1/auth/login"): {"data": {"username": ALICE.name, "password": ALICE.password}},
+    ("POST", "/api/v1/users/"): {"json": SIGN_UP | {"email": "new@example.com", "username": "new"}},
+    ("PUT", "/api/v1/users/me"): {"json": {"full_name": "New Name"}},
+    ("PATCH", "/api/v1/users/me"): {"json": {"full_name": "New Name"}},
+    ("PATCH", "/api/v1/users/{user_id}"): {"json": {"full_name": "New Name"}},
+    ("POST", "/api/v1/products/"): {"json": {"sku": "NEW", "name": "Lamp", "price": 1}},
+    ("PUT", "/api/v1/products/{product_id}"): {"json": {"name": "Lamp"}},
+    ("PATCH", "/api/v1/products/{product_id}"): {"json": {"name": "Lamp"}},
+    ("POST", "/api/v1/send-notification/"): {"params": {"email": "somebody@example.com"}},
+}
+
+BOTH = {"id", "is_active", "created_at", "updated_at"}
+USER = BOTH | {"email", "username", "full_name"}
+PRODUCT = BOTH | {"sku", "name", "description", "price", "currency", "stock", "owner_id"}
+PAGE = {"items", "total", "page", "size"}
+PROBLEM = {"type", "title", "status", "detail", "code", "request_id"}
+KEYS = {
+    "/health": {"status"},
+    "/api/v1/auth": {"access_token", "token_type", "expires_in"},
+    "/api/v1/users": USER | PAGE,
+    "/api/v1/products": PRODUCT | PAGE,
+    "/api/v1/send-notification": {"message"},
+}
+
+
+@pytest.fixture(autouse=True)
+def outbox(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "MAIL_FOLDER", tmp_path)
+
+
+def test_table_names_every_route_and_no_other() -> None:
+    routes = {
+        (method, context.path_format)
+        for context in iter_route_contexts(app.routes)
+        if getattr(context, "include_in_schema", False)
+        for method in context.methods or ()
+    }
+    assert set(TABLE) == routes
+
+
+def test_only_the_documentation_is_outside_the_schema() -> None:
+    contexts = iter_route_contexts(app.routes)
+    hidden = {c.path for c in contexts if not getattr(c, "include_in_schema", False)}
+    assert hidden == OUTSIDE_THE_SCHEMA | {"/api/docs/assets"}
+
+
+async def headers_of(
+    caller: str, admin: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    match caller:
+        case "bad token":
+            header, payload, signature = create_access_token(ALICE.id).split(".")
+            return {"Authorization": f"Bearer {header}.{payload}.{signature[::-1]}"}
+        case "expired token":
+            with monkeypatch.context() as patch:
+                patch.setattr(settings, "ACCESS_TOKEN_EXPIRE_MINUTES", -1)
+                return ALICE.headers
+        case "disabled":
+            await admin.post("/users/", json=SIGN_UP)
+            answer = await admin.patch(f"/users/{CAROL.id}", json={"is_active": False})
+            assert answer.json()["is_active"] is False
+            return CAROL.headers
+    people = {"owner": ALICE, "stranger": BOB, "admin": ADMIN}
+    return people[caller].headers if caller in people else {}
+
+
+async def request(
+    client: httpx2.AsyncClient, route: Route, headers: dict[str, str], product_id: int
+) -> httpx2.Response:
+    method, path = route
+    url = ORIGIN + path.format(user_id=ALICE.id, product_id=product_id)
+    return await client.request(method, url, headers=headers, **VALID.get(route, {}))
+
+
+def keys_in(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from keys_in(item)
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_every_route_answers_every_caller_as_the_table_says(
+    caller: str,
+    client: httpx2.AsyncClient,
+    alice: httpx2.AsyncClient,
+    admin: httpx2.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    headers = await headers_of(caller, admin, monkeypatch)
+    statuses, unknown_keys = {}, {}
+    for number, route in enumerate(TABLE):
+        product = await create(alice, sku=f"P-{number}")
+        answer = await request(client, route, headers, product["id"])
+        statuses[route] = answer.status_code
+        prefix = next(prefix for prefix in KEYS if route[1].startswith(prefix))
+        known = KEYS[prefix] if answer.is_success else PROBLEM
+        unknown_keys[route] = set(keys_in(answer.json() if answer.content else {})) - known
+        assert "$argon2" not in answer.text
+    assert statuses == {route: row[CALLERS.index(caller)] for route, row in TABLE.items()}
+    assert not any(unknown_keys.values()), unknown_keys
+
+
+async def rows(database: Database) -> list[Any]:
+    """All that is stored: equal before and after means that nothing happened."""
+    async with database.reading() as db:
+        tables = [model.__table__ for model in (models.User, models.Product)]
+        return [(await db.execute(select(table).order_by(table.c.id))).all() for table in tables]
+
+
+def columns(model: Any) -> set[str]:
+    return {*inspect(model).columns.keys(), *(column.name for column in model.__table__.columns)}
+
+
+NO_COLUMNS = {"password", "current_password", "user_id", "owner", "version", "role", "__class__"}
+PRODUCT_FIELDS = {"sku", "name", "description", "price", "currency", "stock", "is_active"}
+TAKEN: dict[Route, set[str]] = {
+    ("POST", "/api/v1/users/"): {"email", "username", "full_name", "password"},
+    ("PUT", "/api/v1/users/me"): {"email", "full_name", "password", "current_password"},
+    ("PATCH", "/api/v1/users/me"): {"email", "full_name", "password", "current_password"},
+    ("PATCH", "/api/v1/users/{user_id}"): {"email", "full_name", "is_active", "is_superuser"},
+    ("POST", "/api/v1/products/"): PRODUCT_FIELDS,
+    ("PUT", "/api/v1/products/{product_id}"): PRODUCT_FIELDS,
+    ("PATCH", "/api/v1/products/{product_id}"): PRODUCT_FIELDS,
+}
+
+
+async def test_column_that_a_route_does_not_take_is_refused(
+    alice: httpx2.AsyncClient, admin: httpx2.AsyncClient, database: Database
+) -> None:
+    product = await create(alice)
+    before = await rows(database)
+    for route, taken in TAKEN.items():
+        url = ORIGIN + route[1].format(user_id=ALICE.id, product_id=product["id"])
+        for name in (columns(models.User) | columns(models.Product) | NO_COLUMNS) - taken:
+            answer = await admin.request(route[0], url, json=VALID[route]["json"] | {name: 2})
+            assert answer.status_code == 422, (route, name)
+            assert [e["loc"] for e in answer.json()["errors"]] == [["body", name]]
+    assert await rows(database) == before
+
+
+async def test_hidden_rows_answer_a_stranger_as_missing_ones_do(
+    bob: httpx2.AsyncClient, alice: httpx2.AsyncClient, database: Database
+) -> None:
+    hidden = await create(alice, is_active=False)
+    before = await rows(database)
+    for route in [route for route in TABLE if "{" in route[1]]:
+        answers = []
+        for user_id, product_id in ((ALICE.id, hidden["id"]), (10**6, 10**6)):
+            url = ORIGIN + route[1].format(user_id=user_id, product_id=product_id)
+            answer = await bob.request(route[0], url, **VALID.get(route, {}))
+            answers.append(answer.json() | {"request_id": ""})
+        assert answers[0] == answers[1], route
+        assert answers[0]["status"] == (403 if "user_id" in route[1] else 404), route
+    assert await rows(database) == before
+
+
+WRONG_INPUTS: tuple[dict[str, Any], ...] = (
+    {"json": {"nonsense": 1}},
+    {"json": {"email": 1, "name": 1, "price": [], "password": ""}},
+    {"json": []},
+    {"params": {"limit": "many", "nonsense": "1"}, "json": {"nonsense": 1}},
+)
+
+
+@pytest.mark.parametrize("ids", ["real", "malformed"])
+async def test_permission_is_checked_before_input(
+    ids: str, client: httpx2.AsyncClient, alice: httpx2.AsyncClient, bob: httpx2.AsyncClient
+) -> None:
+    real = {"user_id": ALICE.id, "product_id": (await create(alice))["id"]}
+    for (method, path), row in TABLE.items():
+        url = ORIGIN + path.format(**(real if ids == "real" else dict.fromkeys(real, "x")))
+        for wrong in WRONG_INPUTS:
+            if row[CALLERS.index("anonymous")] == 401:
+                answer = await client.request(method, url, **wrong)
+                expected = (401,) if ids == "real" else (401, 404)
+                assert answer.status_code in expected, (method, url)
+            if row[CALLERS.index("stranger")] == 403 and ids == "real":
+                answer = await bob.request(method, url, **wrong)
+                assert answer.status_code == 403, (method, url)
+
+
+async def test_lost_rights_are_gone_at_the_next_request(
+    admin: httpx2.AsyncClient, bob: httpx2.AsyncClient
+) -> None:
+    await admin.patch(f"/users/{BOB.id}", json={"is_superuser": True})
+    assert (await bob.get("/users/")).status_code == 200
+    await admin.patch(f"/users/{BOB.id}", json={"is_superuser": False})
+    assert (await bob.get("/users/")).status_code == 403
+    await admin.patch(f"/users/{BOB.id}", json={"is_active": False})
+    assert (await bob.get("/users/me")).status_code == 401
+    assert (await bob.get("/products/")).status_code == 401
+
+
+DISGUISES = (
+    *("//api/v1/users/", "/api/v1//users/", "/api/v1/users%2f", "/API/v1/users/", "/users/"),
+    *("/api/v1/./users/", "/api/v1/products/../users/", "/api/v1/users/?", "/api/v1/users/%2e"),
+)
+
+
+async def test_no_spelling_of_a_path_gets_around_its_guard(client: httpx2.AsyncClient) -> None:
+    for path in DISGUISES:
+        url = httpx2.URL(ORIGIN, raw_path=path.encode())
+        assert (await client.get(url)).status_code in (401, 404), path
+
+
+async def test_nothing_but_the_method_is_the_method(alice: httpx2.AsyncClient) -> None:
+    product = await create(alice)
+    for header in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
+        await alice.get(f"/products/{product['id']}", headers={header: "DELETE"})
+    await alice.get(f"/products/{product['id']}", params={"_method": "DELETE"})
+    assert (await alice.get(f"/products/{product['id']}")).status_code == 200

@@ -1,0 +1,183 @@
+"""Guessing passwords: each guess is counted before it is checked, on every path that checks one."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+import pytest
+from limits import RateLimitItemPerMinute
+from pwdlib.hashers.argon2 import Argon2Hasher
+from pwdlib.hashers.bcrypt import BcryptHasher
+
+from app import models
+from app.api import sign_in
+from app.core.config import settings
+from app.core.security import verify_password
+from tests.conftest import ALICE, BOB
+
+LIMIT = 3
+WRONG = "Wrong-Pass-1"
+
+
+@pytest.fixture(autouse=True)
+def low_limit_per_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_to(monkeypatch, "PER_ACCOUNT", LIMIT)
+
+
+def limit_to(monkeypatch: pytest.MonkeyPatch, name: str, amount: int) -> None:
+    monkeypatch.setattr(sign_in, name, RateLimitItemPerMinute(amount, 15, name))
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One entry for each password hash that is computed from now on."""
+    computed: list[str] = []
+
+    def counted(compute: Callable[..., Any]) -> Callable[..., Any]:
+        def count_and_compute(*args: Any, **kwargs: Any) -> Any:
+            computed.append(compute.__qualname__)
+            return compute(*args, **kwargs)
+
+        return count_and_compute
+
+    for hasher in (Argon2Hasher, BcryptHasher):
+        for name in ("hash", "verify"):
+            monkeypatch.setattr(hasher, name, counted(getattr(hasher, name)))
+    return computed
+
+
+async def guess(
+    client: httpx2.AsyncClient, login: str = ALICE.name, password: str = WRONG
+) -> httpx2.Response:
+    return await client.post("/auth/login", data={"username": login, "password": password})
+
+
+async def at_once(count: int, one: Callable[[], Awaitable[httpx2.Response]]) -> Counter[int]:
+    answers = await asyncio.gather(*(one() for _ in range(count)))
+    return Counter(answer.status_code for answer in answers)
+
+
+def assert_limited(answer: httpx2.Response) -> None:
+    assert answer.status_code == 429
+    assert answer.json()["code"] == "rate_limited"
+    assert 0 < int(answer.headers["retry-after"]) <= 15 * 60
+
+
+async def test_each_attempt_computes_one_hash_whoever_it_is_for(
+    client: httpx2.AsyncClient, admin: httpx2.AsyncClient, hashes: list[str]
+) -> None:
+    await admin.patch(f"/users/{BOB.id}", json={"is_active": False})
+    for login, password, status in (
+        (ALICE.name, ALICE.password, 200),
+        (ALICE.email, WRONG, 401),
+        ("nobody", WRONG, 401),
+        ("nobody@example.com", WRONG, 401),
+        ("not a name", WRONG, 401),
+        (BOB.name, BOB.password, 401),
+        (BOB.name, WRONG, 401),
+    ):
+        hashes.clear()
+        assert (await guess(client, login, password)).status_code == status
+        assert hashes == ["Argon2Hasher.verify"], login
+
+
+@pytest.mark.parametrize("login", [ALICE.email, "nobody@example.com"])
+async def test_ten_failures_are_allowed_to_an_account_whether_it_exists_or_not(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, hashes: list[str], login: str
+) -> None:
+    limit_to(monkeypatch, "PER_ACCOUNT", settings.SIGN_IN_FAILURES_PER_ACCOUNT)
+    for _ in range(10):
+        assert (await guess(client, login)).status_code == 401
+    assert_limited(await guess(client, login))
+    assert_limited(await guess(client, login, ALICE.password))
+    assert len(hashes) == 10
+    assert (await guess(client, BOB.name, BOB.password)).status_code == 200
+
+
+@pytest.mark.parametrize("login", [ALICE.name, "nobody"])
+async def test_guesses_sent_at_once_do_not_slip_by(
+    client: httpx2.AsyncClient, hashes: list[str], login: str
+) -> None:
+    assert await at_once(50, lambda: guess(client, login)) == {401: LIMIT, 429: 50 - LIMIT}
+    assert len(hashes) == LIMIT
+
+
+class CountedAfterTheCheck(sign_in.PasswordCheck):
+    """The mistake that the test above is there to find."""
+
+    async def _passes(self, account: str, user: models.User | None, password: str) -> bool:
+        is_right, _ = await verify_password(password, user.hashed_password if user else None)
+        if not is_right:
+            await self.limiter.take(sign_in.PER_ACCOUNT, account)
+        return is_right
+
+
+async def test_guesses_sent_at_once_would_slip_by_if_counted_after_the_check(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, hashes: list[str]
+) -> None:
+    monkeypatch.setattr(sign_in, "PasswordCheck", CountedAfterTheCheck)
+    answers = await at_once(20, lambda: guess(client))
+    assert answers[429] == 20 - LIMIT
+    assert len(hashes) > LIMIT
+
+
+async def test_right_password_does_not_use_up_the_limit(client: httpx2.AsyncClient) -> None:
+    for _ in range(2 * LIMIT):
+        assert (await guess(client, ALICE.name, ALICE.password)).status_code == 200
+    for _ in range(LIMIT - 1):
+        assert (await guess(client)).status_code == 401
+        assert (await guess(client, ALICE.name, ALICE.password)).status_code == 200
+    # Nor does it wipe out the failures before it.
+    assert (await guess(client)).status_code == 401
+    assert_limited(await guess(client, ALICE.name, ALICE.password))
+
+
+async def test_names_of_an_account_and_its_current_password_share_one_limit(
+    client: httpx2.AsyncClient, alice: httpx2.AsyncClient, hashes: list[str]
+) -> None:
+    change = {"email": "new@example.com", "current_password": WRONG}
+    assert (await guess(client, "Alice@Example.com")).status_code == 401
+    assert (await guess(client, "ALICE")).status_code == 401
+    assert (await alice.put("/users/me", json=change)).status_code == 403
+    assert len(hashes) == LIMIT
+    right = change | {"current_password": ALICE.password}
+    for answer in (
+        await guess(client, ALICE.email, ALICE.password),
+        await guess(client, ALICE.name, ALICE.password),
+        await alice.put("/users/me", json=right),
+        await alice.patch("/users/me", json=right),
+    ):
+        assert_limited(answer)
+    assert len(hashes) == LIMIT
+    assert (await alice.get("/users/me")).json()["email"] == ALICE.email
+
+
+async def test_right_current_password_does_not_use_up_the_limit(alice: httpx2.AsyncClient) -> None:
+    for n in range(2 * LIMIT):
+        change = {"email": f"alice{n}@example.com", "current_password": ALICE.password}
+        assert (await alice.put("/users/me", json=change)).status_code == 200
+
+
+async def test_name_that_nobody_has_is_counted_once_however_it_is_spelt(
+    client: httpx2.AsyncClient,
+) -> None:
+    for spellings in (
+        ("nobody", "Nobody", "NOBODY"),
+        ("nobody@example.com", "Nobody@Example.COM", "ｎobody@example.com"),
+    ):
+        for login in spellings:
+            assert (await guess(client, login)).status_code == 401
+        for login in spellings:
+            assert_limited(await guess(client, login))
+    assert (await guess(client, "somebody")).status_code == 401
+
+
+async def test_disabled_account_is_limited_like_any_other(
+    client: httpx2.AsyncClient, admin: httpx2.AsyncClient
+) -> None:
+    await admin.patch(f"/users/{BOB.id}", json={"is_active": False})
+    for _ in range(LIMIT):
+        assert (await guess(client, BOB.name, BOB.password)).status_code == 401
+    assert_limited(await guess(client, BOB.name, BOB.password))

@@ -1,0 +1,71 @@
+"""Tokens signed with the right key, but with claims that are missing, mistyped or not ours."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.core.config import settings
+from tests.core.test_tokens import Tokens, assert_all_refused_alike, claims, me, raw, token, without
+
+
+def missing_and_mistyped_claims() -> Tokens:
+    wrong: dict[str, tuple[Any, ...]] = {
+        "exp": ("tomorrow", "", [], {}),
+        "iat": ("yesterday", "", [], {}),
+        "sub": (1, 1.0, True, ["1"], {"1": 1}),
+        "iss": (1, True, ["myapi"], {"myapi": 1}),
+        "aud": (1, True, {"myapi": 1}, [["myapi"]], ["myapi", 1], [None, "myapi"]),
+        "jti": (1, True, ["0123456789abcdef"], {}),
+    }
+    return {
+        **{f"no {name}": token(payload=without(claims(), name)) for name in wrong},
+        **{f"{name} null": token(payload=claims(**{name: None})) for name in wrong},
+        **{
+            f"{name} {value!r}": token(payload=claims(**{name: value}))
+            for name, values in wrong.items()
+            for value in values
+        },
+    }
+
+
+def wrong_claims() -> Tokens:
+    now = int(time.time())
+    nobody = ("2000000", "0", "-1", str(2**63), "9" * 2000, "", " ", "alice", "1.0", "1e0", "0x1")
+    others: dict[str, tuple[Any, ...]] = {
+        "exp": (now - 1, now - 0.5, 0, -1, -(10**300)),
+        "iat": (now + 3600,),
+        "nbf": (now + 3600, "tomorrow"),
+        "iss": ("", "m", "myap", "myapi2", "MYAPI", "myapi ", "https://myapi"),
+        "aud": ("", "myap", "myapi2", "MYAPI", "myapi,other", [], ["other"], ["my", "api"], [""]),
+        "sub": nobody,
+    }
+    numbers = {f"{c} {n}": raw(c, n) for c in ("exp", "iat") for n in ("NaN", "1e400", "-1e400")}
+    return {
+        **{f"{name}": token(payload=payload) for name, payload in numbers.items()},
+        **{
+            f"{name} {value!r}": token(payload=claims(**{name: value}))
+            for name, values in others.items()
+            for value in values
+        },
+    }
+
+
+@pytest.mark.parametrize("forgeries", [missing_and_mistyped_claims, wrong_claims])
+async def test_wrong_claims_are_all_refused_alike(
+    client: httpx2.AsyncClient, forgeries: Callable[[], Tokens]
+) -> None:
+    await assert_all_refused_alike(client, forgeries())
+
+
+async def test_token_of_another_purpose_or_place_is_refused(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = token(payload=claims(iss="https://staging.example.com"))
+    assert (await me(client, elsewhere))[0] == 401
+    monkeypatch.setattr(settings, "TOKEN_ISSUER", "https://staging.example.com")
+    assert (await me(client, elsewhere))[0] == 200
+    monkeypatch.setattr(settings, "TOKEN_AUDIENCE", "shop")
+    assert (await me(client, elsewhere))[0] == 401

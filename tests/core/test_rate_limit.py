@@ -1,0 +1,167 @@
+"""The limiter, in memory and on a real Valkey: what it counts, and that it forgets in time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from uuid import uuid4
+
+import httpx2
+import pytest
+from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerSecond
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from app.api import sign_in
+from app.core import rate_limit
+from app.core.config import settings
+from app.core.errors import RateLimited
+from app.core.rate_limit import RateLimiter, open_rate_limiter
+from app.main import create_app, lifespan
+from tests.conftest import ALICE
+
+
+def per_hour(amount: int = 10) -> RateLimitItem:
+    """A limit that no other test uses: they share one Valkey."""
+    return RateLimitItemPerHour(amount, namespace=uuid4().hex)
+
+
+def per_second(amount: int = 2) -> RateLimitItem:
+    return RateLimitItemPerSecond(amount, namespace=uuid4().hex)
+
+
+def limiter_on(
+    url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> AbstractAsyncContextManager[RateLimiter]:
+    monkeypatch.setattr(settings, "REDIS_URL", SecretStr(url) if url else None)
+    return open_rate_limiter()
+
+
+async def taken(
+    limiter: RateLimiter, attempts: int, limit: RateLimitItem, key: str = "alice"
+) -> int:
+    """How many of so many attempts, made at once, are allowed."""
+    answers = await asyncio.gather(
+        *(limiter.take(limit, key) for _ in range(attempts)), return_exceptions=True
+    )
+    assert all(answer is None or isinstance(answer, RateLimited) for answer in answers), answers
+    return answers.count(None)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine Valkey may be slower than the application would wait."""
+    monkeypatch.setattr(rate_limit, "REDIS_TIMEOUT_SECONDS", 10)
+
+
+@pytest.fixture(params=["memory", "valkey"])
+async def limiter(
+    request: pytest.FixtureRequest, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[RateLimiter]:
+    url = valkey_url if request.param == "valkey" else None
+    async with limiter_on(url, monkeypatch) as limiter:
+        yield limiter
+
+
+async def test_attempts_over_the_limit_are_refused_until_the_window_ends(
+    limiter: RateLimiter,
+) -> None:
+    limit = per_hour()
+    for _ in range(10):
+        await limiter.take(limit, "alice")
+    for _ in range(3):
+        with pytest.raises(RateLimited) as refused:
+            await limiter.take(limit, "alice")
+        assert 3500 < int(refused.value.headers["Retry-After"]) <= 3600
+
+
+async def test_keys_and_limits_are_counted_apart(limiter: RateLimiter) -> None:
+    limit = per_hour()
+    assert await taken(limiter, 15, limit) == 10
+    assert await taken(limiter, 15, limit, key="bob") == 10
+    assert await taken(limiter, 15, per_hour()) == 10
+
+
+@pytest.mark.parametrize("attempts", [50, 300])
+async def test_of_many_attempts_at_once_no_more_pass_than_are_allowed(
+    limiter: RateLimiter, attempts: int
+) -> None:
+    assert await taken(limiter, attempts, per_hour()) == 10
+
+
+async def test_attempt_given_back_may_be_made_again(limiter: RateLimiter) -> None:
+    limit = per_hour()
+    for _ in range(30):
+        await limiter.take(limit, "alice")
+        await limiter.give_back(limit, "alice")
+    assert await taken(limiter, 15, limit) == 10
+
+
+async def test_window_ends_whatever_was_refused_or_given_back_in_it(limiter: RateLimiter) -> None:
+    full, given_back = per_second(), per_second()
+    assert await taken(limiter, 5, full) == 2
+    for _ in range(5):
+        await limiter.give_back(given_back, "alice")
+    await asyncio.sleep(0.6)
+    await taken(limiter, 5, full)
+    await asyncio.sleep(0.6)
+    assert await taken(limiter, 5, full) == 2
+    assert await taken(limiter, 5, given_back) == 2
+
+
+async def test_two_processes_share_one_count_on_valkey(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = per_hour()
+    async with (
+        limiter_on(valkey_url, monkeypatch) as one,
+        limiter_on(valkey_url, monkeypatch) as other,
+    ):
+        allowed = await asyncio.gather(taken(one, 40, limit), taken(other, 40, limit))
+        assert sum(allowed) == 10
+
+
+async def test_two_processes_count_apart_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = per_hour()
+    async with limiter_on(None, monkeypatch) as one, limiter_on(None, monkeypatch) as other:
+        assert await taken(one, 40, limit) + await taken(other, 40, limit) == 20
+
+
+async def test_every_counter_on_valkey_has_an_end(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = per_hour()
+    async with limiter_on(valkey_url, monkeypatch) as limiter, Redis.from_url(valkey_url) as redis:
+        await taken(limiter, 15, limit)
+        await limiter.give_back(limit, "alice")
+        await limiter.give_back(limit, "never taken")
+        keys = await redis.keys(f"*{limit.namespace}*")
+        assert len(keys) == 2
+        for key in keys:
+            assert 0 < await redis.ttl(key) <= 3600
+
+
+async def test_sign_ins_over_several_processes_share_one_limit_that_names_nobody(
+    valkey_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = per_hour()
+    monkeypatch.setattr(sign_in, "PER_ACCOUNT", limit)
+    monkeypatch.setattr(sign_in, "PER_ADDRESS", per_hour(1000))
+    monkeypatch.setattr(settings, "REDIS_URL", SecretStr(valkey_url))
+    url = "http://testserver/api/v1/auth/login"
+    apps = [create_app(), create_app()]
+    clients = [httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) for app in apps]
+    async with lifespan(apps[0]), lifespan(apps[1]), Redis.from_url(valkey_url) as redis:
+        for logins in ([ALICE.email, ALICE.name], ["nobody@example.com", "Nobody@Example.com"]):
+            answers = await asyncio.gather(
+                *(
+                    client.post(url, data={"username": login, "password": "Canary-Pass-1"})
+                    for login in logins * 8
+                    for client in clients
+                )
+            )
+            statuses = [answer.status_code for answer in answers]
+            assert (statuses.count(401), statuses.count(429)) == (10, 22)
+        held = await redis.keys(f"*{limit.namespace}*")
+        assert len(held) == 2
+        for secret in ("alice", "nobody", "example.com", "canary"):
+            assert secret not in str(held).lower()

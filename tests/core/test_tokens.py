@@ -1,0 +1,224 @@
+"""Forged tokens: whatever is wrong with one, the answer is the same 401."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.core.config import settings
+from tests.conftest import ALICE
+
+Tokens = dict[str, str]
+
+HEADER = {"alg": "HS256", "typ": "at+jwt"}
+ATTACKER = b"a-key-of-the-attacker-0123456789abcdef"
+# Any public key would do: there is none that this API trusts.
+PUBLIC_PEM = b"""-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEVs/o5+uQbTjL3chynL4wXgUg2R9
+q9UU8I5mEovUf86QZ7kOBIjJwqnzD1omageEHWwHdBO6B+dFabmdT9POxg==
+-----END PUBLIC KEY-----
+"""
+
+
+def right_key() -> bytes:
+    return settings.SECRET_KEY.get_secret_value().encode()
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    now = int(time.time())
+    return {
+        "iss": "myapi",
+        "aud": "myapi",
+        "sub": str(ALICE.id),
+        "iat": now,
+        "exp": now + 600,
+        "jti": "0123456789abcdef",
+    } | changes
+
+
+def without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}
+
+
+def encoded(part: bytes) -> str:
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+
+
+def token(
+    header: dict[str, Any] | bytes | None = None,
+    payload: dict[str, Any] | bytes | None = None,
+    *,
+    key: bytes | None = None,
+    digest: Callable[..., Any] = hashlib.sha256,
+) -> str:
+    """A token that is accepted, but for what is changed: built by hand, to build any nonsense."""
+    header = HEADER if header is None else header
+    payload = claims() if payload is None else payload
+    parts = (p if isinstance(p, bytes) else json.dumps(p).encode() for p in (header, payload))
+    signing_input = ".".join(encoded(part) for part in parts)
+    signature = hmac.digest(right_key() if key is None else key, signing_input.encode(), digest)
+    return f"{signing_input}.{encoded(signature)}"
+
+
+def raw(name: str, value: str, **others: Any) -> bytes:
+    """Claims with one as no JSON library of Python's would write it."""
+    return f'{json.dumps(claims(**others))[:-1]}, "{name}": {value}}}'.encode()
+
+
+def wrong_algorithms() -> Tokens:
+    unsigned = {alg: token({"alg": alg}).rpartition(".")[0] for alg in ("none", "None", "NONE")}
+    return {
+        **{f"{alg}, no signature": f"{forged}." for alg, forged in unsigned.items()},
+        **{f"{alg}, two parts": forged for alg, forged in unsigned.items()},
+        **{f"{alg}, signed": token(HEADER | {"alg": alg}) for alg in ("none", "nOnE", "", "hs256")},
+        **{f"{alg}, HMAC": token(HEADER | {"alg": alg}) for alg in ("RS256", "ES256", "PS256")},
+        "HS384": token(HEADER | {"alg": "HS384"}, digest=hashlib.sha384),
+        "HS512": token(HEADER | {"alg": "HS512"}, digest=hashlib.sha512),
+        "HS512 signed as HS256": token(HEADER | {"alg": "HS512"}),
+        "HS256 signed as HS512": token(digest=hashlib.sha512),
+        "no alg": token({"typ": "at+jwt"}),
+        "alg null": token(HEADER | {"alg": None}),
+        "alg list": token(HEADER | {"alg": ["HS256"]}),
+        "alg object": token(HEADER | {"alg": {"HS256": 1}}),
+    }
+
+
+def wrong_keys() -> Tokens:
+    key = right_key()
+    jwk = {"kty": "oct", "k": encoded(ATTACKER)}
+    guesses = {
+        "empty": b"",
+        "NUL": b"\0",
+        "public PEM": PUBLIC_PEM,
+        "JWK": json.dumps(jwk).encode(),
+        "other": ATTACKER,
+        "prefix": key[:-1],
+        "longer": key + b"x",
+        "in hex": key.hex().encode(),
+    }
+    pointers: dict[str, Any] = {
+        "jwk": jwk,
+        "jku": "https://attacker.example/keys.json",
+        "x5u": "https://attacker.example/chain.pem",
+        "x5c": [encoded(ATTACKER)],
+        "kid": encoded(ATTACKER),
+    }
+    return {
+        **{f"keyed by {name}": token(key=guess) for name, guess in guesses.items()},
+        **{
+            f"key in {name}": token(HEADER | {name: value}, key=ATTACKER)
+            for name, value in pointers.items()
+        },
+        "kid path": token(HEADER | {"kid": "../../../../dev/null"}, key=b""),
+        "kid SQL": token(HEADER | {"kid": "' UNION SELECT 'x' --"}, key=b"x"),
+        "kid command": token(HEADER | {"kid": "|id"}, key=ATTACKER),
+        "kid number": token(HEADER | {"kid": 1}),
+    }
+
+
+def wrong_headers() -> Tokens:
+    deep = b'{"alg": "HS256", "typ": "at+jwt", "x": %s}' % (b"[" * 1200 + b"]" * 1200)
+    types = ("JWT", "jwt", "", "rt+jwt", "at+jwt ", None, 1, ["at+jwt"])
+    return {
+        **{f"typ {typ!r}": token(HEADER | {"typ": typ}) for typ in types},
+        "no typ": token({"alg": "HS256"}),
+        "unknown crit": token(HEADER | {"crit": ["exp"], "exp": 1}),
+        "empty crit": token(HEADER | {"crit": []}),
+        "crit no list": token(HEADER | {"crit": "b64"}),
+        "b64 false": token(HEADER | {"b64": False}),
+        "b64 false, critical": token(HEADER | {"b64": False, "crit": ["b64"]}),
+        "header list": token(b'["HS256"]'),
+        "header null": token(b"null"),
+        "header no JSON": token(b"alg=HS256"),
+        "header not UTF-8": token(b'{"alg": "HS256", "typ": "at+jwt", "x": "\xff"}'),
+        "header empty": token(b""),
+        "header deep": token(deep),
+        "header deep, unclosed": token(b"[" * 2000),
+    }
+
+
+def wrong_shapes() -> Tokens:
+    good = token()
+    head, body, signature = good.split(".")
+    jwe = {"alg": "dir", "enc": "A256GCM"}
+    return {
+        "empty parts": "..",
+        "one part": head,
+        "two parts": f"{head}.{body}",
+        "four parts": f"{good}.{signature}",
+        "JWE of five parts": f"{token(jwe)}.{body}.{signature}",
+        "JSON serialization": json.dumps({"payload": body, "signature": signature}),
+        "1 MB": "a" * 1_000_000,
+        "1 MB, dots": "." * 1_000_000,
+        "over the limit but well signed": token(payload=claims(x="x" * 4000)),
+        "deep payload": token(payload=raw("x", "[" * 1000 + "]" * 1000)),
+        "payload list": token(payload=b'["sub"]'),
+        "payload no JSON": token(payload=b"sub=1"),
+        "payload empty": token(payload=b""),
+        "payload of another": f"{head}.{token(payload=claims(sub='3')).split('.')[1]}.{signature}",
+        "header of another": f"{token(HEADER | {'x': 1}).split('.')[0]}.{body}.{signature}",
+    }
+
+
+def wrong_signatures() -> Tokens:
+    good = token()
+    signed, _, signature = good.rpartition(".")
+    whole = base64.urlsafe_b64decode(signature + "=")
+
+    def with_signature(changed: bytes) -> str:
+        return f"{signed}.{encoded(changed)}"
+
+    flipped = {
+        f"byte {n} flipped": with_signature(whole[:n] + bytes([whole[n] ^ 1]) + whole[n + 1 :])
+        for n in range(len(whole))
+    }
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    same_bytes = alphabet[alphabet.index(signature[-1]) ^ 1]
+    return flipped | {
+        "empty": f"{signed}.",
+        "cut": with_signature(whole[:-1]),
+        "longer": with_signature(whole + b"\0"),
+        "zeros": with_signature(bytes(32)),
+        "of another token": f"{signed}.{token(payload=claims(sub='2')).rpartition('.')[2]}",
+        "unused bits set": f"{good[:-1]}{same_bytes}",
+        "padded": f"{good}=",
+        "padded twice": f"{good}==",
+        "padded thrice": f"{good}===",
+        "dot after": f"{good}.",
+        "dot before": f".{good}",
+        "space inside": f"{signed}. {signature}",
+        "junk inside": f"{signed}.{signature[:9]}!{signature[9:]}",
+        "not ASCII": f"{good}é",
+    }
+
+
+@pytest.mark.parametrize(
+    "forgeries", [wrong_algorithms, wrong_keys, wrong_headers, wrong_shapes, wrong_signatures]
+)
+async def test_forged_tokens_are_all_refused_alike(
+    client: httpx2.AsyncClient, forgeries: Callable[[], Tokens]
+) -> None:
+    await assert_all_refused_alike(client, forgeries())
+
+
+async def assert_all_refused_alike(client: httpx2.AsyncClient, forgeries: Tokens) -> None:
+    assert (await me(client, token()))[:2] == (200, ALICE.email)
+    refusal = await me(client, "x")
+    assert refusal[:2] == (401, "Could not validate credentials")
+    answers = {name: await me(client, forged) for name, forged in forgeries.items()}
+    assert {name: answer for name, answer in answers.items() if answer != refusal} == {}
+
+
+async def me(client: httpx2.AsyncClient, token: str) -> tuple[int, str, Any, str | None]:
+    """The status, what the body mainly says, all it says but the request id, the challenge."""
+    headers = [(b"authorization", f"Bearer {token}".encode())]
+    answer = await client.get("/users/me", headers=headers)
+    body = without(answer.json(), "request_id")
+    said = body.get("detail") or body["email"]
+    return answer.status_code, said, body, answer.headers.get("www-authenticate")
