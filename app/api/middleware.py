@@ -98,7 +98,8 @@ class Gate:
 
     def __init__(self, app: ASGIApp, *, allowed_hosts: list[str], max_body_bytes: int) -> None:
         self.app = app
-        self.allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
+        names = frozenset(host.lower() for host in allowed_hosts)
+        self.allowed_hosts = frozenset() if "*" in names else names  # none named: all are
         self.max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,7 +114,8 @@ class Gate:
             received_bytes += len(message.get("body", b""))
             if received_bytes > self.max_body_bytes:
                 # FastAPI lets only this kind of exception through while it reads a body.
-                raise HTTPException(413, ContentTooLarge(self.max_body_bytes).detail)
+                error = ContentTooLarge(self.max_body_bytes)
+                raise HTTPException(error.status, error.detail, error.headers)
             return message
 
         async def send_noting_start(message: Message) -> None:

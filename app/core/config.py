@@ -141,8 +141,8 @@ class Settings(BaseSettings):
             raise ValueError("is missing")
         if len(key.encode()) < MIN_SECRET_KEY_BYTES:
             raise ValueError(f"must be at least {MIN_SECRET_KEY_BYTES} bytes long")
-        repeats = key in (key + key)[1:-1]
-        if repeats or any(word in key.lower() for word in _PLACEHOLDER_WORDS):
+        is_monotonous = len(set(key)) < 8 or key in (key + key)[1:-1]
+        if is_monotonous or any(word in key.lower() for word in _PLACEHOLDER_WORDS):
             raise ValueError("is a placeholder, not a random key")
         database_url = info.data.get("DATABASE_URL")
         if database_url and make_url(database_url.get_secret_value()).password == key:

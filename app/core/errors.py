@@ -77,7 +77,10 @@ class ContentTooLarge(AppError):
     code = "content_too_large"
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The body is larger than {limit_bytes} bytes")
+        # What is left of the body would be taken for the next request.
+        super().__init__(
+            f"The body is larger than {limit_bytes} bytes", headers={"Connection": "close"}
+        )
 
 
 class UnsupportedMediaType(AppError):

@@ -74,6 +74,7 @@ def test_production_starts_with_a_random_key_and_known_hosts(load: Load) -> None
         "this-is-an-example-0123456789-ABCDE",
         "supersecret-supersecret-supersecret",
         "x" * 64,
+        "x" * 63 + "y",
         " " * 64,
         "abc" * 20,
         "admin123" * 4,
