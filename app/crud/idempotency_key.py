@@ -2,9 +2,19 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Self, cast
 
-from sqlalchemy import BigInteger, Connection, Row, delete, func, insert, literal, select
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Row,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,6 +26,23 @@ from app.db.retries import TransactionConflict
 from app.models import IdempotencyKey
 
 PURGED_AT_ONCE = 10
+
+# Built once, not for each request.
+_KEYS = cast(Table, IdempotencyKey.__table__)
+_LOCK = select(func.pg_try_advisory_xact_lock(bindparam("number", type_=BigInteger)))
+_FIND = select(_KEYS).where(_KEYS.c.key_hash == bindparam("key_hash"))
+_FREE = delete(_KEYS).where(_KEYS.c.id == bindparam("expired_id"))
+_KEEP = insert(_KEYS).inline()
+# Rows that another request is deleting are skipped: nobody waits for a purge.
+_PURGE = delete(_KEYS).where(
+    _KEYS.c.id.in_(
+        select(_KEYS.c.id)
+        .where(_KEYS.c.created_at < bindparam("oldest_valid"))
+        .order_by(_KEYS.c.created_at)
+        .limit(PURGED_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+)
 
 
 @dataclass
@@ -61,26 +88,28 @@ class KeyedRequest:
         SQLite has one writer at a time: there, BEGIN IMMEDIATE has waited for any other.
         """
         if connection.dialect.name == "postgresql":
-            lock = literal(int.from_bytes(self.key_hash[:8], signed=True), BigInteger)
-            if not connection.scalar(select(func.pg_try_advisory_xact_lock(lock))):
+            number = int.from_bytes(self.key_hash[:8], signed=True)
+            if not connection.scalar(_LOCK, {"number": number}):
                 raise IdempotencyKeyInUse
         # A statement of its own: together with the lock it could see the state from before it.
         if stored := self._stored(connection):
             self._compare(stored)
-            connection.execute(delete(IdempotencyKey).where(IdempotencyKey.id == stored.id))
+            connection.execute(_FREE, {"expired_id": stored.id})
 
     async def remember(self, db: AsyncSession, answer: Answer) -> None:
-        """Keep the answer in the transaction of its effect: both are committed, or neither."""
-        row = {"key_hash": self.key_hash, "fingerprint": self.fingerprint, **vars(answer)}
+        """Keep the answer in the transaction of its effect: both are committed, or neither.
+
+        Each answer kept makes room for several, so that expired ones do not pile up; last, so that
+        nothing is locked for long.
+        """
         try:
-            await db.execute(insert(IdempotencyKey).values(row))
+            await db.execute(_KEEP, vars(self) | vars(answer))
         except IntegrityError:
             raise TransactionConflict("An idempotency key was claimed twice") from None
-        await _purge(db)
+        await db.execute(_PURGE, {"oldest_valid": _oldest_valid()})
 
     def _stored(self, connection: Connection) -> Row[Any] | None:
-        columns = IdempotencyKey.__table__.columns
-        return connection.execute(select(*columns).where(columns.key_hash == self.key_hash)).first()
+        return connection.execute(_FIND, {"key_hash": self.key_hash}).first()
 
     def _compare(self, stored: Row[Any]) -> None:
         if stored.created_at < _oldest_valid():
@@ -92,23 +121,3 @@ class KeyedRequest:
 
 def _oldest_valid() -> datetime:
     return utc_now() - timedelta(hours=settings.IDEMPOTENCY_KEY_HOURS)
-
-
-async def _purge(db: AsyncSession) -> None:
-    """Delete a few expired rows: each answer kept makes room for several, so none pile up.
-
-    Rows that another request deletes are skipped, and this comes last in the transaction: nobody
-    waits for it.
-    """
-    expired = (
-        select(IdempotencyKey.id)
-        .where(IdempotencyKey.created_at < _oldest_valid())
-        .order_by(IdempotencyKey.created_at)
-        .limit(PURGED_AT_ONCE)
-        .with_for_update(skip_locked=True)
-    )
-    await db.execute(
-        delete(IdempotencyKey)
-        .where(IdempotencyKey.id.in_(expired))
-        .execution_options(synchronize_session=False)
-    )

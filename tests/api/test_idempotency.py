@@ -17,8 +17,9 @@ from sqlalchemy import event, func, select, update
 from app.api.routing import StrictRoute
 from app.core import security
 from app.core.config import settings
-from app.crud.idempotency_key import PURGED_AT_ONCE, KeyedRequest
+from app.crud.idempotency_key import PURGED_AT_ONCE, Answer, KeyedRequest
 from app.db.base import utc_now
+from app.db.retries import TransactionConflict
 from app.db.session import Database
 from app.dependencies import DbSession
 from app.main import app, create_app, lifespan
@@ -151,6 +152,15 @@ async def test_closed_account_is_not_answered_again(
     assert not is_replay(answer)
 
 
+async def test_bad_credentials_are_refused_though_anybody_may_sign_up(
+    client: httpx2.AsyncClient,
+) -> None:
+    """With a key it matters who asks."""
+    bad = {"Authorization": "Bearer x"}
+    assert (await client.post("/users/", json=CAROL, headers=bad | KEY)).status_code == 401
+    assert (await client.post("/users/", json=CAROL, headers=bad)).status_code == 201
+
+
 async def test_refused_request_is_not_kept(
     alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, admin: httpx2.AsyncClient
 ) -> None:
@@ -260,6 +270,16 @@ async def test_request_under_way_is_not_waited_for(
     assert answer.json()["code"] == "idempotency_key_in_use"
     assert answer.headers["retry-after"] == "1"
     assert (await alice.post("/products/", json=CHAIR, headers=KEY)).status_code == 201
+
+
+async def test_second_answer_for_a_key_is_a_conflict(database: Database) -> None:
+    """The table decides in the end, should two ever hold one claim: the next attempt replays."""
+    keyed = KeyedRequest.of("key", caller_id=None, content=b"")
+    with pytest.raises(TransactionConflict):
+        async with database.transaction() as db:
+            for _ in range(2):
+                await keyed.remember(db, Answer(200, {}, b""))
+    assert await count(database, IdempotencyKey) == 0
 
 
 async def test_nothing_is_held_while_a_password_is_hashed(
