@@ -85,6 +85,7 @@ def create_superuser(
     """Create a superuser; the password is asked for, or read as one line of standard input."""
     from app import schemas
     from app.crud.user import user_crud
+    from app.db.retries import retrying
     from app.db.session import open_database
 
     password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
@@ -100,7 +101,7 @@ def create_superuser(
         async with open_database() as database, database.transaction() as db:
             await user_crud.create(db, obj_in=user_in, is_superuser=True)
 
-    asyncio.run(create())
+    asyncio.run(retrying(create))
     typer.echo(f"Superuser {username} created")
 
 
@@ -110,9 +111,10 @@ def seed(
     products: Annotated[int, typer.Option(help="Demo products to make.", min=0)] = 1000,
 ) -> None:
     """Fill the database with demo users and products, all or nothing."""
+    from app.db.retries import retrying
     from app.seed import seed_database
 
-    asyncio.run(seed_database(users, products))
+    asyncio.run(retrying(lambda: seed_database(users, products)))
 
 
 @cli.command()

@@ -1,17 +1,22 @@
 """What a route may ask for: a database session, the caller, a page, the object in its path."""
 
+import json
+import re
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.security import OAuth2PasswordBearer
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import models
 from app.core.config import settings
-from app.core.errors import NotAuthenticated, NotFound, NotPermitted
+from app.core.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted
 from app.core.security import read_access_token
+from app.crud.idempotency_key import KeyedRequest
 from app.crud.product import product_crud
 from app.crud.user import user_crud
 from app.db.base import MAX_ID
@@ -22,17 +27,60 @@ oauth2_scheme = OAuth2PasswordBearer(
     tokenUrl=f"{settings.API_V1_PREFIX}/auth/login", auto_error=False
 )
 
+IDEMPOTENCY_KEY = "Idempotency-Key"
+IDEMPOTENCY_KEY_PATTERN = "[!-~]{1,255}"
+IDEMPOTENCY_METHODS = ("POST", "PATCH")  # PUT and DELETE are idempotent, RFC 9110 section 9.2.2
+
 
 async def get_db(request: Request) -> AsyncIterator[AsyncSession]:
     """The unit of work of one request; safe methods only read, so they need no transaction."""
     database: Database = request.app.state.database
-    reads_only = request.method in ("GET", "HEAD")
-    async with database.reading() if reads_only else database.transaction() as db:
+    if request.method in ("GET", "HEAD"):
+        async with database.reading() as db:
+            yield db
+        return
+    keyed = await get_keyed_request(request)
+    async with database.transaction(first=keyed.claim if keyed else None) as db:
+        request.state.remember = partial(keyed.remember, db) if keyed else None
         yield db
 
 
 # With the default scope the commit would come after the response: a failure would answer 200.
 DbSession = Annotated[AsyncSession, Depends(get_db, scope="function")]
+
+
+async def get_keyed_request(request: Request) -> KeyedRequest | None:
+    """This request by its `Idempotency-Key`, if it has one; a stored answer is raised at once.
+
+    It is claimed later, with the first statement of its transaction: a handler may hash a password
+    before that, and nothing is locked meanwhile.
+    """
+    keys = request.headers.getlist(IDEMPOTENCY_KEY)
+    if not keys or request.method not in IDEMPOTENCY_METHODS:
+        return None
+    if len(keys) > 1 or not re.fullmatch(IDEMPOTENCY_KEY_PATTERN, keys[0]):
+        raise InvalidInput.at("header", IDEMPOTENCY_KEY, msg="must be 1 to 255 visible characters")
+    # Read here, so that routes open to all need no caller without a key, and no closed account
+    # is answered again.
+    caller = await get_optional_user(request, await oauth2_scheme(request))
+    keyed = KeyedRequest.of(
+        keys[0], caller_id=caller.id if caller else None, content=await _content(request)
+    )
+    database: Database = request.app.state.database
+    async with database.reading() as db:
+        await (await db.connection()).run_sync(keyed.check)
+    return keyed
+
+
+async def _content(request: Request) -> bytes:
+    scope = request.scope
+    target = [request.method, scope["path"], scope["query_string"].decode("latin-1")]
+    return json.dumps(target).encode() + b"\n" + await request.body()
+
+
+def uses_unit_of_work(dependant: Dependant) -> bool:
+    """Whether a route asks for a `DbSession`, itself or through what it asks for."""
+    return dependant.call is get_db or any(map(uses_unit_of_work, dependant.dependencies))
 
 
 async def get_optional_user(

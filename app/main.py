@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
 from app.api import health
-from app.api.docs import add_docs, document_problems
+from app.api.docs import add_docs, complete_schema
 from app.api.errors import add_error_handlers
 from app.api.middleware import Compression, Gate, RequestContext
 from app.api.v1.api import api_router
@@ -18,7 +18,7 @@ from app.core.logging import configure_logging
 from app.core.rate_limit import open_rate_limiter
 from app.db.session import open_database
 
-EXPOSED_HEADERS = ["Location", "Retry-After", "X-Request-ID"]
+EXPOSED_HEADERS = ["Idempotency-Replayed", "Location", "Retry-After", "X-Request-ID"]
 
 
 @asynccontextmanager
@@ -51,7 +51,7 @@ def create_app() -> FastAPI:
     app.include_router(api_router, prefix=settings.API_V1_PREFIX)
     app.include_router(health.router)
     add_error_handlers(app)
-    document_problems(app)
+    complete_schema(app)
     if settings.DOCS_ENABLED:
         add_docs(app)
 
@@ -66,7 +66,7 @@ def create_app() -> FastAPI:
         # With `*` every site could act with the visitor's credentials.
         allow_credentials="*" not in settings.ALLOWED_ORIGINS,
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
         expose_headers=EXPOSED_HEADERS,
     )
     app.add_middleware(RequestContext)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
+from app.api.idempotency import handle_already_answered
 from app.core.errors import (
     AppError,
     BadRequest,
@@ -23,6 +24,7 @@ from app.core.errors import (
     NotPermitted,
     UnsupportedMediaType,
 )
+from app.crud.idempotency_key import AlreadyAnswered
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 50  # a body of 1 MiB can be wrong in a hundred thousand places
@@ -41,6 +43,7 @@ class ProblemResponse(JSONResponse):
 
 def add_error_handlers(app: FastAPI) -> None:
     app.exception_handlers |= {
+        AlreadyAnswered: handle_already_answered,
         AppError: handle_app_error,
         RequestValidationError: handle_validation_error,
         HTTPException: handle_http_exception,

@@ -1,4 +1,4 @@
-"""How paths and bodies are read: identifiers are digits, JSON is RFC 8259 to the letter."""
+"""How requests are read and run: identifiers are digits, JSON is RFC 8259 to the letter."""
 
 import json
 from collections.abc import Callable, Coroutine
@@ -7,8 +7,12 @@ from typing import Any, NoReturn
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.types import Receive, Scope, Send
 
+from app.api.idempotency import keep_answer
+from app.api.retries import RepeatableRequest
 from app.db.base import MAX_ID
+from app.db.retries import retrying
 
 
 class IdConvertor(Convertor[int]):
@@ -29,14 +33,21 @@ register_url_convertor("id", IdConvertor())
 class StrictRoute(APIRoute):
     """A route that takes UTF-8 alone, no NaN or Infinity, and no name twice in one object.
 
-    Otherwise two parsers could see two things in one body.
+    Otherwise two parsers could see two things in one body. After a conflict between transactions
+    the whole request runs again, unseen by the client.
     """
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await retrying(RepeatableRequest(super().handle, scope, receive, send).attempt)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handle_strictly(request: Request) -> Response:
-            return await handle(StrictRequest(request.scope, request.receive))
+            strict_request = StrictRequest(request.scope, request.receive)
+            response = await handle(strict_request)
+            await keep_answer(strict_request, response)
+            return response
 
         return handle_strictly
 

@@ -7,8 +7,10 @@ AppError
 ├── NotPermitted 403
 ├── NotFound 404
 ├── Conflict 409
+│   └── IdempotencyKeyInUse 409
 ├── ContentTooLarge 413
 ├── UnsupportedMediaType 415
+├── IdempotencyKeyReused 422
 ├── InvalidInput 422
 ├── RateLimited 429
 └── Unavailable 503
@@ -72,6 +74,15 @@ class Conflict(AppError):
     code = "conflict"
 
 
+class IdempotencyKeyInUse(Conflict):
+    code = "idempotency_key_in_use"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A request with this Idempotency-Key is being processed", headers={"Retry-After": "1"}
+        )
+
+
 class ContentTooLarge(AppError):
     status = 413
     code = "content_too_large"
@@ -89,6 +100,14 @@ class UnsupportedMediaType(AppError):
 
     def __init__(self, expected: str) -> None:
         super().__init__(f"The body must be {expected}")
+
+
+class IdempotencyKeyReused(AppError):
+    status = 422
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used for another request")
 
 
 class InvalidInput(AppError):

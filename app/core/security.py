@@ -1,6 +1,7 @@
-"""Passwords (Argon2id, OWASP's parameters) and access tokens (JWT, RFC 8725 and RFC 9068)."""
+"""Passwords (Argon2id, OWASP's parameters), tokens (JWT, RFC 8725 and 9068), keyed hashes."""
 
 import asyncio
+import hmac
 import os
 import secrets
 from collections.abc import Callable
@@ -108,3 +109,9 @@ def read_access_token(token: str) -> int:
     if verified["header"].get("typ") != ACCESS_TOKEN_TYPE or not token.endswith(f".{spelling}"):
         raise NotAuthenticated
     return user_id
+
+
+def keyed_hash(purpose: str, message: bytes) -> bytes:
+    """HMAC-SHA256 under a key that this purpose alone has: who lacks it cannot try out guesses."""
+    key = hmac.digest(settings.SECRET_KEY.get_secret_value().encode(), purpose.encode(), "sha256")
+    return hmac.digest(key, message, "sha256")

@@ -14,6 +14,7 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from app.core.errors import AlreadyExists, Conflict, NotFound
 from app.db.base import MAX_ID, Base
+from app.db.retries import TransactionConflict
 from app.models import User
 
 ModelT = TypeVar("ModelT", bound=Base)
@@ -106,7 +107,8 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
                 raise AlreadyExists(resource, field) from None
             raise Conflict(f"{resource} refers to something that has changed") from error
         except StaleDataError:
-            raise NotFound(resource) from None
+            # Changed or deleted since it was read: the next attempt reads it anew.
+            raise TransactionConflict(f"{resource} has changed") from None
 
     def _violated_unique_field(self, error: IntegrityError) -> str | None:
         """`email`, from PostgreSQL's constraint `uq_users_email` or SQLite's `users.email`."""

@@ -1,7 +1,7 @@
 """The database: its engine, how a unit of work begins and ends, and what its failures mean."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -16,10 +16,12 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.core.config import settings
 from app.core.errors import Unavailable
+from app.db.retries import TransactionConflict
 
 log = structlog.get_logger()
 
@@ -27,6 +29,9 @@ log = structlog.get_logger()
 # or a statement, lock or idle timeout ran out.
 _READ_ONLY = "25006"
 _UNAVAILABLE = {"25P03", "53100", "53200", "53300", "55P03", "57014", "57P01", "57P02", "57P03"}
+# Two transactions stood in each other's way: a serialization failure, a deadlock. SQLite has
+# neither, since its transactions begin as writers, one at a time.
+_CONFLICT = {"40001", "40P01"}
 _SQLITE_UNAVAILABLE = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_FULL,
@@ -49,10 +54,17 @@ class Database:
         )
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A unit of work: committed on return, rolled back on any exception."""
+    async def transaction(
+        self, *, first: Callable[[Connection], None] | None = None
+    ) -> AsyncIterator[AsyncSession]:
+        """A unit of work: committed on return, rolled back on any exception.
+
+        It begins with its first statement, and `first` runs before that one.
+        """
         with _pool_is_bounded():
             async with self._writing() as db:
+                if first:
+                    _run_on_begin(db, first)
                 yield db
                 await db.commit()
 
@@ -77,6 +89,14 @@ async def open_database() -> AsyncIterator[Database]:
         yield database
     finally:
         await database.engine.dispose()
+
+
+def _run_on_begin(db: AsyncSession, first: Callable[[Connection], None]) -> None:
+    def run(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+        first(connection)
+
+    # Once: a savepoint begins too.
+    event.listen(db.sync_session, "after_begin", run, once=True)
 
 
 @contextmanager
@@ -143,9 +163,11 @@ def _connect(dialect: Dialect, entry: ConnectionPoolEntry, args: Any, kwargs: An
         raise Unavailable("The database") from failed
 
 
-def _translate(context: ExceptionContext) -> Unavailable | None:
+def _translate(context: ExceptionContext) -> Unavailable | TransactionConflict | None:
     error = context.original_exception
     sqlstate = getattr(error, "sqlstate", None)
+    if sqlstate in _CONFLICT:
+        return TransactionConflict(type(error).__name__)
     # The low byte is the primary code, the rest says more about it.
     sqlite_code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if isinstance(error, TimeoutError) or sqlstate == _READ_ONLY:

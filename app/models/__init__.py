@@ -1,4 +1,5 @@
+from app.models.idempotency_key import IdempotencyKey
 from app.models.product import Product
 from app.models.user import User
 
-__all__ = ["Product", "User"]
+__all__ = ["IdempotencyKey", "Product", "User"]

@@ -4,7 +4,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.core.config import settings
-from app.main import create_app
+from app.main import EXPOSED_HEADERS, create_app
 from tests.api.test_middleware import HOST, Answer, call
 
 SHOP = "https://shop.example.com"
@@ -56,7 +56,7 @@ async def test_allowed_origin_is_let_in_by_its_name(app: FastAPI) -> None:
         assert answer.headers["access-control-allow-credentials"] == "true"
         assert "Origin" in answer.headers["vary"]
         exposed = answer.headers["access-control-expose-headers"].split(", ")
-        assert {"Location", "Retry-After", "X-Request-ID"} <= set(exposed)
+        assert set(EXPOSED_HEADERS) == set(exposed)
 
 
 async def test_answer_without_an_origin_varies_by_it_too(app: FastAPI) -> None:
@@ -65,7 +65,7 @@ async def test_answer_without_an_origin_varies_by_it_too(app: FastAPI) -> None:
     assert "Origin" in answer.headers["vary"]
 
 
-HEADERS = "authorization, content-type, x-request-id"
+HEADERS = "authorization, content-type, idempotency-key, x-request-id"
 
 
 async def test_preflight_names_what_is_allowed(app: FastAPI) -> None:
