@@ -94,13 +94,32 @@ async def test_without_a_key_all_fifty_are_done(database_url: str, database: Dat
     assert await rows(database) == (50, 0)
 
 
-async def test_killed_worker_leaves_nothing_behind(
-    engine: str, database_url: str, database: Database
-) -> None:
+@pytest.fixture
+async def slow_inserts(engine: str, database: Database) -> str:
+    """The statement that makes them fast again."""
     *make_slow, make_fast = SLOW_INSERT[engine]
     async with database.transaction() as db:
         for statement in make_slow:
             await db.execute(text(statement))
+    return make_fast
+
+
+async def test_client_that_hung_up_finds_its_answer(
+    database_url: str, database: Database, slow_inserts: str
+) -> None:
+    with serving("--workers", "2", DATABASE_URL=database_url) as server:
+        async with client_of(server) as client:
+            with pytest.raises(httpx2.ReadTimeout):
+                await client.post(PATH, json=CHAIR, headers=HEADERS, timeout=0.7)
+            answer = await retried(client)
+    assert answer.status_code == 201
+    assert answer.headers["idempotency-replayed"] == "true"
+    assert await rows(database) == (1, 1)
+
+
+async def test_killed_worker_leaves_nothing_behind(
+    database_url: str, database: Database, slow_inserts: str
+) -> None:
     with serving("--workers", "1", DATABASE_URL=database_url) as server:
         async with client_of(server) as client:
             request = asyncio.create_task(client.post(PATH, json=CHAIR, headers=HEADERS))
@@ -111,7 +130,7 @@ async def test_killed_worker_leaves_nothing_behind(
                 await request
             assert await rows(database) == (0, 0)
             async with database.transaction() as db:
-                await db.execute(text(make_fast))
+                await db.execute(text(slow_inserts))
             answer = await retried(client)
     assert answer.status_code == 201
     assert "idempotency-replayed" not in answer.headers

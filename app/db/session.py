@@ -66,7 +66,13 @@ class Database:
                 if first:
                     _run_on_begin(db, first)
                 yield db
-                await db.commit()
+                try:
+                    await db.commit()
+                except BaseException:
+                    # SQLAlchemy takes the transaction for ended and would give the connection to
+                    # the next request; on SQLite it may still be open, and hold the write lock.
+                    await db.invalidate()
+                    raise
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:

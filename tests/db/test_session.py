@@ -76,6 +76,8 @@ async def test_failed_commit_is_never_answered_with_success(
     answer = await alice.post("/products/", json={"sku": "S", "name": "Chair", "price": 1})
     event.remove(database.engine.sync_engine, "commit", fail)
     assert answer.status_code == 500
+    async with database.reading() as db:
+        assert (await db.scalars(select(Product))).all() == []
     assert (await alice.get("/products/")).json()["total"] == 0
 
 
