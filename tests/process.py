@@ -70,6 +70,7 @@ def serving(*arguments: str, **settings: str) -> Iterator[ServerProcess]:
                 process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 process.kill()  # granian does not hear a signal that comes while it starts
+                process.wait()
 
 
 def _wait_until_it_answers(server: ServerProcess) -> None:
