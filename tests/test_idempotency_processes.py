@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 
 import httpx2
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 from sqlalchemy import func, select, text
 

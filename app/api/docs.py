@@ -1,6 +1,7 @@
 """The documentation pages: no foreign assets, a strict content security policy."""
 
 import secrets
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,16 @@ def add_docs(app: FastAPI) -> None:
     @router.get(_REDOC_URL)
     async def redoc_script(request: Request) -> Response:
         logo = f"{request.scope.get('root_path', '')}{_ASSETS_URL}/favicon.png"
-        bundle = (ASSETS / "redoc.standalone.js").read_bytes()
-        return Response(bundle.replace(_FOREIGN_LOGO, logo.encode()), media_type="text/javascript")
+        return Response(_redoc_bundle(logo), media_type="text/javascript")
 
     app.include_router(router)
     app.mount(_ASSETS_URL, StaticFiles(directory=ASSETS))
+
+
+@cache
+def _redoc_bundle(logo: str) -> bytes:
+    bundle = (ASSETS / "redoc.standalone.js").read_bytes()
+    return bundle.replace(_FOREIGN_LOGO, logo.encode())
 
 
 def _with_policy(page: HTMLResponse) -> HTMLResponse:
