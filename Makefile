@@ -4,7 +4,8 @@
 BIN := .venv/bin
 # An installed uv is used; without one, the virtual environment gets its own.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(BIN)/uv)
-INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+# Compiled once here, not at each start where Python may not write.
+INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11
 export UV_PYTHON_DOWNLOADS := never
 
