@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.security import OAuth2PasswordBearer
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import models
@@ -17,11 +16,8 @@ from app.core.config import settings
 from app.core.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted
 from app.core.security import read_access_token
 from app.crud.idempotency_key import KeyedRequest
-from app.crud.product import product_crud
 from app.crud.user import user_crud
-from app.db.base import MAX_ID
 from app.db.session import Database
-from app.schemas.base import Line
 
 oauth2_scheme = OAuth2PasswordBearer(
     tokenUrl=f"{settings.API_V1_PREFIX}/auth/login", auto_error=False
@@ -29,13 +25,14 @@ oauth2_scheme = OAuth2PasswordBearer(
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 IDEMPOTENCY_KEY_PATTERN = "[!-~]{1,255}"
+SAFE_METHODS = ("GET", "HEAD")  # of those that are served, RFC 9110 section 9.2.1
 IDEMPOTENCY_METHODS = ("POST", "PATCH")  # PUT and DELETE are idempotent, RFC 9110 section 9.2.2
 
 
 async def get_db(request: Request) -> AsyncIterator[AsyncSession]:
     """The unit of work of one request; safe methods only read, so they need no transaction."""
     database: Database = request.app.state.database
-    if request.method in ("GET", "HEAD"):
+    if request.method in SAFE_METHODS:
         async with database.reading() as db:
             yield db
         return
@@ -99,8 +96,8 @@ async def get_optional_user(
     user_id = read_access_token(token)
     database: Database = request.app.state.database
     async with database.reading() as db:
-        user = await user_crud.get(db, user_id)
-    if user is None or not user.is_active:
+        user = await user_crud.get_active(db, user_id)
+    if user is None:
         raise NotAuthenticated
     return user
 
@@ -130,56 +127,16 @@ async def get_current_superuser(current_user: CurrentUser) -> models.User:
 CurrentSuperuser = Annotated[models.User, Depends(get_current_superuser)]
 
 
-class Pagination(BaseModel):
-    """A slice of a list, as query parameters; unknown ones are refused."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    skip: int = Field(default=0, ge=0, le=MAX_ID)
-    limit: int = Field(default=100, ge=1, le=100)
-
-
-class CommonQueryParams(Pagination):
-    """What every list takes."""
-
-    q: Line | None = Field(default=None, description="Rows that contain this text")
-
-
-ListParams = Annotated[CommonQueryParams, Query()]
-
-
 async def get_user_in_path(user_id: int, db: DbSession, current_user: CurrentUser) -> models.User:
     """Oneself, or anybody for a superuser; others learn nothing about who exists."""
     if user_id == current_user.id:
         return current_user
     if not current_user.is_superuser:
         raise NotPermitted
-    user = await user_crud.get(db, user_id)
+    user = await user_crud.get(db, user_id, viewer=current_user)
     if user is None:
         raise NotFound("User")
     return user
 
 
 UserInPath = Annotated[models.User, Depends(get_user_in_path)]
-
-
-async def get_product_in_path(
-    product_id: int, db: DbSession, viewer: OptionalUser
-) -> models.Product:
-    product = await product_crud.get(db, product_id, viewer=viewer)
-    if product is None:
-        raise NotFound("Product")
-    return product
-
-
-ProductInPath = Annotated[models.Product, Depends(get_product_in_path)]
-
-
-async def get_own_product(current_user: CurrentUser, product: ProductInPath) -> models.Product:
-    """The product, for its owner or a superuser; the caller is asked for first: 401 before 404."""
-    if product.owner_id != current_user.id and not current_user.is_superuser:
-        raise NotPermitted
-    return product
-
-
-OwnProduct = Annotated[models.Product, Depends(get_own_product)]

@@ -9,16 +9,24 @@ from fastapi.routing import APIRoute
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
 from app.api import health
-from app.api.docs import add_docs, complete_schema
+from app.api.docs import add_docs
 from app.api.errors import add_error_handlers
 from app.api.middleware import Compression, Gate, RequestContext
+from app.api.openapi import complete_schema
 from app.api.v1.api import api_router
 from app.core.config import settings
 from app.core.logging import configure_logging
 from app.core.rate_limit import open_rate_limiter
 from app.db.session import open_database
 
-EXPOSED_HEADERS = ["Idempotency-Replayed", "Location", "Retry-After", "X-Request-ID"]
+ALLOWED_HEADERS = [
+    *("Authorization", "Content-Type", "X-Request-ID"),
+    *("Idempotency-Key", "If-Match", "If-None-Match"),
+]
+EXPOSED_HEADERS = [
+    *("ETag", "Link", "Location", "Retry-After", "X-Request-ID"),
+    "Idempotency-Replayed",
+]
 
 
 @asynccontextmanager
@@ -66,7 +74,7 @@ def create_app() -> FastAPI:
         # With `*` every site could act with the visitor's credentials.
         allow_credentials="*" not in settings.ALLOWED_ORIGINS,
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
+        allow_headers=ALLOWED_HEADERS,
         expose_headers=EXPOSED_HEADERS,
     )
     app.add_middleware(RequestContext)

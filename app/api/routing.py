@@ -10,6 +10,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.types import Receive, Scope, Send
 
 from app.api.idempotency import keep_answer
+from app.api.representation import describe, noting_what_it_returns
 from app.api.retries import RepeatableRequest
 from app.db.base import MAX_ID
 from app.db.retries import retrying
@@ -34,8 +35,12 @@ class StrictRoute(APIRoute):
     """A route that takes UTF-8 alone, no NaN or Infinity, and no name twice in one object.
 
     Otherwise two parsers could see two things in one body. After a conflict between transactions
-    the whole request runs again, unseen by the client.
+    the whole request runs again, unseen by the client. What the handler returns is described in
+    the headers of the answer.
     """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, noting_what_it_returns(endpoint), **options)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         await retrying(RepeatableRequest(super().handle, scope, receive, send).attempt)
@@ -45,7 +50,7 @@ class StrictRoute(APIRoute):
 
         async def handle_strictly(request: Request) -> Response:
             strict_request = StrictRequest(request.scope, request.receive)
-            response = await handle(strict_request)
+            response = describe(strict_request, await handle(strict_request))
             await keep_answer(strict_request, response)
             return response
 

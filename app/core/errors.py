@@ -2,16 +2,19 @@
 
 AppError
 ├── BadRequest 400
-│   └── AlreadyExists 400
+│   ├── AlreadyExists 400
+│   └── InvalidCursor 400
 ├── NotAuthenticated 401
 ├── NotPermitted 403
 ├── NotFound 404
 ├── Conflict 409
 │   └── IdempotencyKeyInUse 409
+├── PreconditionFailed 412
 ├── ContentTooLarge 413
 ├── UnsupportedMediaType 415
 ├── IdempotencyKeyReused 422
 ├── InvalidInput 422
+├── PreconditionRequired 428
 ├── RateLimited 429
 └── Unavailable 503
 """
@@ -43,6 +46,10 @@ class AlreadyExists(BadRequest):
 
     def __init__(self, resource: str, field: str) -> None:
         super().__init__(f"{resource} with this {field} already exists")
+
+
+class InvalidCursor(BadRequest):
+    code = "invalid_cursor"
 
 
 class NotAuthenticated(AppError):
@@ -81,6 +88,16 @@ class IdempotencyKeyInUse(Conflict):
         super().__init__(
             "A request with this Idempotency-Key is being processed", headers={"Retry-After": "1"}
         )
+
+
+class PreconditionFailed(AppError):
+    """RFC 9110 section 13.1.1: the client changes a state that is no longer there."""
+
+    status = 412
+    code = "precondition_failed"
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(f"{resource} has changed since: read it again")
 
 
 class ContentTooLarge(AppError):
@@ -123,6 +140,16 @@ class InvalidInput(AppError):
     @classmethod
     def at(cls, *loc: str, msg: str) -> Self:
         return cls([{"loc": loc, "msg": msg, "type": "value_error"}])
+
+
+class PreconditionRequired(AppError):
+    """RFC 6585 section 3."""
+
+    status = 428
+    code = "precondition_required"
+
+    def __init__(self) -> None:
+        super().__init__("If-Match is needed, with the ETag of the state that this changes")
 
 
 class RateLimited(AppError):

@@ -1,21 +1,28 @@
 """Create, read, update and delete for any model; a resource adds only what is its own."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnExpressionArgument, delete, func, or_, select, true
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
 
-from app.core.errors import AlreadyExists, Conflict, NotFound
-from app.db.base import MAX_ID, Base
+from app.core.errors import AlreadyExists, Conflict
+from app.crud.filters import FieldOperators, filter_conditions
+from app.crud.keyset import SortKey, Window
+from app.crud.policy import Policy
+from app.db.base import MAX_ID, Base, SoftDeletable, utc_now
 from app.db.retries import TransactionConflict
 from app.models import User
+from app.schemas.page import CommonQueryParams
+
+MAX_COUNT = 10_000
 
 ModelT = TypeVar("ModelT", bound=Base)
 CreateSchemaT = TypeVar("CreateSchemaT", bound=BaseModel)
@@ -24,51 +31,81 @@ UpdateSchemaT = TypeVar("UpdateSchemaT", bound=BaseModel)
 
 @dataclass
 class Slice(Generic[ModelT]):
-    """What `schemas.Page` shows."""
+    """What `schemas.Page` shows, and the cursor of the page before."""
 
     items: Sequence[ModelT]
     total: int
+    total_is: Literal["exact", "at_least"]
     page: int
     size: int
+    next_cursor: str | None
+    previous_cursor: str | None
 
 
 class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
-    """Everything here flushes and nothing commits: the caller's unit of work does."""
+    """Everything here flushes and nothing commits: the caller's unit of work does.
 
+    `viewer` is who asks, None for somebody who has not signed in: the policy says what he gets.
+    """
+
+    policy: ClassVar[Policy]
+    filters: ClassVar[FieldOperators] = {}
+    sorted_by: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
     searched: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
 
     def __init__(self, model: type[ModelT]) -> None:
+        if not hasattr(self, "policy"):
+            raise TypeError(f"{type(self).__name__} must state its policy")
         self.model = model
+        self.sort_keys = {
+            f"{sign}{column.key}": SortKey(column, sign == "-")
+            for column in (model.id, *self.sorted_by)
+            for sign in ("", "-")
+        }
 
-    def readable(self, viewer: User | None) -> ColumnExpressionArgument[bool]:
-        """Which rows `viewer` may see; None is somebody who has not signed in."""
-        return true()
+    async def get(self, db: AsyncSession, id: int, *, viewer: User | None) -> ModelT | None:
+        """The row, if `viewer` may read it."""
+        return await self._get(db, id, self._readable(viewer))
 
-    async def get(self, db: AsyncSession, id: int, *, viewer: User | None = None) -> ModelT | None:
-        if not 0 < id <= MAX_ID:
-            return None
-        return await db.scalar(select(self.model).where(self.model.id == id, self.readable(viewer)))
+    async def get_writable(
+        self,
+        db: AsyncSession,
+        id: int,
+        *,
+        viewer: User | None,
+        with_deleted: bool = False,
+        is_locked: bool = True,
+    ) -> ModelT | None:
+        """The row, if `viewer` may write it, and nobody else until the transaction ends."""
+        rows = self.policy.write(viewer)
+        if not with_deleted:
+            rows = and_(rows, self._is_deleted(False))
+        return await self._get(db, id, rows, is_locked=is_locked)
 
     async def get_multi(
         self,
         db: AsyncSession,
         *,
-        skip: int = 0,
-        limit: int = 100,
-        q: str | None = None,
-        viewer: User | None = None,
+        params: CommonQueryParams,
+        viewer: User | None,
+        within: ColumnElement[bool] | None = None,
     ) -> Slice[ModelT]:
-        """Some of the rows that `viewer` may see and that contain `q`, in the order of creation."""
-        where = [self.readable(viewer)]
-        if q:
-            where.append(or_(*(field.icontains(q, autoescape=True) for field in self.searched)))
-        rows = select(self.model).where(*where).order_by(self.model.id).offset(skip).limit(limit)
-        total = select(func.count()).select_from(self.model).where(*where)
+        """A page of the rows that `viewer` may read; `within` narrows them, as to one parent."""
+        window = self._window(params)
+        rows = select(self.model).where(*self._conditions(params, viewer))
+        if within is not None:
+            rows = rows.where(within)
+        found = (await db.execute(window.cut(rows))).all()
+        page, next_cursor, previous_cursor = window.page_of(found)
+        total = await self._count(db, rows)
         return Slice(
-            items=(await db.scalars(rows)).all(),
-            total=await db.scalar(total) or 0,
-            page=skip // limit + 1,
-            size=limit,
+            items=[row[0] for row in page],
+            total=min(total, MAX_COUNT),
+            total_is="at_least" if total > MAX_COUNT else "exact",
+            page=window.page,
+            size=window.limit,
+            next_cursor=next_cursor,
+            previous_cursor=previous_cursor,
         )
 
     async def create(self, db: AsyncSession, *, obj_in: CreateSchemaT, **values: Any) -> ModelT:
@@ -80,9 +117,64 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         return await self._set(db, db_obj, obj_in.model_dump())
 
     async def delete(self, db: AsyncSession, *, db_obj: ModelT) -> None:
-        gone = delete(self.model).where(self.model.id == db_obj.id).returning(self.model.id)
-        if await db.scalar(gone) is None:
-            raise NotFound(self.model.__name__)  # somebody else was faster
+        """For good, or until it is restored if the model is `SoftDeletable`."""
+        if isinstance(db_obj, SoftDeletable):
+            await self._set(db, db_obj, {"deleted_at": utc_now()})
+            return
+        await db.delete(db_obj)
+        await self._flush(db)
+
+    async def restore(self, db: AsyncSession, *, db_obj: ModelT) -> ModelT:
+        return await self._set(db, db_obj, {"deleted_at": None})
+
+    async def _get(
+        self, db: AsyncSession, id: int, rows: ColumnElement[bool], *, is_locked: bool = False
+    ) -> ModelT | None:
+        if not 0 < id <= MAX_ID:
+            return None
+        row = select(self.model).where(self.model.id == id, rows)
+        if is_locked:
+            # Not its key: rows that refer to it may come and go. SQLite has one writer anyway.
+            row = row.with_for_update(key_share=True)
+        return await db.scalar(row)
+
+    def _readable(self, viewer: User | None) -> ColumnElement[bool]:
+        return and_(self.policy.read(viewer), self._is_deleted(False))
+
+    def _is_deleted(self, yes: bool) -> ColumnElement[bool]:
+        if not issubclass(self.model, SoftDeletable):
+            return literal(not yes)
+        deleted_at: InstrumentedAttribute[Any] = self.model.deleted_at
+        return deleted_at.is_not(None) if yes else deleted_at.is_(None)
+
+    def _conditions(
+        self, params: CommonQueryParams, viewer: User | None
+    ) -> list[ColumnElement[bool]]:
+        sent = vars(params)
+        if sent.get("is_deleted"):
+            seen = and_(self.policy.write(viewer), self._is_deleted(True))
+        else:
+            seen = self._readable(viewer)
+        conditions = [seen, *filter_conditions(self.filters, sent)]
+        if params.q:
+            contains = (field.icontains(params.q, autoescape=True) for field in self.searched)
+            conditions.append(or_(*contains))
+        return conditions
+
+    def _window(self, params: CommonQueryParams) -> Window:
+        names = params.sort.split(",") if params.sort else []
+        # A total order, or pages would skip rows and repeat them.
+        names.append("-id" if names and names[-1].startswith("-") else "id")
+        keys: dict[str, SortKey] = {}
+        for name in names:
+            keys.setdefault(name.removeprefix("-"), self.sort_keys[name])
+        context = json.dumps([self.model.__tablename__, names, params.q])
+        return Window.of(params, tuple(keys.values()), context)
+
+    async def _count(self, db: AsyncSession, rows: Select[Any]) -> int:
+        """How many there are, counted no further than is cheap."""
+        some = rows.with_only_columns(self.model.id).limit(MAX_COUNT + 1).subquery()
+        return await db.scalar(select(func.count()).select_from(some)) or 0
 
     async def _insert(self, db: AsyncSession, values: dict[str, Any]) -> ModelT:
         db_obj = self.model(**values)

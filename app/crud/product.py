@@ -1,21 +1,30 @@
 """Products: inactive ones are hidden from all but their owner and superusers."""
 
-from sqlalchemy import ColumnExpressionArgument, or_, true
-
 from app.crud.base import CRUDBase
-from app.models import Product, User
+from app.crud.filters import EQUALITY, RANGE
+from app.crud.policy import Policy, either, only, owner
+from app.models import Product
 from app.schemas import ProductCreate, ProductUpdate
 
 
 class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
+    policy = Policy(
+        read=either(only(Product.is_active), owner(Product.owner_id)),
+        write=owner(Product.owner_id),
+    )
+    filters = {
+        Product.sku: (*EQUALITY, "prefix"),
+        Product.name: ("eq", "prefix"),
+        Product.description: ("isnull",),
+        Product.price: RANGE,
+        Product.currency: EQUALITY,
+        Product.stock: RANGE,
+        Product.is_active: ("eq",),
+        Product.owner_id: EQUALITY,
+        Product.created_at: RANGE,
+    }
     searched = (Product.sku, Product.name, Product.description)
-
-    def readable(self, viewer: User | None) -> ColumnExpressionArgument[bool]:
-        if viewer is None:
-            return Product.is_active
-        return (
-            true() if viewer.is_superuser else or_(Product.is_active, Product.owner_id == viewer.id)
-        )
+    sorted_by = (Product.sku, Product.name, Product.price, Product.created_at)
 
 
 product_crud = CRUDProduct(Product)

@@ -9,13 +9,29 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.errors import Conflict
 from app.core.security import get_password_hash
 from app.crud.base import CRUDBase
+from app.crud.filters import EQUALITY, RANGE
+from app.crud.policy import Policy, owner, superusers
 from app.models import User
 from app.schemas import UserAdminUpdate, UserCreate, UserUpdate
 from app.schemas.base import USERNAME, canonical_email
 
 
 class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
+    policy = Policy(read=owner(User.id), write=superusers)
+    filters = {
+        User.email: (*EQUALITY, "prefix"),
+        User.username: (*EQUALITY, "prefix"),
+        User.full_name: ("isnull",),
+        User.is_active: ("eq",),
+        User.is_superuser: ("eq",),
+        User.created_at: RANGE,
+    }
     searched = (User.email, User.username, User.full_name)
+    sorted_by = (User.email, User.username, User.created_at)
+
+    async def get_active(self, db: AsyncSession, id: int) -> User | None:
+        """Whoever signed in with this id, before there is a viewer to ask for."""
+        return await self._get(db, id, User.is_active.is_(True))
 
     async def get_by_email(self, db: AsyncSession, *, email: str) -> User | None:
         """`email` in its canonical spelling."""

@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData, func
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData, String, func
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 MAX_ID = 2**63 - 1
@@ -15,6 +15,10 @@ NEVER_REUSED = {"sqlite_autoincrement": True}
 
 # SQLite's integer keys must be spelt INTEGER.
 BigInt = BigInteger().with_variant(Integer, "sqlite")
+
+# Sorted by code points on both engines, whatever the locale of the server: pages must not depend
+# on it, and prefixes are found through the index.
+Text = String().with_variant(String(collation="C"), "postgresql")
 
 
 class Base(DeclarativeBase):
@@ -28,6 +32,8 @@ class Base(DeclarativeBase):
         }
     )
 
+    type_annotation_map: ClassVar = {int: BigInteger, str: Text}
+
     id: Mapped[int]
 
 
@@ -36,6 +42,7 @@ class UTCDateTime(TypeDecorator[datetime]):
 
     impl = DateTime(timezone=True)
     cache_ok = True
+    python_type = datetime
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return None if value is None else value.astimezone(UTC)
@@ -49,6 +56,7 @@ class Money(TypeDecorator[Decimal]):
 
     impl = BigInteger
     cache_ok = True
+    python_type = Decimal
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
         if value is None:
@@ -87,3 +95,19 @@ class Timestamped:
         server_default=func.now(),
         sort_order=1,
     )
+
+
+class Versioned:
+    """Counts its changes: an update of a state that has changed since it was read finds no row."""
+
+    version: Mapped[int] = mapped_column(default=1, server_default="1", sort_order=2)
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - called with the class
+        return {"version_id_col": cls.version}
+
+
+class SoftDeletable:
+    """Hidden from all when deleted, and may be restored; unique values are free meanwhile."""
+
+    deleted_at: Mapped[datetime | None] = mapped_column(UTCDateTime, sort_order=2)

@@ -3,10 +3,10 @@
 from sqlalchemy import Index, false, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import NEVER_REUSED, Base, Identified, Timestamped
+from app.db.base import NEVER_REUSED, Base, Identified, Timestamped, Versioned
 
 
-class User(Identified, Timestamped, Base):
+class User(Identified, Timestamped, Versioned, Base):
     __tablename__ = "users"
 
     email: Mapped[str] = mapped_column(unique=True)  # canonical: see schemas.base.Email
@@ -21,3 +21,8 @@ class User(Identified, Timestamped, Base):
         Index("uq_users_username", func.lower(username), unique=True),
         NEVER_REUSED,
     )
+
+
+# One for each order that a list may have; the id makes it total.
+for column in (User.username, User.created_at):
+    Index(None, column, User.id)

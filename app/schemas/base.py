@@ -2,12 +2,14 @@
 
 import re
 import unicodedata
+from decimal import Decimal
 from typing import Annotated
 
 from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     StringConstraints,
     WithJsonSchema,
@@ -19,6 +21,8 @@ _HIDDEN = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
 LINE = rf"^[^{_HIDDEN}]*[^\s{_HIDDEN}][^{_HIDDEN}]*$"
 TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"
 _PASSWORD_NEEDS = {r"[A-Z]": "uppercase letter", r"[a-z]": "lowercase letter", r"[0-9]": "digit"}
+CENT = Decimal("0.01")
+MAX_MONEY = Decimal("9999999999.99")
 USERNAME = r"[A-Za-z0-9._-]{3,50}"
 
 
@@ -69,6 +73,22 @@ def check_password(value: str) -> str:
     return value
 
 
+def parse_money(value: object) -> Decimal:
+    """An exact amount from a JSON string or number: two decimals at most, never negative."""
+    if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,2})?", value):
+        raise ValueError("must be an amount such as 19.99")
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
+        raise ValueError("must be a string or a number")
+    # A float is read by its shortest spelling: 0.1 means a tenth.
+    amount = Decimal(str(value))
+    if not amount.is_finite() or not 0 <= amount <= MAX_MONEY:
+        raise ValueError(f"must be between 0 and {MAX_MONEY}")
+    cents = amount.quantize(CENT)
+    if cents != amount:
+        raise ValueError("must have no more than two decimals")
+    return cents + 0  # without the sign of -0
+
+
 Email = Annotated[
     str,
     StringConstraints(max_length=254),
@@ -91,4 +111,21 @@ Password = Annotated[
     ),
 ]
 Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=LINE)]
+# One of several with commas between them.
+Choice = Annotated[str, StringConstraints(max_length=200, pattern=rf"^[^,{_HIDDEN}]+$")]
 Text = Annotated[str, StringConstraints(max_length=10_000, pattern=TEXT)]
+Money = Annotated[
+    Decimal,
+    BeforeValidator(parse_money),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^[0-9]{1,10}(\.[0-9]{1,2})?$"},
+                {"type": "number", "minimum": 0, "maximum": float(MAX_MONEY), "multipleOf": 0.01},
+            ],
+            "examples": ["19.99"],
+        },
+        mode="validation",
+    ),
+    WithJsonSchema({"type": "string", "examples": ["19.99"]}, mode="serialization"),
+]

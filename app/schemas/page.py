@@ -1,10 +1,41 @@
-"""The shape of every list."""
+"""The shape of every list: what may be asked for, and what is answered."""
 
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
-from app.schemas.base import OutputModel
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.schemas.base import Line, OutputModel
+
+MAX_SKIP = 10_000
+MAX_CURSOR_LENGTH = 4_000
 
 ItemT = TypeVar("ItemT")
+
+
+class Pagination(BaseModel):
+    """A slice of a list, as query parameters; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    skip: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_SKIP,
+        description="Rows to pass over. Each costs; a `cursor` goes on from any depth for nothing.",
+    )
+    limit: int = Field(default=100, ge=1, le=100)
+    cursor: str | None = Field(
+        default=None,
+        max_length=MAX_CURSOR_LENGTH,
+        description="The `next_cursor` of a page; `q` and `sort` as there, and no `skip`",
+    )
+
+
+class CommonQueryParams(Pagination):
+    """What every list takes; a resource adds its filters."""
+
+    q: Line | None = Field(default=None, description="Rows that contain this text")
+    sort: str | None = None
 
 
 class Page(OutputModel, Generic[ItemT]):
@@ -12,5 +43,7 @@ class Page(OutputModel, Generic[ItemT]):
 
     items: list[ItemT]
     total: int
+    total_is: Literal["exact", "at_least"]
     page: int
     size: int
+    next_cursor: str | None

@@ -163,11 +163,9 @@ async def test_number_that_is_no_key_finds_nothing(admin: httpx2.AsyncClient) ->
 SKIPS: dict[object, int] = {
     -1: 422,
     0: 200,
-    2**31: 200,
-    2**53: 200,
-    2**63 - 1: 200,
-    2**63: 422,
-    10**20: 422,
+    10_000: 200,
+    10_001: 422,
+    **dict.fromkeys(BIG, 422),
 }
 LIMITS: dict[object, int] = {-1: 422, 0: 422, 1: 200, 100: 200, 101: 422, **dict.fromkeys(BIG, 422)}
 NO_NUMBERS: dict[object, int] = dict.fromkeys(

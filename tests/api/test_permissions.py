@@ -41,6 +41,7 @@ TABLE: dict[Route, tuple[int, ...]] = {
     ("GET", "/api/v1/products/{product_id}"): (200, 401, 401, 200, 200, 401, 200),
     ("PUT", "/api/v1/products/{product_id}"): (401, 401, 401, 200, 403, 401, 200),
     ("PATCH", "/api/v1/products/{product_id}"): (401, 401, 401, 200, 403, 401, 200),
+    ("POST", "/api/v1/products/{product_id}/restore"): (401, 401, 401, 200, 403, 401, 200),
     ("POST", "/api/v1/send-notification/"): (401, 401, 401, 403, 403, 401, 200),
     ("DELETE", "/api/v1/products/{product_id}"): (401, 401, 401, 204, 403, 401, 204),
     ("DELETE", "/api/v1/users/{user_id}"): (401, 401, 401, 403, 403, 401, 204),
@@ -62,7 +63,7 @@ VALID: dict[Route, dict[str, Any]] = {
 BOTH = {"id", "is_active", "created_at", "updated_at"}
 USER = BOTH | {"email", "username", "full_name"}
 PRODUCT = BOTH | {"sku", "name", "description", "price", "currency", "stock", "owner_id"}
-PAGE = {"items", "total", "page", "size"}
+PAGE = {"items", "total", "total_is", "page", "size", "next_cursor"}
 PROBLEM = {"type", "title", "status", "detail", "code", "request_id"}
 KEYS = {
     "/health": {"status"},

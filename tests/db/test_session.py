@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import httpx2
 import pytest
-from sqlalchemy import event, func, select, text
+from sqlalchemy import event, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from app.core.config import settings
@@ -31,8 +31,8 @@ async def stock_after_sixty_increments(database: Database, unit_of_work: UnitOfW
     async def increment_ten_times() -> None:
         for _ in range(10):
             async with unit_of_work() as db:
-                product = (await db.scalars(select(Product).with_for_update())).one()
-                product.stock += 1
+                stock = (await db.scalars(select(Product.stock).with_for_update())).one()
+                await db.execute(update(Product).values(stock=stock + 1))
 
     await asyncio.gather(*(increment_ten_times() for _ in range(6)))
     async with database.reading() as db:

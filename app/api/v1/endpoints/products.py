@@ -1,32 +1,33 @@
 """Products: open to all readers, written by their owner."""
 
-from fastapi import APIRouter, Request, Response, status
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, status
 
 from app import models, schemas
 from app.api.errors import problems
+from app.api.resources import listed, readable, writable
 from app.api.routing import StrictRoute
 from app.core.errors import AlreadyExists, NotFound, NotPermitted
 from app.crud.base import Slice
 from app.crud.product import product_crud
-from app.dependencies import (
-    OPTIONAL_AUTH,
-    CurrentUser,
-    DbSession,
-    ListParams,
-    OptionalUser,
-    OwnProduct,
-    ProductInPath,
-)
+from app.dependencies import OPTIONAL_AUTH, CurrentUser, DbSession, OptionalUser
+from app.schemas.page import CommonQueryParams
 
 router = APIRouter(route_class=StrictRoute)
+
+ProductParams = Annotated[CommonQueryParams, Depends(listed(product_crud))]
+ProductInPath = Annotated[models.Product, Depends(readable(product_crud))]
+OwnProduct = Annotated[models.Product, Depends(writable(product_crud))]
+DeletedProduct = Annotated[models.Product, Depends(writable(product_crud, with_deleted=True))]
 
 
 @router.get("/", response_model=schemas.ProductList, openapi_extra=OPTIONAL_AUTH)
 async def read_products(
-    db: DbSession, params: ListParams, viewer: OptionalUser
+    db: DbSession, params: ProductParams, viewer: OptionalUser
 ) -> Slice[models.Product]:
     """List products; inactive ones only to their owner and superusers."""
-    return await product_crud.get_multi(db, **params.model_dump(), viewer=viewer)
+    return await product_crud.get_multi(db, params=params, viewer=viewer)
 
 
 @router.post(
@@ -36,16 +37,10 @@ async def read_products(
     responses=problems(AlreadyExists),
 )
 async def create_product(
-    db: DbSession,
-    product_in: schemas.ProductCreate,
-    current_user: CurrentUser,
-    request: Request,
-    response: Response,
+    db: DbSession, product_in: schemas.ProductCreate, current_user: CurrentUser
 ) -> models.Product:
     """Create a product, owned by the caller."""
-    product = await product_crud.create(db, obj_in=product_in, owner_id=current_user.id)
-    response.headers["Location"] = f"{request.url.path}{product.id}"
-    return product
+    return await product_crud.create(db, obj_in=product_in, owner_id=current_user.id)
 
 
 @router.get(
@@ -83,5 +78,15 @@ async def update_product(
     responses=problems(NotPermitted, NotFound),
 )
 async def delete_product(db: DbSession, product: OwnProduct) -> None:
-    """Delete a product, as its owner or a superuser."""
+    """Delete a product until it is restored, as its owner or a superuser."""
     await product_crud.delete(db, db_obj=product)
+
+
+@router.post(
+    "/{product_id:id}/restore",
+    response_model=schemas.Product,
+    responses=problems(AlreadyExists, NotPermitted, NotFound),
+)
+async def restore_product(db: DbSession, product: DeletedProduct) -> models.Product:
+    """Bring a deleted product back, as its owner or a superuser; others may have its sku by now."""
+    return await product_crud.restore(db, db_obj=product)

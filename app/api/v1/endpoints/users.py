@@ -1,20 +1,33 @@
 """Users: sign-up, oneself, and what superusers do with others."""
 
+from typing import Annotated
+
 from fastapi import APIRouter, Depends, status
 
 from app import models, schemas
 from app.api.errors import problems
+from app.api.resources import listed, unchanged
 from app.api.routing import StrictRoute
 from app.api.sign_in import PasswordChecked, limit_sign_ups
 from app.core.errors import AlreadyExists, Conflict, NotFound, NotPermitted, RateLimited
 from app.crud.base import Slice
 from app.crud.user import user_crud
-from app.dependencies import CurrentUser, DbSession, ListParams, UserInPath, get_current_superuser
+from app.dependencies import (
+    CurrentUser,
+    DbSession,
+    UserInPath,
+    get_current_superuser,
+    get_current_user,
+    get_user_in_path,
+)
+from app.schemas.page import CommonQueryParams
 
 router = APIRouter(route_class=StrictRoute)
 superuser_only = Depends(get_current_superuser)
 
-UPDATE_ME_PROBLEMS = problems(AlreadyExists, NotPermitted, RateLimited)
+UserParams = Annotated[CommonQueryParams, Depends(listed(user_crud))]
+UserToChange = Annotated[models.User, Depends(unchanged(get_user_in_path))]
+OwnAccount = Annotated[models.User, Depends(unchanged(get_current_user))]
 
 
 @router.get(
@@ -23,9 +36,11 @@ UPDATE_ME_PROBLEMS = problems(AlreadyExists, NotPermitted, RateLimited)
     dependencies=[superuser_only],
     responses=problems(NotPermitted),
 )
-async def read_users(db: DbSession, params: ListParams) -> Slice[models.User]:
+async def read_users(
+    db: DbSession, params: UserParams, current_user: CurrentUser
+) -> Slice[models.User]:
     """List all users, for superusers."""
-    return await user_crud.get_multi(db, **params.model_dump())
+    return await user_crud.get_multi(db, params=params, viewer=current_user)
 
 
 @router.post(
@@ -58,7 +73,7 @@ async def read_user_me(current_user: CurrentUser) -> models.User:
 async def update_user_me(
     db: DbSession,
     user_in: schemas.UserUpdate,
-    current_user: CurrentUser,
+    current_user: OwnAccount,
     password_check: PasswordChecked,
 ) -> models.User:
     """Change oneself; a new e-mail address or password needs the current password."""
@@ -82,7 +97,7 @@ async def read_user(user: UserInPath) -> models.User:
     responses=problems(AlreadyExists, NotPermitted, NotFound, Conflict),
 )
 async def update_user(
-    db: DbSession, user: UserInPath, user_in: schemas.UserAdminUpdate
+    db: DbSession, user: UserToChange, user_in: schemas.UserAdminUpdate
 ) -> models.User:
     """Change, disable or promote a user, for superusers."""
     return await user_crud.update(db, db_obj=user, obj_in=user_in)
@@ -94,6 +109,6 @@ async def update_user(
     dependencies=[superuser_only],
     responses=problems(NotPermitted, NotFound, Conflict),
 )
-async def delete_user(db: DbSession, user: UserInPath) -> None:
+async def delete_user(db: DbSession, user: UserToChange) -> None:
     """Delete a user and the products they own, for superusers."""
     await user_crud.delete(db, db_obj=user)

@@ -1,0 +1,81 @@
+"""What an answer says in headers of what the handler returned: ETag, Location, Link.
+
+RFC 9110 sections 8.8.3, 10.2.2 and 13, RFC 8288.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+from fastapi import Request, Response, status
+
+from app.core.config import settings
+from app.core.errors import PreconditionFailed, PreconditionRequired
+from app.crud.base import Slice
+from app.db.base import Base, Versioned
+
+_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+CONDITIONAL_METHODS = ("PUT", "PATCH", "DELETE")
+
+_returned: ContextVar[Any] = ContextVar("_returned", default=None)
+
+
+def noting_what_it_returns(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+    @wraps(handler)
+    async def noting(**arguments: Any) -> Any:
+        returned = await handler(**arguments)
+        _returned.set(returned)
+        return returned
+
+    return noting
+
+
+def describe(request: Request, response: Response) -> Response:
+    """Add the headers; what the client has already is not sent again."""
+    returned = _returned.get()
+    if isinstance(returned, Slice):
+        if link := _links(request, returned):
+            response.headers["Link"] = link
+    elif isinstance(returned, Versioned):
+        etag = response.headers["ETag"] = etag_of(returned)
+        if response.status_code == status.HTTP_201_CREATED and isinstance(returned, Base):
+            response.headers["Location"] = f"{request.url.path.rstrip('/')}/{returned.id}"
+        if request.method == "GET" and _names(request, "If-None-Match", etag, weakly=True):
+            return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers={"ETag": etag})
+    return response
+
+
+def check_precondition(request: Request, resource: Versioned) -> None:
+    """Raise unless this is the state that the client says it changes."""
+    if request.method not in CONDITIONAL_METHODS:
+        return
+    if "if-match" not in request.headers:
+        if settings.IF_MATCH_REQUIRED:
+            raise PreconditionRequired
+    elif not _names(request, "If-Match", etag_of(resource), weakly=False):
+        raise PreconditionFailed(type(resource).__name__)
+
+
+def etag_of(resource: Versioned) -> str:
+    return f'"{resource.version}"'
+
+
+def _names(request: Request, header: str, etag: str, *, weakly: bool) -> bool:
+    sent = ",".join(request.headers.getlist(header))
+    if sent.strip() == "*":
+        return True
+    tags = _ENTITY_TAG.findall(sent)
+    return etag in ([tag.removeprefix("W/") for tag in tags] if weakly else tags)
+
+
+def _links(request: Request, page: Slice[Any]) -> str:
+    """Relative to the request's own URL, which a proxy may have changed."""
+    cursors = {"next": page.next_cursor, "prev": page.previous_cursor}
+    others = request.url.remove_query_params(["skip", "cursor"])
+    return ", ".join(
+        f'<?{others.include_query_params(cursor=cursor).query}>; rel="{relation}"'
+        for relation, cursor in cursors.items()
+        if cursor
+    )

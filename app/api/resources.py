@@ -1,0 +1,128 @@
+"""What the routes of a resource ask for, made from its crud: the row in the path, a list."""
+
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import AfterValidator, Field, WithJsonSchema, create_model
+
+from app.api.representation import check_precondition
+from app.core.errors import InvalidInput, NotFound, NotPermitted
+from app.crud.base import CRUDBase
+from app.crud.filters import filter_parameters
+from app.db.base import Base, SoftDeletable, Versioned
+from app.dependencies import SAFE_METHODS, CurrentUser, DbSession, OptionalUser
+from app.schemas.page import CommonQueryParams
+
+MAX_SORT_LENGTH = 200
+
+ModelT = TypeVar("ModelT", bound=Base)
+Crud = CRUDBase[ModelT, Any, Any]
+
+
+def readable(crud: Crud[ModelT]) -> Callable[..., Awaitable[ModelT]]:
+    """The row in the path, if the caller may read it; else it does not exist for him."""
+
+    async def get_readable(
+        id: Annotated[int, Path(alias=_parameter_of(crud))], db: DbSession, viewer: OptionalUser
+    ) -> ModelT:
+        row = await crud.get(db, id, viewer=viewer)
+        if row is None:
+            raise NotFound(crud.model.__name__)
+        return row
+
+    return get_readable
+
+
+def writable(crud: Crud[ModelT], *, with_deleted: bool = False) -> Callable[..., Awaitable[ModelT]]:
+    """The row in the path, locked, if the caller may write it and changes the state he has seen.
+
+    The caller is asked for first: 401 before 404.
+    """
+
+    async def get_writable(
+        current_user: CurrentUser,
+        id: Annotated[int, Path(alias=_parameter_of(crud))],
+        db: DbSession,
+        request: Request,
+    ) -> ModelT:
+        row = await crud.get_writable(
+            db,
+            id,
+            viewer=current_user,
+            with_deleted=with_deleted,
+            is_locked=request.method not in SAFE_METHODS,
+        )
+        if row is None:
+            if await crud.get(db, id, viewer=current_user):
+                raise NotPermitted
+            raise NotFound(crud.model.__name__)
+        if isinstance(row, Versioned):
+            check_precondition(request, row)
+        return row
+
+    return get_writable
+
+
+def unchanged(get_row: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """What `get_row` gives, if the caller changes the state he has seen."""
+
+    async def get_unchanged(request: Request, row: Annotated[Versioned, Depends(get_row)]) -> Any:
+        check_precondition(request, row)
+        return row
+
+    return get_unchanged
+
+
+def listed(crud: Crud[Any]) -> Callable[..., Awaitable[CommonQueryParams]]:
+    """The parameters of a list: those of all, and what the crud declares."""
+    params_model = _params_model(crud)
+
+    async def get_list_params(
+        request: Request,
+        params: Annotated[params_model, Query()],  # type: ignore[valid-type]  # made at run time
+    ) -> CommonQueryParams:
+        sent = Counter(name for name, _ in request.query_params.multi_items())
+        if twice := next((name for name, times in sent.items() if times > 1), None):
+            raise InvalidInput.at("query", twice, msg="must be sent only once")
+        return params
+
+    return get_list_params
+
+
+def _params_model(crud: Crud[Any]) -> type[CommonQueryParams]:
+    fields = filter_parameters(crud.filters)
+    fields["sort"] = (_sort_type(crud), None)
+    if issubclass(crud.model, SoftDeletable):
+        fields["is_deleted"] = (bool, Field(False, description="Those that you may restore"))
+    return create_model(f"{crud.model.__name__}Params", __base__=CommonQueryParams, **fields)
+
+
+def _sort_type(crud: Crud[Any]) -> Any:
+    names = [name for name in crud.sort_keys if not name.startswith("-")]
+
+    def check(value: str) -> str:
+        if not crud.sort_keys.keys() >= set(value.split(",")):
+            raise ValueError(f"must be some of {', '.join(names)}; a - before one turns it round")
+        return value
+
+    key = f"-?({'|'.join(names)})"
+    documented = {
+        "type": "string",
+        "maxLength": MAX_SORT_LENGTH,
+        "pattern": f"^{key}(,{key})*$",
+        "description": "Fields with commas between them; a `-` before one turns it round",
+    }
+    return Annotated[
+        str,
+        Field(max_length=MAX_SORT_LENGTH),
+        AfterValidator(check),
+        WithJsonSchema(documented),
+    ]
+
+
+def _parameter_of(crud: Crud[Any]) -> str:
+    """`stock_movement_id` of `StockMovement`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", crud.model.__name__).lower() + "_id"

@@ -1,0 +1,160 @@
+"""Pages by keyset: each goes on after the last row of another, however many rows lie before."""
+
+import binascii
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from hmac import compare_digest
+from typing import Any, Self
+
+from pydantic import TypeAdapter
+from pydantic_core import to_json
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    SQLColumnExpression,
+    UnaryExpression,
+    and_,
+    or_,
+    tuple_,
+)
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.core.errors import InvalidCursor
+from app.core.security import keyed_hash
+from app.schemas.page import Pagination
+
+_SEAL_BYTES = 16
+
+
+@dataclass(frozen=True)
+class SortKey:
+    """One key of an order; its column is never null."""
+
+    column: InstrumentedAttribute[Any]
+    is_descending: bool
+
+    def order(self, *, is_reversed: bool) -> UnaryExpression[Any]:
+        return self.column.desc() if self.is_descending is not is_reversed else self.column.asc()
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in an order: right after a row, or right before it, and the number of that page."""
+
+    position: Sequence[Any]
+    is_before: bool
+    page: int
+
+    def seal(self, context: str) -> str:
+        """Opaque and signed; it is read again with the same `context` alone."""
+        content = to_json([self.page, self.is_before, *self.position])
+        return urlsafe_b64encode(_seal(context, content) + content).rstrip(b"=").decode()
+
+    @classmethod
+    def open(cls, sealed: str, context: str, keys: Sequence[SortKey]) -> Self:
+        """Raise `InvalidCursor` for whatever `seal` did not make."""
+        try:
+            decoded = urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+        except (binascii.Error, ValueError):
+            decoded = b""
+        seal, content = decoded[:_SEAL_BYTES], decoded[_SEAL_BYTES:]
+        if not compare_digest(seal, _seal(context, content)):
+            raise InvalidCursor("The cursor is not one of this list, with this q and sort")
+        page, is_before, *values = json.loads(content)
+        reader = _reader(*(key.column.type.python_type for key in keys))
+        return cls(reader.validate_python(values), is_before, page)
+
+    def rows_beyond(self, keys: Sequence[SortKey]) -> ColumnElement[bool]:
+        """Those that come after the place, or before it if the cursor looks back."""
+        if len({key.is_descending for key in keys}) == 1:
+            # One comparison of rows, which an index on the keys answers from its first entry on.
+            row = tuple_(*(key.column for key in keys))
+            return self._compare(keys[0], row, tuple(self.position))
+        return self._beyond(keys, self.position)
+
+    def _beyond(self, keys: Sequence[SortKey], position: Sequence[Any]) -> ColumnElement[bool]:
+        key, place = keys[0], position[0]
+        beyond = self._compare(key, key.column, place)
+        if len(keys) == 1:
+            return beyond
+        ties = and_(key.column == place, self._beyond(keys[1:], position[1:]))
+        return or_(beyond, ties)
+
+    def _compare(
+        self, key: SortKey, column: SQLColumnExpression[Any], place: Any
+    ) -> ColumnElement[bool]:
+        is_downwards = key.is_descending is not self.is_before
+        beyond: ColumnElement[bool] = column < place if is_downwards else column > place
+        return beyond
+
+
+@dataclass(frozen=True)
+class Window:
+    """The page that was asked for: where it begins, in which order, and how long it is."""
+
+    keys: Sequence[SortKey]
+    context: str
+    skip: int
+    limit: int
+    cursor: Cursor | None
+
+    @classmethod
+    def of(cls, params: Pagination, keys: Sequence[SortKey], context: str) -> Self:
+        """`context` is all that a cursor is bound to."""
+        if params.cursor is None:
+            return cls(keys, context, params.skip, params.limit, cursor=None)
+        if params.skip:
+            raise InvalidCursor("A cursor and skip cannot be combined")
+        cursor = Cursor.open(params.cursor, context, keys)
+        return cls(keys, context, 0, params.limit, cursor)
+
+    @property
+    def looks_back(self) -> bool:
+        return self.cursor is not None and self.cursor.is_before
+
+    @property
+    def page(self) -> int:
+        return self.cursor.page if self.cursor else self.skip // self.limit + 1
+
+    def cut(self, rows: Select[Any]) -> Select[Any]:
+        """The page's rows, and one more that tells whether others follow."""
+        if self.cursor:
+            rows = rows.where(self.cursor.rows_beyond(self.keys))
+        order = (key.order(is_reversed=self.looks_back) for key in self.keys)
+        return rows.order_by(*order).offset(self.skip or None).limit(self.limit + 1)
+
+    def page_of(
+        self, found: Sequence[Row[Any]]
+    ) -> tuple[Sequence[Row[Any]], str | None, str | None]:
+        """The rows in their order, the cursor of the next page, and that of the one before."""
+        has_more = len(found) > self.limit
+        rows = found[: self.limit]
+        if self.looks_back:
+            rows = rows[::-1]
+        if not rows:
+            return rows, None, None
+        has_next = has_more or self.looks_back
+        has_previous = has_more if self.looks_back else self.page > 1
+        return (
+            rows,
+            self._beside(rows[-1], is_before=False) if has_next else None,
+            self._beside(rows[0], is_before=True) if has_previous else None,
+        )
+
+    def _beside(self, row: Row[Any], *, is_before: bool) -> str:
+        page = max(1, self.page - 1) if is_before else self.page + 1
+        position = [getattr(row[0], key.column.key) for key in self.keys]
+        return Cursor(position, is_before, page).seal(self.context)
+
+
+@cache
+def _reader(*types: type) -> TypeAdapter[Any]:
+    return TypeAdapter(tuple[types])  # type: ignore[valid-type]  # made at run time
+
+
+def _seal(context: str, content: bytes) -> bytes:
+    return keyed_hash("cursor", context.encode() + b"\0" + content)[:_SEAL_BYTES]
