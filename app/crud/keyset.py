@@ -138,7 +138,7 @@ class Window:
         if not rows:
             return rows, None, None
         has_next = has_more or self.looks_back
-        has_previous = has_more if self.looks_back else self.page > 1
+        has_previous = has_more if self.looks_back else bool(self.cursor or self.skip)
         return (
             rows,
             self._beside(rows[-1], is_before=False) if has_next else None,

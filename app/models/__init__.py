@@ -1,5 +1,6 @@
 from app.models.idempotency_key import IdempotencyKey
 from app.models.product import Product
+from app.models.stock_movement import StockMovement
 from app.models.user import User
 
-__all__ = ["IdempotencyKey", "Product", "User"]
+__all__ = ["IdempotencyKey", "Product", "StockMovement", "User"]

@@ -1,6 +1,11 @@
 from app.schemas.message import Message, Problem
 from app.schemas.page import Page
 from app.schemas.product import Product, ProductCreate, ProductList, ProductUpdate
+from app.schemas.stock_movement import (
+    StockMovement,
+    StockMovementCreate,
+    StockMovementList,
+)
 from app.schemas.token import LoginForm, Token
 from app.schemas.user import User, UserAdminUpdate, UserCreate, UserList, UserUpdate
 
@@ -13,6 +18,9 @@ __all__ = [
     "ProductCreate",
     "ProductList",
     "ProductUpdate",
+    "StockMovement",
+    "StockMovementCreate",
+    "StockMovementList",
     "Token",
     "User",
     "UserAdminUpdate",

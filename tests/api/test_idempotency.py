@@ -400,4 +400,5 @@ def test_documentation_names_the_header_where_it_works() -> None:
         "POST /api/v1/products/",
         "PATCH /api/v1/products/{product_id}",
         "POST /api/v1/products/{product_id}/restore",
+        "POST /api/v1/products/{product_id}/stock-movements",
     }

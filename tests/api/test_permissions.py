@@ -23,6 +23,8 @@ ORIGIN = "http://testserver"
 Route = tuple[str, str]
 CALLERS = ("anonymous", "bad token", "expired token", "owner", "stranger", "disabled", "admin")
 
+MOVEMENTS = "/api/v1/products/{product_id}/stock-movements"
+
 # The path's user is alice, and so is the owner of its product. The deletions come last.
 TABLE: dict[Route, tuple[int, ...]] = {
     ("GET", "/health"): (200, 200, 200, 200, 200, 200, 200),
@@ -41,6 +43,8 @@ TABLE: dict[Route, tuple[int, ...]] = {
     ("GET", "/api/v1/products/{product_id}"): (200, 401, 401, 200, 200, 401, 200),
     ("PUT", "/api/v1/products/{product_id}"): (401, 401, 401, 200, 403, 401, 200),
     ("PATCH", "/api/v1/products/{product_id}"): (401, 401, 401, 200, 403, 401, 200),
+    ("GET", MOVEMENTS): (401, 401, 401, 200, 403, 401, 200),
+    ("POST", MOVEMENTS): (401, 401, 401, 201, 403, 401, 201),
     ("POST", "/api/v1/products/{product_id}/restore"): (401, 401, 401, 200, 403, 401, 200),
     ("POST", "/api/v1/send-notification/"): (401, 401, 401, 403, 403, 401, 200),
     ("DELETE", "/api/v1/products/{product_id}"): (401, 401, 401, 204, 403, 401, 204),
@@ -57,19 +61,21 @@ VALID: dict[Route, dict[str, Any]] = {
     ("POST", "/api/v1/products/"): {"json": {"sku": "NEW", "name": "Lamp", "price": 1}},
     ("PUT", "/api/v1/products/{product_id}"): {"json": {"name": "Lamp"}},
     ("PATCH", "/api/v1/products/{product_id}"): {"json": {"name": "Lamp"}},
+    ("POST", MOVEMENTS): {"json": {"delta": 5, "reason": "Delivery"}},
     ("POST", "/api/v1/send-notification/"): {"params": {"email": "somebody@example.com"}},
 }
 
 BOTH = {"id", "is_active", "created_at", "updated_at"}
 USER = BOTH | {"email", "username", "full_name"}
 PRODUCT = BOTH | {"sku", "name", "description", "price", "currency", "stock", "owner_id"}
+MOVEMENT = {"product_id", "delta", "reason", "moved_by_id"}
 PAGE = {"items", "total", "total_is", "page", "size", "next_cursor"}
 PROBLEM = {"type", "title", "status", "detail", "code", "request_id"}
 KEYS = {
     "/health": {"status"},
     "/api/v1/auth": {"access_token", "token_type", "expires_in"},
     "/api/v1/users": USER | PAGE,
-    "/api/v1/products": PRODUCT | PAGE,
+    "/api/v1/products": PRODUCT | PAGE | MOVEMENT,
     "/api/v1/send-notification": {"message"},
 }
 
@@ -175,6 +181,7 @@ TAKEN: dict[Route, set[str]] = {
     ("POST", "/api/v1/products/"): PRODUCT_FIELDS,
     ("PUT", "/api/v1/products/{product_id}"): PRODUCT_FIELDS,
     ("PATCH", "/api/v1/products/{product_id}"): PRODUCT_FIELDS,
+    ("POST", MOVEMENTS): {"delta", "reason"},
 }
 
 

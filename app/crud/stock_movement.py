@@ -1,0 +1,48 @@
+"""Stock movements: written together with the stock they change, never below zero."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.errors import Conflict
+from app.crud.base import CRUDBase
+from app.crud.filters import RANGE
+from app.crud.policy import Policy
+from app.crud.product import product_crud
+from app.models import Product, StockMovement, User
+from app.schemas import StockMovementCreate
+from app.schemas.product import MAX_STOCK
+
+
+def of_own_products(viewer: User | None) -> ColumnElement[bool]:
+    products = select(Product.id).where(product_crud.policy.write(viewer))
+    return StockMovement.product_id.in_(products)
+
+
+class CRUDStockMovement(CRUDBase[StockMovement, StockMovementCreate, Any]):
+    policy = Policy(read=of_own_products, write=of_own_products)
+    filters = {StockMovement.delta: RANGE, StockMovement.created_at: RANGE}
+
+    async def move(
+        self, db: AsyncSession, *, product: Product, obj_in: StockMovementCreate, moved_by: User
+    ) -> StockMovement:
+        """Raise `Conflict` if the stock is short, or would be more than can be counted."""
+        stock = Product.stock + obj_in.delta
+        # One statement: whoever withdraws at the same moment waits, and sees what is left.
+        moved = (
+            update(Product)
+            .where(Product.id == product.id, stock.between(0, MAX_STOCK))
+            .values(stock=stock, version=Product.version + 1)
+            .returning(Product.stock)
+            .execution_options(synchronize_session=False)
+        )
+        left = await db.scalar(moved)
+        if left is None:
+            raise Conflict(f"The stock of {product.stock} cannot be changed by {obj_in.delta}")
+        return await self.create(
+            db, obj_in=obj_in, product_id=product.id, stock=left, moved_by_id=moved_by.id
+        )
+
+
+stock_movement_crud = CRUDStockMovement(StockMovement)

@@ -1,0 +1,139 @@
+"""ETag, If-Match and If-None-Match: RFC 9110 section 13."""
+
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi.routing import iter_route_contexts
+
+from app.core.config import settings
+from app.main import app
+from tests.api.test_products import CHAIR, create
+from tests.conftest import ALICE, BOB
+
+ME = "/users/me"
+ALICE_BY_ADMIN = f"/users/{ALICE.id}"
+
+
+async def etag_at(client: httpx2.AsyncClient, path: str) -> str:
+    return str((await client.get(path)).headers["etag"])
+
+
+@pytest.fixture
+async def product(alice: httpx2.AsyncClient) -> str:
+    """The path of alice's product."""
+    return f"/products/{(await create(alice))['id']}"
+
+
+async def test_every_answer_with_a_state_names_it(
+    alice: httpx2.AsyncClient, admin: httpx2.AsyncClient
+) -> None:
+    created = await alice.post("/products/", json=CHAIR)
+    path = f"/products/{created.json()['id']}"
+    assert created.headers["etag"] == await etag_at(alice, path) == '"1"'
+    for method, number in (("PATCH", 2), ("PUT", 3)):
+        changed = await alice.request(method, path, json={"stock": number})
+        assert changed.headers["etag"] == await etag_at(alice, path) == f'"{number}"'
+    unchanged = await alice.patch(path, json={"stock": 3})
+    assert unchanged.headers["etag"] == '"3"'
+    for client, own in ((alice, ME), (admin, ALICE_BY_ADMIN)):
+        before = await etag_at(client, own)
+        changed = await client.patch(own, json={"full_name": f"New {own}"})
+        assert changed.headers["etag"] == await etag_at(client, own) != before
+
+
+async def test_known_state_is_not_sent_again(alice: httpx2.AsyncClient, product: str) -> None:
+    for path in (product, ME):
+        etag = await etag_at(alice, path)
+        for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+            answer = await alice.get(path, headers={"If-None-Match": known})
+            assert (answer.status_code, answer.content) == (304, b"")
+            assert answer.headers["etag"] == etag
+            assert "content-type" not in answer.headers
+        for other in ('"other"', etag.strip('"'), '""', "", "W/*"):
+            answer = await alice.get(path, headers={"If-None-Match": other})
+            assert answer.status_code == 200, other
+
+
+NEW: dict[str, Any] = {"full_name": "New Name"}
+CHANGES: dict[str, tuple[str, str, Any]] = {
+    "patch a product": ("alice", "PATCH", {"name": "Stool"}),
+    "put a product": ("alice", "PUT", {"name": "Stool"}),
+    "delete a product": ("alice", "DELETE", None),
+    "patch oneself": ("alice", "PATCH", NEW),
+    "put oneself": ("alice", "PUT", NEW),
+    "patch a user": ("admin", "PATCH", NEW),
+    "delete a user": ("admin", "DELETE", None),
+}
+PATHS = {"a product": None, "oneself": ME, "a user": f"/users/{BOB.id}"}
+
+
+def test_table_of_changes_is_complete() -> None:
+    changes = [
+        method
+        for route in iter_route_contexts(app.routes)
+        for method in (route.methods or ())
+        if method in ("PUT", "PATCH", "DELETE")
+    ]
+    assert len(changes) == len(CHANGES)
+
+
+@pytest.fixture
+def change(
+    request: pytest.FixtureRequest,
+    alice: httpx2.AsyncClient,
+    admin: httpx2.AsyncClient,
+    product: str,
+) -> tuple[httpx2.AsyncClient, str, str, Any]:
+    who, method, body = CHANGES[request.param]
+    path = PATHS[request.param.partition(" ")[2]] or product
+    return (alice if who == "alice" else admin), method, path, body
+
+
+@pytest.mark.parametrize("change", CHANGES, indirect=True)
+async def test_change_of_another_state_is_refused(
+    change: tuple[httpx2.AsyncClient, str, str, Any],
+) -> None:
+    client, method, path, body = change
+    before = await client.get(path)
+    etag = before.headers["etag"]
+    for wrong in ('"99"', f"W/{etag}", etag.strip('"'), '"', "", "W/*", '*, "99"'):
+        answer = await client.request(method, path, json=body, headers={"If-Match": wrong})
+        assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed"), wrong
+    assert (await client.get(path)).json() == before.json()
+    answer = await client.request(method, path, json=body, headers={"If-Match": f'"99", {etag}'})
+    assert answer.status_code in (200, 204)
+    answer = await client.request(method, path, json=body, headers={"If-Match": etag})
+    assert answer.status_code in (404, 412)
+
+
+@pytest.mark.parametrize("change", CHANGES, indirect=True)
+async def test_precondition_can_be_required(
+    change: tuple[httpx2.AsyncClient, str, str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, method, path, body = change
+    monkeypatch.setattr(settings, "IF_MATCH_REQUIRED", True)
+    answer = await client.request(method, path, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (428, "precondition_required")
+    if method != "DELETE":
+        answer = await client.request(method, path, json=body, headers={"If-Match": "*"})
+        assert answer.status_code == 200
+    headers = {"If-Match": await etag_at(client, path)}
+    answer = await client.request(method, path, json=body, headers=headers)
+    assert answer.status_code in (200, 204)
+
+
+async def test_what_no_state_precedes_needs_no_precondition(
+    alice: httpx2.AsyncClient, product: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "IF_MATCH_REQUIRED", True)
+    movement = {"delta": 1, "reason": "Delivery"}
+    assert (await alice.post(f"{product}/stock-movements", json=movement)).status_code == 201
+    assert (await alice.post(f"{product}/restore")).status_code == 200
+    assert (await alice.post("/products/", json=CHAIR | {"sku": "B"})).status_code == 201
+
+
+async def test_stranger_learns_no_state(bob: httpx2.AsyncClient, product: str) -> None:
+    for etag in ('"1"', '"99"'):
+        answer = await bob.patch(product, json={"name": "Mine"}, headers={"If-Match": etag})
+        assert answer.status_code == 403
