@@ -14,7 +14,7 @@ from app.crud.base import CRUDBase
 from app.crud.filters import filter_parameters
 from app.db.base import Base, SoftDeletable, Versioned
 from app.dependencies import SAFE_METHODS, CurrentUser, DbSession, OptionalUser
-from app.schemas.page import CommonQueryParams
+from app.schemas.page import CommonQueryParams, Pagination
 
 MAX_SORT_LENGTH = 200
 
@@ -76,14 +76,14 @@ def unchanged(get_row: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     return get_unchanged
 
 
-def listed(crud: Crud[Any]) -> Callable[..., Awaitable[CommonQueryParams]]:
+def listed(crud: Crud[Any]) -> Callable[..., Awaitable[Pagination]]:
     """The parameters of a list: those of all, and what the crud declares."""
     params_model = _params_model(crud)
 
     async def get_list_params(
         request: Request,
         params: Annotated[params_model, Query()],  # type: ignore[valid-type]  # made at run time
-    ) -> CommonQueryParams:
+    ) -> Pagination:
         sent = Counter(name for name, _ in request.query_params.multi_items())
         if twice := next((name for name, times in sent.items() if times > 1), None):
             raise InvalidInput.at("query", twice, msg="must be sent only once")
@@ -92,12 +92,13 @@ def listed(crud: Crud[Any]) -> Callable[..., Awaitable[CommonQueryParams]]:
     return get_list_params
 
 
-def _params_model(crud: Crud[Any]) -> type[CommonQueryParams]:
+def _params_model(crud: Crud[Any]) -> type[Pagination]:
     fields = filter_parameters(crud.filters)
     fields["sort"] = (_sort_type(crud), None)
     if issubclass(crud.model, SoftDeletable):
         fields["is_deleted"] = (bool, Field(False, description="Those that you may restore"))
-    return create_model(f"{crud.model.__name__}Params", __base__=CommonQueryParams, **fields)
+    base: type[Pagination] = CommonQueryParams if crud.searched else Pagination
+    return create_model(f"{crud.model.__name__}Params", __base__=base, **fields)
 
 
 def _sort_type(crud: Crud[Any]) -> Any:

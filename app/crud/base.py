@@ -20,7 +20,7 @@ from app.crud.policy import Policy
 from app.db.base import MAX_ID, Base, SoftDeletable, utc_now
 from app.db.retries import TransactionConflict
 from app.models import User
-from app.schemas.page import CommonQueryParams
+from app.schemas.page import Pagination
 
 MAX_COUNT = 10_000
 
@@ -86,7 +86,7 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         self,
         db: AsyncSession,
         *,
-        params: CommonQueryParams,
+        params: Pagination,
         viewer: User | None,
         within: ColumnElement[bool] | None = None,
     ) -> Slice[ModelT]:
@@ -147,28 +147,26 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         deleted_at: InstrumentedAttribute[Any] = self.model.deleted_at
         return deleted_at.is_not(None) if yes else deleted_at.is_(None)
 
-    def _conditions(
-        self, params: CommonQueryParams, viewer: User | None
-    ) -> list[ColumnElement[bool]]:
+    def _conditions(self, params: Pagination, viewer: User | None) -> list[ColumnElement[bool]]:
         sent = vars(params)
         if sent.get("is_deleted"):
             seen = and_(self.policy.write(viewer), self._is_deleted(True))
         else:
             seen = self._readable(viewer)
         conditions = [seen, *filter_conditions(self.filters, sent)]
-        if params.q:
-            contains = (field.icontains(params.q, autoescape=True) for field in self.searched)
+        if q := sent.get("q"):
+            contains = (field.icontains(q, autoescape=True) for field in self.searched)
             conditions.append(or_(*contains))
         return conditions
 
-    def _window(self, params: CommonQueryParams) -> Window:
+    def _window(self, params: Pagination) -> Window:
         names = params.sort.split(",") if params.sort else []
         # A total order, or pages would skip rows and repeat them.
         names.append("-id" if names and names[-1].startswith("-") else "id")
         keys: dict[str, SortKey] = {}
         for name in names:
             keys.setdefault(name.removeprefix("-"), self.sort_keys[name])
-        context = json.dumps([self.model.__tablename__, names, params.q])
+        context = json.dumps([self.model.__tablename__, names, vars(params).get("q")])
         return Window.of(params, tuple(keys.values()), context)
 
     async def _count(self, db: AsyncSession, rows: Select[Any]) -> int:

@@ -29,13 +29,13 @@ class Pagination(BaseModel):
         max_length=MAX_CURSOR_LENGTH,
         description="The `next_cursor` of a page; `q` and `sort` as there, and no `skip`",
     )
+    sort: str | None = None
 
 
 class CommonQueryParams(Pagination):
-    """What every list takes; a resource adds its filters."""
+    """What every list takes that can be searched; a resource adds its filters."""
 
     q: Line | None = Field(default=None, description="Rows that contain this text")
-    sort: str | None = None
 
 
 class Page(OutputModel, Generic[ItemT]):

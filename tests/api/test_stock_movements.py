@@ -36,6 +36,13 @@ async def test_movement_changes_stock_and_is_remembered(alice: httpx2.AsyncClien
     assert history["total"] == 2
 
 
+async def test_history_is_not_searched(alice: httpx2.AsyncClient) -> None:
+    product = await create(alice)
+    answer = await alice.get(f"/products/{product['id']}/stock-movements?q=sale")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["loc"] == ["query", "q"]
+
+
 async def test_short_stock_is_refused_and_nothing_is_moved(alice: httpx2.AsyncClient) -> None:
     product = await create(alice, stock=2)
     for delta in (-3, 2**31 - 2):

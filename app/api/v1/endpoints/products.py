@@ -12,11 +12,11 @@ from app.core.errors import AlreadyExists, NotFound, NotPermitted
 from app.crud.base import Slice
 from app.crud.product import product_crud
 from app.dependencies import OPTIONAL_AUTH, CurrentUser, DbSession, OptionalUser
-from app.schemas.page import CommonQueryParams
+from app.schemas.page import Pagination
 
 router = APIRouter(route_class=StrictRoute)
 
-ProductParams = Annotated[CommonQueryParams, Depends(listed(product_crud))]
+ProductParams = Annotated[Pagination, Depends(listed(product_crud))]
 ProductInPath = Annotated[models.Product, Depends(readable(product_crud))]
 OwnProduct = Annotated[models.Product, Depends(writable(product_crud))]
 DeletedProduct = Annotated[models.Product, Depends(writable(product_crud, with_deleted=True))]

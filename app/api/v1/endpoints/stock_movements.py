@@ -13,11 +13,11 @@ from app.core.errors import Conflict, NotFound, NotPermitted
 from app.crud.base import Slice
 from app.crud.stock_movement import stock_movement_crud
 from app.dependencies import CurrentUser, DbSession
-from app.schemas.page import CommonQueryParams
+from app.schemas.page import Pagination
 
 router = APIRouter(route_class=StrictRoute)
 
-MovementParams = Annotated[CommonQueryParams, Depends(listed(stock_movement_crud))]
+MovementParams = Annotated[Pagination, Depends(listed(stock_movement_crud))]
 
 
 @router.get(

@@ -20,12 +20,12 @@ from app.dependencies import (
     get_current_user,
     get_user_in_path,
 )
-from app.schemas.page import CommonQueryParams
+from app.schemas.page import Pagination
 
 router = APIRouter(route_class=StrictRoute)
 superuser_only = Depends(get_current_superuser)
 
-UserParams = Annotated[CommonQueryParams, Depends(listed(user_crud))]
+UserParams = Annotated[Pagination, Depends(listed(user_crud))]
 UserToChange = Annotated[models.User, Depends(unchanged(get_user_in_path))]
 OwnAccount = Annotated[models.User, Depends(unchanged(get_current_user))]
 
