@@ -2,8 +2,9 @@
 
 import binascii
 import json
+import operator
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hmac import compare_digest
@@ -15,7 +16,6 @@ from sqlalchemy import (
     ColumnElement,
     Row,
     Select,
-    SQLColumnExpression,
     UnaryExpression,
     and_,
     or_,
@@ -73,23 +73,24 @@ class Cursor:
         if len({key.is_descending for key in keys}) == 1:
             # One comparison of rows, which an index on the keys answers from its first entry on.
             row = tuple_(*(key.column for key in keys))
-            return self._compare(keys[0], row, tuple(self.position))
-        return self._beyond(keys, self.position)
+            return self._beyond(keys[0])(row, tuple(self.position))
+        return self._tied_or_beyond(keys, self.position)
 
-    def _beyond(self, keys: Sequence[SortKey], position: Sequence[Any]) -> ColumnElement[bool]:
-        key, place = keys[0], position[0]
-        beyond = self._compare(key, key.column, place)
-        if len(keys) == 1:
-            return beyond
-        ties = and_(key.column == place, self._beyond(keys[1:], position[1:]))
-        return or_(beyond, ties)
-
-    def _compare(
-        self, key: SortKey, column: SQLColumnExpression[Any], place: Any
+    def _tied_or_beyond(
+        self, keys: Sequence[SortKey], position: Sequence[Any]
     ) -> ColumnElement[bool]:
-        is_downwards = key.is_descending is not self.is_before
-        beyond: ColumnElement[bool] = column < place if is_downwards else column > place
-        return beyond
+        (key, *further), (place, *rest) = keys, position
+        beyond = self._beyond(key)(key.column, place)
+        if not further:
+            return beyond
+        # The first part says nothing new, but tells an index on the key where to begin.
+        not_before = self._beyond(key, or_at=True)(key.column, place)
+        return and_(not_before, or_(beyond, self._tied_or_beyond(further, rest)))
+
+    def _beyond(self, key: SortKey, *, or_at: bool = False) -> Callable[..., ColumnElement[bool]]:
+        if key.is_descending is not self.is_before:
+            return operator.le if or_at else operator.lt
+        return operator.ge if or_at else operator.gt
 
 
 @dataclass(frozen=True)
