@@ -17,6 +17,12 @@ from app.core.errors import AppError
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+generate = typer.Typer(no_args_is_help=True, help="Write a resource into this checkout.")
+destroy = typer.Typer(no_args_is_help=True, help="Take a generated resource away again.")
+cli.add_typer(generate, name="generate")
+cli.add_typer(destroy, name="destroy")
+
+
 def main() -> None:
     """Run the command; a failure it foresees is one line, not a traceback."""
     try:
@@ -123,3 +129,51 @@ def openapi() -> None:
     from app.main import app
 
     typer.echo(json.dumps(app.openapi(), indent=2))
+
+
+@generate.command("resource", no_args_is_help=True)
+def generate_resource(
+    name: Annotated[str, typer.Argument(help="In the singular: order, order_line.")],
+    fields: Annotated[
+        list[str] | None, typer.Argument(help="name:type, then :unique, :index or :search.")
+    ] = None,
+    policy: Annotated[str, typer.Option(help="owner, public-read or superuser.")] = "owner",
+    plural: Annotated[str | None, typer.Option(help="If it is not the usual one.")] = None,
+) -> None:
+    """Write model, schemas, crud, endpoints, migration and tests of a resource.
+
+    \b
+    Types: str text int bool money decimal date datetime uuid json ref; a ? after one: or null.
+    \b
+    Policies, beside superusers, who may do all:
+      owner        its owner reads and writes
+      public-read  everybody reads, its owner writes
+      superuser    nobody else
+
+    \b
+    Example:
+      myapi generate resource order number:str:unique total:money \\
+        'note:text?' issued_on:date customer:ref:user --policy owner
+    """
+    from app.generator.resource import generate
+
+    for line in generate(name, fields or [], policy=policy, plural=plural):
+        typer.echo(line)
+    typer.echo("\nNow: myapi migrate\nand: make check")
+
+
+@destroy.command("resource", no_args_is_help=True)
+def destroy_resource(
+    name: Annotated[str, typer.Argument(help="As it was generated.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Though files were changed since.")
+    ] = False,
+) -> None:
+    """Remove what `generate resource` wrote, file for file and line for line."""
+    from app.generator.database import is_applied
+    from app.generator.resource import destroy, revision_of
+
+    if asyncio.run(is_applied(revision_of(name))):
+        sys.exit(f"myapi: {name}: the database has its table; first: alembic downgrade -1")
+    for line in destroy(name, is_forced=force):
+        typer.echo(line)

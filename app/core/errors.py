@@ -14,6 +14,7 @@ AppError
 ├── UnsupportedMediaType 415
 ├── IdempotencyKeyReused 422
 ├── InvalidInput 422
+│   └── UnknownReference 422
 ├── PreconditionRequired 428
 ├── RateLimited 429
 └── Unavailable 503
@@ -140,6 +141,16 @@ class InvalidInput(AppError):
     @classmethod
     def at(cls, *loc: str, msg: str) -> Self:
         return cls([{"loc": loc, "msg": msg, "type": "value_error"}])
+
+
+class UnknownReference(InvalidInput):
+    """It names a row that is not there, or that the caller may not read: one cannot tell which."""
+
+    code = "unknown_reference"
+
+    def __init__(self, field: str, resource: str) -> None:
+        msg = f"no such {resource}"
+        super().__init__([{"loc": ("body", field), "msg": msg, "type": self.code}])
 
 
 class PreconditionRequired(AppError):

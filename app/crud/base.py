@@ -2,18 +2,18 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, inspect, literal, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
 
-from app.core.errors import AlreadyExists, Conflict
+from app.core.errors import AlreadyExists, Conflict, UnknownReference
 from app.crud.filters import FieldOperators, filter_conditions
 from app.crud.keyset import SortKey, Window
 from app.crud.policy import Policy
@@ -49,6 +49,8 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
     """
 
     policy: ClassVar[Policy]
+    # Columns that name rows of others, each with whose: a client may name what he may read.
+    references: ClassVar[Mapping[InstrumentedAttribute[Any], "CRUDBase[Any, Any, Any]"]] = {}
     filters: ClassVar[FieldOperators] = {}
     sorted_by: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
     searched: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
@@ -108,13 +110,32 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
             previous_cursor=previous_cursor,
         )
 
-    async def create(self, db: AsyncSession, *, obj_in: CreateSchemaT, **values: Any) -> ModelT:
+    async def create(
+        self,
+        db: AsyncSession,
+        *,
+        obj_in: CreateSchemaT,
+        viewer: User | None = None,
+        **values: Any,
+    ) -> ModelT:
         """`values` are the columns that the client has no say in, such as the owner."""
-        return await self._insert(db, obj_in.model_dump() | values)
+        sent = obj_in.model_dump()
+        await self._check_references(db, sent, viewer)
+        return await self._insert(db, sent | values)
 
-    async def update(self, db: AsyncSession, *, db_obj: ModelT, obj_in: UpdateSchemaT) -> ModelT:
+    async def update(
+        self,
+        db: AsyncSession,
+        *,
+        db_obj: ModelT,
+        obj_in: UpdateSchemaT,
+        viewer: User | None = None,
+    ) -> ModelT:
         """Set what was sent: an absent field stays as it is, a null is stored."""
-        return await self._set(db, db_obj, obj_in.model_dump())
+        sent = obj_in.model_dump()
+        changed = {name: v for name, v in sent.items() if v != getattr(db_obj, name)}
+        await self._check_references(db, changed, viewer)
+        return await self._set(db, db_obj, sent)
 
     async def delete(self, db: AsyncSession, *, db_obj: ModelT) -> None:
         """For good, or until it is restored if the model is `SoftDeletable`."""
@@ -122,7 +143,7 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
             await self._set(db, db_obj, {"deleted_at": utc_now()})
             return
         await db.delete(db_obj)
-        await self._flush(db)
+        await self._flush(db, conflict="is referred to by others")
 
     async def restore(self, db: AsyncSession, *, db_obj: ModelT) -> ModelT:
         return await self._set(db, db_obj, {"deleted_at": None})
@@ -174,6 +195,14 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         some = rows.with_only_columns(self.model.id).limit(MAX_COUNT + 1).subquery()
         return await db.scalar(select(func.count()).select_from(some)) or 0
 
+    async def _check_references(
+        self, db: AsyncSession, sent: Mapping[str, Any], viewer: User | None
+    ) -> None:
+        for column, crud in self.references.items():
+            key = sent.get(column.key)
+            if key is not None and not await crud.get(db, key, viewer=viewer):
+                raise UnknownReference(column.key, crud.model.__name__)
+
     async def _insert(self, db: AsyncSession, values: dict[str, Any]) -> ModelT:
         db_obj = self.model(**values)
         db.add(db_obj)
@@ -187,7 +216,9 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         await self._flush(db)
         return db_obj
 
-    async def _flush(self, db: AsyncSession) -> None:
+    async def _flush(
+        self, db: AsyncSession, *, conflict: str = "refers to something that has changed"
+    ) -> None:
         """The database's constraints decide, so that no race can slip between check and insert."""
         resource = self.model.__name__
         try:
@@ -195,17 +226,26 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         except IntegrityError as error:
             if field := self._violated_unique_field(error):
                 raise AlreadyExists(resource, field) from None
-            raise Conflict(f"{resource} refers to something that has changed") from error
+            raise Conflict(f"{resource} {conflict}") from error
         except StaleDataError:
             # Changed or deleted since it was read: the next attempt reads it anew.
             raise TransactionConflict(f"{resource} has changed") from None
 
     def _violated_unique_field(self, error: IntegrityError) -> str | None:
-        """`email`, from PostgreSQL's constraint `uq_users_email` or SQLite's `users.email`."""
+        """`email`, from PostgreSQL's constraint `uq_users_email` or SQLite's `users.email`.
+
+        The field that the client knows: its column may have another name, as `price_cents` has.
+        """
         constraint = getattr(getattr(error.orig, "__cause__", None), "constraint_name", None)
         table = self.model.__tablename__
         found = re.search(
             rf"(?:uq_{table}_|UNIQUE constraint failed: {table}\.)(\w+)",
             constraint or str(error.orig),
         )
-        return found.group(1) if found else None
+        if not found:
+            return None
+        column = self.model.__table__.columns.get(found.group(1))
+        return found.group(1) if column is None else self._field_of(column)
+
+    def _field_of(self, column: ColumnElement[Any]) -> str:
+        return inspect(self.model).get_property_by_column(column).key

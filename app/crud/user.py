@@ -55,7 +55,12 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
         return await self._insert(db, obj_in.model_dump(exclude={"password"}) | values)
 
     async def update(
-        self, db: AsyncSession, *, db_obj: User, obj_in: UserUpdate | UserAdminUpdate
+        self,
+        db: AsyncSession,
+        *,
+        db_obj: User,
+        obj_in: UserUpdate | UserAdminUpdate,
+        viewer: User | None = None,
     ) -> User:
         values = obj_in.model_dump(exclude={"current_password", "password"})
         if isinstance(obj_in, UserUpdate) and isinstance(obj_in.password, str):

@@ -1,10 +1,11 @@
 """What every model stands on: names of constraints, types alike on both engines, mixins."""
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData, String, func
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, MetaData, String, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -51,23 +52,42 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
 
 
-class Money(TypeDecorator[Decimal]):
-    """A decimal with two places, stored as an integer of cents: exact, SQLite has only floats."""
+class FixedPoint(TypeDecorator[Decimal]):
+    """A decimal with six places, stored as an integer of millionths: SQLite has only floats."""
 
     impl = BigInteger
     cache_ok = True
     python_type = Decimal
+    places = 6
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
         if value is None:
             return None
-        cents = int(value.scaleb(2))
-        if cents != value.scaleb(2):
-            raise ValueError("money has two decimals")
-        return cents
+        scaled = value.scaleb(self.places)
+        if scaled != int(scaled):
+            raise ValueError(f"there are no more than {self.places} decimals")
+        return int(scaled)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:
-        return None if value is None else Decimal(value).scaleb(-2)
+        return None if value is None else Decimal(value).scaleb(-self.places)
+
+
+class Money(FixedPoint):
+    """A decimal with two places, stored as an integer of cents."""
+
+    cache_ok = True
+    places = 2
+
+
+class Document(TypeDecorator[Any]):
+    """A JSON object or array; a null is the column's own, never JSON's."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def compare_values(self, x: Any, y: Any) -> bool:
+        # As JSON: to Python 1, 1.0 and true are equal, and a change from one to another were lost.
+        return json.dumps(x) == json.dumps(y)
 
 
 def utc_now() -> datetime:

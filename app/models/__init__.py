@@ -3,4 +3,9 @@ from app.models.product import Product
 from app.models.stock_movement import StockMovement
 from app.models.user import User
 
-__all__ = ["IdempotencyKey", "Product", "StockMovement", "User"]
+__all__ = [
+    "IdempotencyKey",
+    "Product",
+    "StockMovement",
+    "User",
+]

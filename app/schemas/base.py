@@ -1,19 +1,26 @@
 """What every schema stands on: strict input, plain output, and field types that several share."""
 
+import json
 import re
 import unicodedata
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
+from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     StringConstraints,
     WithJsonSchema,
 )
+
+from app.db.base import MAX_ID
 
 # No control characters, no line or paragraph separators, no bidirectional overrides: they hide
 # text, split logs and mail headers, and PostgreSQL cannot store NUL.
@@ -23,6 +30,14 @@ TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"
 _PASSWORD_NEEDS = {r"[A-Z]": "uppercase letter", r"[a-z]": "lowercase letter", r"[0-9]": "digit"}
 CENT = Decimal("0.01")
 MAX_MONEY = Decimal("9999999999.99")
+MILLIONTH = Decimal("0.000001")
+MAX_NUMBER = Decimal("999999999.999999")  # what a JSON number carries exactly, RFC 8259 section 6
+MAX_WHOLE = 2**53 - 1  # the same for whole numbers
+MAX_DOCUMENT_BYTES = 10_000
+MAX_DOCUMENT_DEPTH = 16
+_NUMBER = r"-?[0-9]{1,9}(\.[0-9]{1,6})?"
+_MOMENT = r"(?!0001|9999)[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}"
+_UUID = "-".join(f"[0-9A-Fa-f]{{{digits}}}" for digits in (8, 4, 4, 4, 12))
 USERNAME = r"[A-Za-z0-9._-]{3,50}"
 
 
@@ -77,16 +92,76 @@ def parse_money(value: object) -> Decimal:
     """An exact amount from a JSON string or number: two decimals at most, never negative."""
     if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,2})?", value):
         raise ValueError("must be an amount such as 19.99")
+    return _exact(value, Decimal(0), MAX_MONEY, CENT)
+
+
+def parse_number(value: object) -> Decimal:
+    """An exact number from a JSON string or number: six decimals at most."""
+    if isinstance(value, str) and not re.fullmatch(_NUMBER, value):
+        raise ValueError("must be a number such as -1.5")
+    return _exact(value, -MAX_NUMBER, MAX_NUMBER, MILLIONTH)
+
+
+def _exact(value: object, least: Decimal, most: Decimal, step: Decimal) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
         raise ValueError("must be a string or a number")
     # A float is read by its shortest spelling: 0.1 means a tenth.
-    amount = Decimal(str(value))
-    if not amount.is_finite() or not 0 <= amount <= MAX_MONEY:
-        raise ValueError(f"must be between 0 and {MAX_MONEY}")
-    cents = amount.quantize(CENT)
-    if cents != amount:
-        raise ValueError("must have no more than two decimals")
-    return cents + 0  # without the sign of -0
+    number = Decimal(str(value))
+    if not number.is_finite() or not least <= number <= most:
+        raise ValueError(f"must be between {least} and {most}")
+    exact = number.quantize(step)
+    if exact != number:
+        raise ValueError(f"must be a multiple of {step}")
+    return exact + 0  # without the sign of -0
+
+
+def check_day(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise ValueError("must be a date such as 2026-11-24")
+    return value
+
+
+def check_moment(value: object) -> object:
+    """RFC 3339, and nothing that another time zone would put out of a database's reach."""
+    if not isinstance(value, str) or not re.match(_MOMENT, value):
+        raise ValueError("must be a time such as 2026-11-24T12:00:00Z")
+    return value
+
+
+def in_utc(value: datetime) -> datetime:
+    """As it is read again: what was sent and what is stored are written alike."""
+    return value.astimezone(UTC)
+
+
+def check_uuid(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(_UUID, value):
+        raise ValueError("must be a UUID such as 8e03978e-40d5-43dd-bc93-6894a57f9324")
+    return value
+
+
+def check_document(value: Any) -> Any:
+    """Bounded, and JSON through and through: all of it can be stored and sent again."""
+    if not isinstance(value, (dict, list)):
+        raise ValueError("must be an object or an array")
+    if _depth(value) > MAX_DOCUMENT_DEPTH:
+        raise ValueError(f"must be nested no deeper than {MAX_DOCUMENT_DEPTH}")
+    try:
+        size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+    except ValueError:  # infinite numbers, halves of surrogate pairs, endless integers
+        raise ValueError("must have finite numbers and valid Unicode alone") from None
+    if size > MAX_DOCUMENT_BYTES:
+        raise ValueError(f"must have no more than {MAX_DOCUMENT_BYTES} bytes")
+    return value
+
+
+def _depth(document: Any) -> int:
+    """Level by level, so that depth costs no stack."""
+    depth, level = 0, [document]
+    while level:
+        depth += 1
+        inner = [v.values() if isinstance(v, dict) else v for v in level]
+        level = [v for values in inner for v in values if isinstance(v, (dict, list))]
+    return depth
 
 
 Email = Annotated[
@@ -128,4 +203,39 @@ Money = Annotated[
         mode="validation",
     ),
     WithJsonSchema({"type": "string", "examples": ["19.99"]}, mode="serialization"),
+]
+# JSON has one kind of number: 5.0 is a whole one; "5" and true are none.
+Whole = Annotated[
+    int,
+    Field(ge=-MAX_WHOLE, le=MAX_WHOLE, strict=False),
+    BeforeValidator(refuse_text_and_booleans),
+]
+Id = Annotated[int, Field(ge=1, le=MAX_ID, strict=False), BeforeValidator(refuse_text_and_booleans)]
+Number = Annotated[
+    Decimal,
+    BeforeValidator(parse_number),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": f"^{_NUMBER}$"},
+                {
+                    "type": "number",
+                    "minimum": -float(MAX_NUMBER),
+                    "maximum": float(MAX_NUMBER),
+                    "multipleOf": float(MILLIONTH),
+                },
+            ],
+            "examples": ["1.5"],
+        }
+    ),
+]
+Day = Annotated[date, Field(strict=False), BeforeValidator(check_day)]
+Moment = Annotated[
+    AwareDatetime, Field(strict=False), BeforeValidator(check_moment), AfterValidator(in_utc)
+]
+Uuid = Annotated[UUID, Field(strict=False), BeforeValidator(check_uuid)]
+Document = Annotated[
+    Any,
+    AfterValidator(check_document),
+    WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array"}]}),
 ]

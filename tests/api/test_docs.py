@@ -191,7 +191,9 @@ def strings(schema: dict[str, Any], part: Any, where: str) -> Iterator[tuple[str
 
 
 def is_bounded(string: dict[str, Any]) -> bool:
-    if {"maxLength", "enum", "const"} & set(string) or string.get("format") == "date-time":
+    if {"maxLength", "enum", "const"} & set(string):
+        return True
+    if string.get("format") in ("date", "date-time", "uuid"):
         return True
     pattern = string.get("pattern", "*")
     whole = pattern.startswith("^") and pattern.endswith("$")

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from app import models
 from app.db.session import Database
+from tests.api.cases import resources
 from tests.api.test_products import CHAIR, create
 from tests.conftest import ADMIN, ALICE
 
@@ -149,15 +150,16 @@ async def test_nothing_odd_is_stored(
 
 BIG = (2**31, 2**53, 2**63 - 1, 2**63, 10**20)
 ENDLESS = "9" * 5000
+PATHS = ("/users/", "/products/", *(resource.path for resource in resources()))
 
 
 async def test_number_that_is_no_key_finds_nothing(admin: httpx2.AsyncClient) -> None:
-    for resource in ("users", "products"):
+    for path in PATHS:
         for method in ("GET", "PATCH", "DELETE"):
             for key in (-1, 0, *BIG, ENDLESS):
-                answer = await admin.request(method, f"/{resource}/{key}", json={})
+                answer = await admin.request(method, f"{path}{key}", json={})
                 expected = (404, 422) if key is ENDLESS else (404,)
-                assert answer.status_code in expected, (method, resource, key)
+                assert answer.status_code in expected, (method, path, key)
 
 
 SKIPS: dict[object, int] = {
@@ -174,7 +176,7 @@ NO_NUMBERS: dict[object, int] = dict.fromkeys(
 
 
 async def test_slice_of_a_list_is_bounded(admin: httpx2.AsyncClient) -> None:
-    for path in ("/users/", "/products/"):
+    for path in PATHS:
         for name, expected in {"skip": SKIPS | NO_NUMBERS, "limit": LIMITS | NO_NUMBERS}.items():
             statuses = {
                 number: (await admin.get(path, params={name: str(number)})).status_code

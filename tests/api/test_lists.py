@@ -2,17 +2,21 @@
 
 import asyncio
 import base64
+import pkgutil
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
+from importlib import import_module
 from typing import Any, cast
 
 import httpx2
 import pytest
 from sqlalchemy import Table, delete, insert, select
 
+import app.crud
 from app.core.config import settings
 from app.crud import base
+from app.crud.base import CRUDBase
 from app.crud.product import product_crud
 from app.crud.user import user_crud
 from app.db.base import utc_now
@@ -315,8 +319,17 @@ async def test_order_of_texts_is_that_of_their_code_points(
     assert len(set(names)) > 5
 
 
+def cruds() -> Iterator[CRUDBase[Any, Any, Any]]:
+    """Of all resources."""
+    for module in pkgutil.iter_modules(app.crud.__path__, "app.crud."):
+        for value in vars(import_module(module.name)).values():
+            if isinstance(value, CRUDBase):
+                yield value
+
+
 async def test_every_order_has_an_index_that_makes_it_total() -> None:
-    for crud in (product_crud, user_crud):
+    assert {product_crud, user_crud} <= set(cruds())
+    for crud in cruds():
         indexed = {
             tuple(column.name for column in index.columns)[:2]
             for index in cast(Table, crud.model.__table__).indexes

@@ -8,6 +8,7 @@ from fastapi.routing import iter_route_contexts
 
 from app.core.config import settings
 from app.main import app
+from tests.api.cases import resources
 from tests.api.test_products import CHAIR, create
 from tests.conftest import ALICE, BOB
 
@@ -66,6 +67,11 @@ CHANGES: dict[str, tuple[str, str, Any]] = {
     "delete a user": ("admin", "DELETE", None),
 }
 PATHS = {"a product": None, "oneself": ME, "a user": f"/users/{BOB.id}"}
+# Those that state themselves, with a row of a superuser's.
+RESOURCES = {f"a row of {resource.path}": resource for resource in resources()}
+for name in RESOURCES:
+    CHANGES |= {f"{verb.lower()} {name}": ("admin", verb, NEW) for verb in ("PUT", "PATCH")}
+    CHANGES[f"delete {name}"] = ("admin", "DELETE", None)
 
 
 def test_table_of_changes_is_complete() -> None:
@@ -79,14 +85,18 @@ def test_table_of_changes_is_complete() -> None:
 
 
 @pytest.fixture
-def change(
+async def change(
     request: pytest.FixtureRequest,
     alice: httpx2.AsyncClient,
     admin: httpx2.AsyncClient,
     product: str,
 ) -> tuple[httpx2.AsyncClient, str, str, Any]:
     who, method, body = CHANGES[request.param]
-    path = PATHS[request.param.partition(" ")[2]] or product
+    what = request.param.partition(" ")[2]
+    if resource := RESOURCES.get(what):
+        path = f"{resource.path}{(await resource.create(admin))['id']}"
+        return admin, method, path, await resource.change(admin) if body else None
+    path = PATHS[what] or product
     return (alice if who == "alice" else admin), method, path, body
 
 

@@ -1,6 +1,7 @@
 """Products over HTTP."""
 
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -13,6 +14,11 @@ async def create(owner: httpx2.AsyncClient, **changes: Any) -> dict[str, Any]:
     assert answer.status_code == 201, answer.text
     product: dict[str, Any] = answer.json()
     return product
+
+
+async def create_another(owner: httpx2.AsyncClient) -> dict[str, Any]:
+    """Whatever there is already."""
+    return await create(owner, sku=f"CH-{uuid4().hex}")
 
 
 async def test_created_product_belongs_to_its_creator(alice: httpx2.AsyncClient) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.api.test_products import create
+from tests.api.test_products import create as create_product
+from tests.api.test_products import create_another
 
 
 async def move(owner: httpx2.AsyncClient, product: dict[str, Any], delta: int) -> httpx2.Response:
@@ -13,8 +14,15 @@ async def move(owner: httpx2.AsyncClient, product: dict[str, Any], delta: int) -
     return await owner.post(path, json={"delta": delta, "reason": "Sale"})
 
 
+async def create(owner: httpx2.AsyncClient) -> dict[str, Any]:
+    """A movement of a product of its own."""
+    answer = await move(owner, await create_another(owner), 1)
+    movement: dict[str, Any] = answer.json()
+    return movement
+
+
 async def test_movement_changes_stock_and_is_remembered(alice: httpx2.AsyncClient) -> None:
-    product = await create(alice, stock=10)
+    product = await create_product(alice, stock=10)
     answer = await move(alice, product, -3)
     movement = answer.json()
     assert answer.status_code == 201
@@ -37,14 +45,14 @@ async def test_movement_changes_stock_and_is_remembered(alice: httpx2.AsyncClien
 
 
 async def test_history_is_not_searched(alice: httpx2.AsyncClient) -> None:
-    product = await create(alice)
+    product = await create_product(alice)
     answer = await alice.get(f"/products/{product['id']}/stock-movements?q=sale")
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["loc"] == ["query", "q"]
 
 
 async def test_short_stock_is_refused_and_nothing_is_moved(alice: httpx2.AsyncClient) -> None:
-    product = await create(alice, stock=2)
+    product = await create_product(alice, stock=2)
     for delta in (-3, 2**31 - 2):
         answer = await move(alice, product, delta)
         assert answer.status_code == 409
@@ -62,7 +70,7 @@ BAD: dict[str, object] = {
 
 @pytest.mark.parametrize("field", BAD)
 async def test_wrong_movement_is_refused(alice: httpx2.AsyncClient, field: str) -> None:
-    product = await create(alice, stock=5)
+    product = await create_product(alice, stock=5)
     for value in BAD[field]:  # type: ignore[attr-defined]
         body = {"delta": 1, "reason": "Sale"} | {field: value}
         answer = await alice.post(f"/products/{product['id']}/stock-movements", json=body)
@@ -74,7 +82,10 @@ async def test_wrong_movement_is_refused(alice: httpx2.AsyncClient, field: str) 
 async def test_history_of_one_product_shows_no_other(
     alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, admin: httpx2.AsyncClient
 ) -> None:
-    mine, hers = await create(bob, sku="B", stock=5), await create(alice, sku="A", stock=5)
+    mine, hers = (
+        await create_product(bob, sku="B", stock=5),
+        await create_product(alice, sku="A", stock=5),
+    )
     await move(bob, mine, -1)
     await move(admin, hers, -2)
     for product, owner, delta in ((mine, bob, -1), (hers, alice, -2), (hers, admin, -2)):

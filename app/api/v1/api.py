@@ -2,7 +2,13 @@
 
 from fastapi import APIRouter
 
-from app.api.v1.endpoints import auth, notifications, products, stock_movements, users
+from app.api.v1.endpoints import (
+    auth,
+    notifications,
+    products,
+    stock_movements,
+    users,
+)
 
 api_router = APIRouter()
 api_router.include_router(auth.router, prefix="/auth", tags=["auth"])

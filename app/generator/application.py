@@ -1,0 +1,188 @@
+"""What the templates of model, schemas, crud and endpoints are filled with."""
+
+from collections.abc import Iterator, Sequence
+
+from app.generator.call import Call, Field
+from app.generator.kinds import EQUALITY, RANGE
+from app.generator.layout import block, deeper, join, tuple_of
+from app.generator.migration import indexed
+
+_AS_WHOM = {
+    "owner": ", as its owner or a superuser",
+    "public-read": ", as its owner or a superuser",
+    "superuser": ", for superusers",
+}
+_POLICIES = {
+    "owner": "Policy(read=owner({0}.owner_id), write=owner({0}.owner_id))",
+    "public-read": "Policy(read=everybody, write=owner({0}.owner_id))",
+    "superuser": "Policy(read=superusers, write=superusers)",
+}
+
+
+def model_of(call: Call) -> dict[str, str]:
+    model = call.names.model
+    checks = [
+        f'CheckConstraint("{field.column} BETWEEN 0 AND 999999999999", name="{field.name}"),'
+        for field in call.fields
+        if field.kind.column == "Money"
+    ]
+    constraints = ["", "__table_args__ = (", *deeper([*checks, "NEVER_REUSED,"]), ")"]
+    columns = [f"{model}.{field.name}" for field in indexed(call)]
+    indexes = [
+        f"for column in ({', '.join(columns)}):",
+        f"    Index(None, column, {model}.id)",
+    ]
+    if len(columns) == 1:
+        indexes = [f"Index(None, {columns[0]}, {model}.id)"]
+    return {
+        "of_whom": ", each owned by the user who made it" if call.has_owner else "",
+        "columns": block(_columns(call)),
+        "constraints": block(constraints) if checks else "",
+        "indexes": "\n".join(indexes),
+    }
+
+
+def _columns(call: Call) -> Iterator[str]:
+    for field in call.fields:
+        options = [f'"{field.column}"'] if field.kind.suffix else []
+        options += [field.kind.column] if field.kind.column else []
+        if field.refers_to:
+            options.append(f'ForeignKey("{field.refers_to.many}.id")')
+        if field.is_unique:
+            options.append("unique=True")
+        if field.kind.python == "Any":
+            options.append(f"nullable={field.is_nullable}")
+        column = f" = mapped_column({', '.join(options)})" if options else ""
+        yield f"{field.name}: Mapped[{python_of(field)}]{column}"
+    if call.has_owner:
+        yield 'owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))'
+
+
+def schema_of(call: Call) -> dict[str, str]:
+    for_create, for_update, for_output = [], [], []
+    for field in call.fields:
+        sent = field.kind.input + (" | None" if field.is_nullable else "")
+        for_create.append(f"{field.name}: {sent}{' = None' if field.is_nullable else ''}")
+        for_update.append(f"{field.name}: {sent} | MISSING = MISSING")
+        for_output.append(f"{field.name}: {python_of(field)}")
+    if call.has_owner:
+        for_output.append("owner_id: int")
+    return {
+        "for_create": block(for_create),
+        "for_update": block(for_update),
+        "for_output": block(for_output),
+    }
+
+
+def crud_of(call: Call) -> dict[str, str]:
+    model = call.names.model
+    targets = {f.refers_to.one for f in call.fields if f.refers_to}
+    references = [f"{model}.{f.name}: {f.refers_to.one}_crud" for f in call.fields if f.refers_to]
+    filters = [
+        f"{model}.{field.name}: {_operators(field.operators)},"
+        for field in call.fields
+        if field.operators
+    ]
+    if call.has_owner:
+        filters.append(f"{model}.owner_id: EQUALITY,")
+    filters.append(f"{model}.created_at: RANGE,")
+    sorted_by = [f"{model}.{field.name}" for field in call.fields if field.is_sortable]
+    return {
+        "policy": _POLICIES[call.policy].format(model),
+        "crud_imports": "\n".join(f"from app.crud.{one} import {one}_crud" for one in targets),
+        "declarations": block(
+            [
+                *([f"references = {{{', '.join(references)}}}"] if references else []),
+                "filters = {",
+                *deeper(filters),
+                "}",
+                *_searched(call),
+                f"sorted_by = {tuple_of([*sorted_by, f'{model}.created_at'])}",
+            ]
+        ),
+    }
+
+
+def _searched(call: Call) -> list[str]:
+    model = call.names.model
+    fields = [f"{model}.{field.name}" for field in call.fields if field.is_searched]
+    return [f"searched = {tuple_of(fields)}"] if fields else []
+
+
+def _operators(names: Sequence[str]) -> str:
+    for ready, text in ((EQUALITY, "EQUALITY"), (RANGE, "RANGE")):
+        if names[: len(ready)] == ready:
+            rest = "".join(f', "{name}"' for name in names[len(ready) :])
+            return f"(*{text}{rest})" if rest else text
+    return tuple_of(f'"{name}"' for name in names)
+
+
+def endpoints_of(call: Call) -> dict[str, str]:
+    one, model = call.names.one, call.names.model
+    refused = ["NotPermitted"] if call.policy == "superuser" else []
+    forbidden = ["NotPermitted"] if call.policy != "owner" else []
+    taken = ["AlreadyExists"] if call.unique_fields else []
+    gone = ["Conflict"] if call.references else []
+    is_public = call.policy == "public-read"
+    auth = "openapi_extra=OPTIONAL_AUTH" if is_public else ""
+    viewer = "viewer" if is_public else "current_user"
+    readable = f"{model}InPath"
+    writable = f"Own{model}" if call.has_owner else readable
+    aliases = {
+        f"{model}Params": ("Pagination", "listed"),
+        writable: (f"models.{model}", "writable"),
+    }
+    if is_public:
+        aliases |= {readable: (f"models.{model}", "readable")}
+    output = f"response_model=schemas.{model}"
+    created = "status_code=status.HTTP_201_CREATED"
+    deleted = "status_code=status.HTTP_204_NO_CONTENT"
+    path = f'"/{{{one}_id:id}}"'
+    update_problems = _problems(*taken, *forbidden, "NotFound", *gone)
+    values = ["db", f"obj_in={one}_in"]
+    seen_by = ["viewer=current_user"] if call.references else []
+    owned_by = ["owner_id=current_user.id"] if call.has_owner else []
+    asks = ", current_user: CurrentUser"
+    as_whom, a_words = _AS_WHOM[call.policy], call.names.a_words
+    guard = ["dependencies=[Depends(get_current_superuser)]"] if refused else []
+    return {
+        "router_options": join("route_class=StrictRoute", *guard),
+        "aliases": "\n".join(
+            f"{name} = Annotated[{of}, Depends({function}({one}_crud))]"
+            for name, (of, function) in sorted(aliases.items(), key=lambda a: "Params" not in a[0])
+        ),
+        "viewer": f"{viewer}: {'OptionalUser' if is_public else 'CurrentUser'}",
+        "viewer_name": viewer,
+        "list_options": join('"/"', f"{output}List", _problems(*refused), auth),
+        "list_text": _list_text(call),
+        "create_options": join('"/"', output, created, _problems(*taken, *refused, *gone)),
+        "creator": asks if call.has_owner or seen_by else "",
+        "create_text": f"Create {a_words}{', owned by the caller' if call.has_owner else as_whom}.",
+        "create_arguments": join(*values, *seen_by, *owned_by),
+        "read_options": join(path, output, _problems(*refused, "NotFound"), auth),
+        "Readable": readable if is_public else writable,
+        "read_text": f"Read {a_words}{'' if is_public else as_whom}.",
+        "Writable": writable,
+        "update_options": join(path, output, update_problems),
+        "updater": asks if seen_by else "",
+        "update_text": f"Change any part of {a_words}{as_whom}.",
+        "update_arguments": join("db", f"db_obj={one}", f"obj_in={one}_in", *seen_by),
+        "delete_options": join(path, deleted, _problems(*forbidden, "NotFound")),
+        "delete_text": f"Delete {a_words}{as_whom}.",
+    }
+
+
+def _list_text(call: Call) -> str:
+    if call.policy == "owner":
+        return f"List one's own {call.names.many_words}; all of them as a superuser."
+    return f"List {call.names.many_words}{'' if call.has_owner else ', for superusers'}."
+
+
+def _problems(*errors: str) -> str:
+    return f"responses=problems({', '.join(errors)})" if errors else ""
+
+
+def python_of(field: Field) -> str:
+    if field.kind.python == "Any":
+        return "Any"
+    return field.kind.python + (" | None" if field.is_nullable else "")

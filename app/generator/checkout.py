@@ -1,0 +1,115 @@
+"""The checkout that the generator stands in: what is there, and writing all of it or nothing."""
+
+import ast
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from app.generator.call import CannotGenerate, Target
+
+COMMAND = "myapi generate resource"
+_NEEDED = ("pyproject.toml", "alembic/versions", "app/models", "tests/api")
+
+
+class Checkout:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for needed in _NEEDED:
+            if not (root / needed).exists():
+                raise CannotGenerate(f"{root} is no checkout of the project: it has no {needed}")
+            if not os.access(root / needed, os.W_OK):
+                raise CannotGenerate(f"{root / needed} cannot be written")
+
+    def read(self, path: str) -> str:
+        return (self.root / path).read_text()
+
+    def exists(self, path: str) -> bool:
+        return (self.root / path).exists()
+
+    def names_in(self, folder: str) -> set[str]:
+        """Of the modules there."""
+        return {path.stem for path in (self.root / folder).glob("*.py")}
+
+    def targets(self) -> dict[str, Target]:
+        """The resources that others can refer to: they have a model, and a crud with a policy."""
+        found = {}
+        for one, many in self._tables():
+            crud = f"app/crud/{one}.py"
+            if self.exists(crud) and f"{one}_crud = " in (text := self.read(crud)):
+                maker = "" if one == "user" else self._maker(many)
+                if maker is None:
+                    continue
+                is_hidden = one == "user" or "read=owner(" in text
+                found[one] = Target(one, many, maker, is_hidden, "read=superusers" in text)
+        return found
+
+    def tables(self) -> set[str]:
+        return {table for _, table in self._tables()}
+
+    def _tables(self) -> Iterator[tuple[str, str]]:
+        for one in sorted(self.names_in("app/models") - {"__init__"}):
+            text = self.read(f"app/models/{one}.py")
+            if table := re.search(r'__tablename__ = "(\w+)"', text):
+                yield one, table[1]
+
+    def _maker(self, many: str) -> str | None:
+        """The function of its tests that makes one more row, whatever there is already."""
+        path = f"tests/api/test_{many}.py"
+        text = self.read(path) if self.exists(path) else ""
+        makers = ("create_another", "create")
+        return next((name for name in makers if f"async def {name}(" in text), None)
+
+    def migrations(self) -> dict[str, "Migration"]:
+        """By revision."""
+        paths = sorted((self.root / "alembic/versions").glob("*.py"))
+        return {m.revision: m for m in map(Migration, paths)}
+
+    def head(self) -> str | None:
+        migrations = self.migrations()
+        heads = migrations.keys() - {m.down_revision for m in migrations.values()}
+        if len(heads) > 1:
+            raise CannotGenerate(f"there are {len(heads)} heads; first: alembic merge heads")
+        return heads.pop() if heads else None
+
+    def change(self, files: Mapping[str, str | None]) -> None:
+        """Write each file, or remove it if it is None; on any failure nothing has changed."""
+        before = {path: self.read(path) if self.exists(path) else None for path in files}
+        done: list[str] = []
+        try:
+            for path, text in files.items():
+                done.append(path)
+                self._put(path, text)
+        except BaseException as failed:
+            for path in done:
+                self._put(path, before[path])
+            if isinstance(failed, OSError):
+                raise CannotGenerate(f"{failed.filename}: {failed.strerror}") from None
+            raise
+
+    def _put(self, path: str, text: str | None) -> None:
+        if text is None:
+            (self.root / path).unlink(missing_ok=True)
+        else:
+            (self.root / path).write_text(text)
+
+
+class Migration:
+    """What a migration's file says of itself."""
+
+    def __init__(self, path: Path) -> None:
+        module = ast.parse(path.read_text())
+        self.path = path
+        self.docstring = ast.get_docstring(module) or ""
+        said = {
+            node.target.id: ast.literal_eval(node.value)
+            for node in module.body
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value
+        }
+        self.revision: str = said["revision"]
+        self.down_revision: str | None = said["down_revision"]
+
+    @property
+    def arguments(self) -> list[str]:
+        """The call that wrote it, if the generator did."""
+        return self.docstring.partition(COMMAND)[2].split()

@@ -1,0 +1,158 @@
+"""What the tests of all routes need to know of a resource, and values that no field takes."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx2
+
+Body = dict[str, Any]
+Route = tuple[str, str]
+
+WRITES = ("PUT", "PATCH", "DELETE")
+
+# By policy, what each route answers to an anonymous caller, a bad token, an expired one, the owner,
+# a stranger, a disabled account and a superuser.
+_STATUSES: dict[str, dict[Route, tuple[int, ...]]] = {
+    "owner": {
+        ("GET", ""): (401, 401, 401, 200, 200, 401, 200),
+        ("POST", ""): (401, 401, 401, 201, 201, 401, 201),
+        ("GET", "{id}"): (401, 401, 401, 200, 404, 401, 200),
+        ("PUT", "{id}"): (401, 401, 401, 200, 404, 401, 200),
+        ("PATCH", "{id}"): (401, 401, 401, 200, 404, 401, 200),
+        ("DELETE", "{id}"): (401, 401, 401, 204, 404, 401, 204),
+    },
+    "public-read": {
+        ("GET", ""): (200, 401, 401, 200, 200, 401, 200),
+        ("POST", ""): (401, 401, 401, 201, 201, 401, 201),
+        ("GET", "{id}"): (200, 401, 401, 200, 200, 401, 200),
+        ("PUT", "{id}"): (401, 401, 401, 200, 403, 401, 200),
+        ("PATCH", "{id}"): (401, 401, 401, 200, 403, 401, 200),
+        ("DELETE", "{id}"): (401, 401, 401, 204, 403, 401, 204),
+    },
+    "superuser": {
+        ("GET", ""): (401, 401, 401, 403, 403, 401, 200),
+        ("POST", ""): (401, 401, 401, 403, 403, 401, 201),
+        ("GET", "{id}"): (401, 401, 401, 403, 403, 401, 200),
+        ("PUT", "{id}"): (401, 401, 401, 403, 403, 401, 200),
+        ("PATCH", "{id}"): (401, 401, 401, 403, 403, 401, 200),
+        ("DELETE", "{id}"): (401, 401, 401, 403, 403, 401, 204),
+    },
+}
+
+
+class Create(Protocol):
+    async def __call__(self, writer: httpx2.AsyncClient, **changes: Any) -> Body: ...
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A resource of six routes; its test module states one, as `RESOURCE`."""
+
+    path: str
+    parameter: str  # of its routes: the id of a row
+    policy: str
+    create: Create
+    valid: Callable[[httpx2.AsyncClient], Awaitable[Body]]
+    change: Callable[[httpx2.AsyncClient], Awaitable[Body]]
+
+    @property
+    def statuses(self) -> dict[tuple[str, str], tuple[int, ...]]:
+        parameter = f"{{{self.parameter}}}"
+        return {
+            (method, f"/api/v1{self.path}{parameter if below else ''}"): row
+            for (method, below), row in _STATUSES[self.policy].items()
+        }
+
+
+def resources() -> list[Resource]:
+    """Those of all test modules beside this one."""
+    modules = sorted(Path(__file__).parent.glob("test_*.py"))
+    stating = [path.stem for path in modules if "\nRESOURCE = " in path.read_text()]
+    return [import_module(f"tests.api.{name}").RESOURCE for name in stating]
+
+
+async def own_id(caller: httpx2.AsyncClient) -> int:
+    return int((await caller.get("/users/me")).json()["id"])
+
+
+def _nested(depth: int) -> list[Any]:
+    document: list[Any] = []
+    for _ in range(depth - 1):
+        document = [document]
+    return document
+
+
+# None is wrong too, where a field must have a value.
+WRONG_LINES: tuple[object, ...] = ("", " ", "x" * 201, "a\x00b", "a\nb", "\u202e", 1, True, [], {})
+WRONG_TEXTS: tuple[object, ...] = ("x" * 10_001, "a\x00b", "\u202e", "\x1b[31m", 1, True, [], {})
+WRONG_WHOLES: tuple[object, ...] = (
+    1.5,
+    "1",
+    "",
+    True,
+    2**53,
+    -(2**53),
+    2**63,
+    10**400,
+    1e300,
+    [],
+    {},
+)
+WRONG_BOOLEANS: tuple[object, ...] = ("true", "", 0, 1, [], {})
+WRONG_MONEY: tuple[object, ...] = (
+    "-1",
+    "1.999",
+    "1e3",
+    "10000000000",
+    "NaN",
+    "",
+    0.001,
+    -0.01,
+    1e10,
+    True,
+    [],
+    {},
+)
+WRONG_NUMBERS: tuple[object, ...] = (
+    "1.0000001",
+    "1e3",
+    "1000000000",
+    "NaN",
+    "",
+    "+1",
+    1e-7,
+    1e9,
+    True,
+    [],
+    {},
+)
+WRONG_DAYS: tuple[object, ...] = (
+    "2026-02-30",
+    "2026-2-3",
+    "20260203",
+    "0000-01-01",
+    "",
+    20260203,
+    True,
+    [],
+    {},
+)
+WRONG_MOMENTS: tuple[object, ...] = (
+    *("2026-11-24", "2026-11-24T12:00:00", "2026-13-01T00:00:00Z", "1764000000", "", "now"),
+    *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", 1764000000, True, [], {}),
+)
+WRONG_UUIDS: tuple[object, ...] = (
+    "",
+    "x",
+    "0" * 32,
+    f"{{{'0' * 8}-0000-0000-0000-{'0' * 12}}}",
+    1,
+    True,
+    [],
+    {},
+)
+WRONG_DOCUMENTS: tuple[object, ...] = ("text", "", "[]", 1, True, ["x" * 10_000], _nested(17))
+WRONG_IDS: tuple[object, ...] = (0, -1, 1.5, "1", 10**6, 2**63, 10**400, True, [], {})
