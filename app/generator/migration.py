@@ -65,11 +65,13 @@ def _migration_table(call: Call) -> Iterator[str]:
         if field.kind.column == "Money":
             rule = f'"{field.column} BETWEEN 0 AND 999999999999"'
             yield f'sa.CheckConstraint({rule}, name=op.f("ck_{many}_{field.name}")),'
+    if call.has_owner:
+        if call.references:
+            yield "# First: PostgreSQL removes what a user owns before it asks who refers to him."
+        yield _foreign_key(many, "owner_id", "users", ', ondelete="CASCADE"')
     for field in call.fields:
         if field.refers_to:
             yield _foreign_key(many, field.column, field.refers_to.many)
-    if call.has_owner:
-        yield _foreign_key(many, "owner_id", "users", ', ondelete="CASCADE"')
     yield f'sa.PrimaryKeyConstraint("id", name=op.f("pk_{many}")),'
     for field in call.unique_fields:
         name = f'name=op.f("uq_{many}_{field.column}")'

@@ -20,8 +20,6 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from app.db.base import MAX_ID
-
 # No control characters, no line or paragraph separators, no bidirectional overrides: they hide
 # text, split logs and mail headers, and PostgreSQL cannot store NUL.
 _HIDDEN = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
@@ -210,7 +208,9 @@ Whole = Annotated[
     Field(ge=-MAX_WHOLE, le=MAX_WHOLE, strict=False),
     BeforeValidator(refuse_text_and_booleans),
 ]
-Id = Annotated[int, Field(ge=1, le=MAX_ID, strict=False), BeforeValidator(refuse_text_and_booleans)]
+Id = Annotated[
+    int, Field(ge=1, le=MAX_WHOLE, strict=False), BeforeValidator(refuse_text_and_booleans)
+]
 Number = Annotated[
     Decimal,
     BeforeValidator(parse_number),
