@@ -16,6 +16,7 @@ from app.core.config import settings
 from app.core.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted
 from app.core.security import read_access_token
 from app.crud.idempotency_key import KeyedRequest
+from app.crud.policy import Principal
 from app.crud.user import user_crud
 from app.db.session import Database
 
@@ -80,9 +81,18 @@ def uses_unit_of_work(dependant: Dependant) -> bool:
     return dependant.call is get_db or any(map(uses_unit_of_work, dependant.dependencies))
 
 
+async def get_database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+# For reads that need no session: rows as JSON, one round trip each.
+DbRead = Annotated[Database, Depends(get_database)]
+
+
 async def get_optional_user(
     request: Request, token: Annotated[str | None, Depends(oauth2_scheme)]
-) -> models.User | None:
+) -> Principal | None:
     """The caller, or None without credentials; bad credentials are refused, never ignored.
 
     Read by itself, not in the request's transaction, so that nothing is locked while a handler
@@ -94,9 +104,7 @@ async def get_optional_user(
     if token is None or len(credentials) > 1:
         raise NotAuthenticated
     user_id = read_access_token(token)
-    database: Database = request.app.state.database
-    async with database.reading() as db:
-        user = await user_crud.get_active(db, user_id)
+    user = await user_crud.get_principal(request.app.state.database, user_id)
     if user is None:
         raise NotAuthenticated
     return user
@@ -104,10 +112,10 @@ async def get_optional_user(
 
 # For the documentation of routes that take an OptionalUser.
 OPTIONAL_AUTH: dict[str, Any] = {"security": [{}]}
-OptionalUser = Annotated[models.User | None, Depends(get_optional_user)]
+OptionalUser = Annotated[Principal | None, Depends(get_optional_user)]
 
 
-async def get_current_user(user: OptionalUser) -> models.User:
+async def get_current_user(user: OptionalUser) -> Principal:
     if user is None:
         raise NotAuthenticated
     return user
@@ -115,28 +123,35 @@ async def get_current_user(user: OptionalUser) -> models.User:
 
 # The guide's name: nobody inactive gets past `get_optional_user`.
 get_current_active_user = get_current_user
-CurrentUser = Annotated[models.User, Depends(get_current_active_user)]
+CurrentUser = Annotated[Principal, Depends(get_current_active_user)]
 
 
-async def get_current_superuser(current_user: CurrentUser) -> models.User:
+async def get_current_superuser(current_user: CurrentUser) -> Principal:
     if not current_user.is_superuser:
         raise NotPermitted
     return current_user
 
 
-CurrentSuperuser = Annotated[models.User, Depends(get_current_superuser)]
+CurrentSuperuser = Annotated[Principal, Depends(get_current_superuser)]
 
 
-async def get_user_in_path(user_id: int, db: DbSession, current_user: CurrentUser) -> models.User:
-    """Oneself, or anybody for a superuser; others learn nothing about who exists."""
-    if user_id == current_user.id:
-        return current_user
-    if not current_user.is_superuser:
-        raise NotPermitted
-    user = await user_crud.get(db, user_id, viewer=current_user)
+async def get_own_account(database: DbRead, current_user: CurrentUser) -> models.User:
+    """The caller's row; like the caller, read by itself."""
+    async with database.reading() as db:
+        user = await user_crud.get(db, current_user.id, viewer=current_user)
+    if user is None:
+        raise NotAuthenticated
+    return user
+
+
+async def get_user_in_path(user_id: int, db: DbSession, superuser: CurrentSuperuser) -> models.User:
+    user = await user_crud.get(db, user_id, viewer=superuser)
     if user is None:
         raise NotFound("User")
     return user
 
 
-UserInPath = Annotated[models.User, Depends(get_user_in_path)]
+async def check_self_or_superuser(user_id: int, current_user: CurrentUser) -> None:
+    """Others learn nothing about who exists."""
+    if user_id != current_user.id and not current_user.is_superuser:
+        raise NotPermitted

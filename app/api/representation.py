@@ -10,10 +10,11 @@ from functools import wraps
 from typing import Any
 
 from fastapi import Request, Response, status
+from pydantic_core import to_json
 
 from app.core.config import settings
 from app.core.errors import PreconditionFailed, PreconditionRequired
-from app.crud.base import Slice
+from app.crud.reading import Slice, Stored
 from app.db.base import Base, Versioned
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
@@ -23,13 +24,36 @@ _returned: ContextVar[Any] = ContextVar("_returned", default=None)
 
 
 def noting_what_it_returns(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+    """What is JSON already becomes the answer; FastAPI makes one of anything else."""
+
     @wraps(handler)
     async def noting(**arguments: Any) -> Any:
         returned = await handler(**arguments)
         _returned.set(returned)
+        match returned:
+            case Stored():
+                return _json_response(returned.content)
+            case Slice():
+                return _json_response(_page(returned))
         return returned
 
     return noting
+
+
+def _json_response(content: str) -> Response:
+    return Response(content, media_type="application/json")
+
+
+def _page(page: Slice[Any]) -> str:
+    """As `schemas.Page` has it."""
+    around = {
+        "total": page.total,
+        "total_is": page.total_is,
+        "page": page.page,
+        "size": page.size,
+        "next_cursor": page.next_cursor,
+    }
+    return f'{{"items":[{",".join(page.items)}],{to_json(around).decode()[1:]}'
 
 
 def describe(request: Request, response: Response) -> Response:
@@ -38,7 +62,7 @@ def describe(request: Request, response: Response) -> Response:
     if isinstance(returned, Slice):
         if link := _links(request, returned):
             response.headers["Link"] = link
-    elif isinstance(returned, Versioned):
+    elif isinstance(returned, (Stored, Versioned)) and returned.version:
         etag = response.headers["ETag"] = etag_of(returned)
         if response.status_code == status.HTTP_201_CREATED and isinstance(returned, Base):
             response.headers["Location"] = f"{request.url.path.rstrip('/')}/{returned.id}"
@@ -58,7 +82,7 @@ def check_precondition(request: Request, resource: Versioned) -> None:
         raise PreconditionFailed(type(resource).__name__)
 
 
-def etag_of(resource: Versioned) -> str:
+def etag_of(resource: Versioned | Stored[Any]) -> str:
     return f'"{resource.version}"'
 
 

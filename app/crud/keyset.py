@@ -4,7 +4,7 @@ import binascii
 import json
 import operator
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hmac import compare_digest
@@ -13,11 +13,12 @@ from typing import Any, Self
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
-    Row,
-    Select,
+    Integer,
     UnaryExpression,
     and_,
+    bindparam,
     or_,
     tuple_,
 )
@@ -25,6 +26,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from app.core.errors import InvalidCursor
 from app.core.security import keyed_hash
+from app.db.query import AnySelect
 from app.schemas.page import Pagination
 
 _SEAL_BYTES = 16
@@ -32,8 +34,9 @@ _SEAL_BYTES = 16
 
 @dataclass(frozen=True)
 class SortKey:
-    """One key of an order; its column is never null."""
+    """One key of an order: a column that is never null, by the name that it has in an item."""
 
+    name: str
     column: InstrumentedAttribute[Any]
     is_descending: bool
 
@@ -70,21 +73,25 @@ class Cursor:
 
     def rows_beyond(self, keys: Sequence[SortKey]) -> ColumnElement[bool]:
         """Those that come after the place, or before it if the cursor looks back."""
+        place = [bindparam(f"place_{n}", type_=key.column.type) for n, key in enumerate(keys)]
         if len({key.is_descending for key in keys}) == 1:
             # One comparison of rows, which an index on the keys answers from its first entry on.
             row = tuple_(*(key.column for key in keys))
-            return self._beyond(keys[0])(row, tuple(self.position))
-        return self._tied_or_beyond(keys, self.position)
+            return self._beyond(keys[0])(row, tuple_(*place))
+        return self._tied_or_beyond(keys, place)
+
+    def values(self) -> dict[str, Any]:
+        return {f"place_{n}": value for n, value in enumerate(self.position)}
 
     def _tied_or_beyond(
-        self, keys: Sequence[SortKey], position: Sequence[Any]
+        self, keys: Sequence[SortKey], place: Sequence[BindParameter[Any]]
     ) -> ColumnElement[bool]:
-        (key, *further), (place, *rest) = keys, position
-        beyond = self._beyond(key)(key.column, place)
+        (key, *further), (value, *rest) = keys, place
+        beyond = self._beyond(key)(key.column, value)
         if not further:
             return beyond
         # The first part says nothing new, but tells an index on the key where to begin.
-        not_before = self._beyond(key, or_at=True)(key.column, place)
+        not_before = self._beyond(key, or_at=True)(key.column, value)
         return and_(not_before, or_(beyond, self._tied_or_beyond(further, rest)))
 
     def _beyond(self, key: SortKey, *, or_at: bool = False) -> Callable[..., ColumnElement[bool]]:
@@ -121,35 +128,44 @@ class Window:
     def page(self) -> int:
         return self.cursor.page if self.cursor else self.skip // self.limit + 1
 
-    def cut(self, rows: Select[Any]) -> Select[Any]:
+    def shape(self) -> Hashable:
+        """All that `cut` depends on; the rest are its values."""
+        order = tuple((key.name, key.is_descending) for key in self.keys)
+        return order, self.cursor is not None, self.looks_back, self.skip > 0
+
+    def cut(self, rows: AnySelect) -> AnySelect:
         """The page's rows, and one more that tells whether others follow."""
         if self.cursor:
             rows = rows.where(self.cursor.rows_beyond(self.keys))
+        if self.skip:
+            rows = rows.offset(bindparam("skip", type_=Integer))
         order = (key.order(is_reversed=self.looks_back) for key in self.keys)
-        return rows.order_by(*order).offset(self.skip or None).limit(self.limit + 1)
+        return rows.order_by(*order).limit(bindparam("limit", type_=Integer))
 
-    def page_of(
-        self, found: Sequence[Row[Any]]
-    ) -> tuple[Sequence[Row[Any]], str | None, str | None]:
-        """The rows in their order, the cursor of the next page, and that of the one before."""
+    def values(self) -> dict[str, Any]:
+        place = self.cursor.values() if self.cursor else {}
+        return place | {"skip": self.skip, "limit": self.limit + 1}
+
+    def page_of(self, found: Sequence[str]) -> tuple[Sequence[str], str | None, str | None]:
+        """The items in their order, the cursor of the next page, and that of the one before."""
         has_more = len(found) > self.limit
-        rows = found[: self.limit]
+        items = found[: self.limit]
         if self.looks_back:
-            rows = rows[::-1]
-        if not rows:
-            return rows, None, None
+            items = items[::-1]
+        if not items:
+            return items, None, None
         has_next = has_more or self.looks_back
         has_previous = has_more if self.looks_back else bool(self.cursor or self.skip)
         return (
-            rows,
-            self._beside(rows[-1], is_before=False) if has_next else None,
-            self._beside(rows[0], is_before=True) if has_previous else None,
+            items,
+            self._beside(items[-1], is_before=False) if has_next else None,
+            self._beside(items[0], is_before=True) if has_previous else None,
         )
 
-    def _beside(self, row: Row[Any], *, is_before: bool) -> str:
+    def _beside(self, item: str, *, is_before: bool) -> str:
         page = max(1, self.page - 1) if is_before else self.page + 1
-        position = [getattr(row[0], key.column.key) for key in self.keys]
-        return Cursor(position, is_before, page).seal(self.context)
+        fields = json.loads(item)
+        return Cursor([fields[key.name] for key in self.keys], is_before, page).seal(self.context)
 
 
 @cache

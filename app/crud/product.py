@@ -1,5 +1,6 @@
 """Products: inactive ones are hidden from all but their owner and superusers."""
 
+from app import schemas
 from app.crud.base import CRUDBase
 from app.crud.filters import EQUALITY, RANGE
 from app.crud.policy import Policy, either, only, owner
@@ -12,6 +13,7 @@ class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
         read=either(only(Product.is_active), owner(Product.owner_id)),
         write=owner(Product.owner_id),
     )
+    schema = schemas.Product
     filters = {
         Product.sku: (*EQUALITY, "prefix"),
         Product.name: ("eq", "prefix"),

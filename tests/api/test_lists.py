@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Table, delete, insert, select
 
 from app.core.config import settings
-from app.crud import base
+from app.crud import reading
 from app.crud.product import product_crud
 from app.crud.user import user_crud
 from app.db.base import utc_now
@@ -301,7 +301,7 @@ async def test_total_is_counted_as_far_as_is_cheap(
     client: httpx2.AsyncClient, rows: list[Product], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for bound, expected in ((60, (60, "exact")), (59, (59, "at_least")), (7, (7, "at_least"))):
-        monkeypatch.setattr(base, "MAX_COUNT", bound)
+        monkeypatch.setattr(reading, "MAX_COUNT", bound)
         page = (await client.get("/products/", params={"limit": 5})).json()
         assert (page["total"], page["total_is"]) == expected
 

@@ -1,0 +1,190 @@
+"""Reads of a resource: what it declares becomes rows and pages, as JSON made by the database.
+
+A statement is built and compiled once for each shape of a request, and its values are parameters.
+After that a read is one round trip, and no object is made for any row.
+"""
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel
+from sqlalchemy import ColumnElement, Integer, and_, bindparam, func, literal, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.crud.filters import FieldOperators, declared
+from app.crud.keyset import SortKey, Window
+from app.crud.policy import Policy, Principal, any_like, viewer_values
+from app.db.base import MAX_ID, Base, SoftDeletable, Versioned
+from app.db.json import RowJSON
+from app.db.query import AnySelect
+from app.db.session import Database
+from app.schemas.page import Pagination
+
+MAX_COUNT = 10_000
+
+ModelT = TypeVar("ModelT", bound=Base)
+
+
+@dataclass
+class Stored(Generic[ModelT]):
+    """A row as JSON, with its version if the model counts them."""
+
+    content: str
+    version: int | None
+
+
+@dataclass
+class Slice(Generic[ModelT]):
+    """What `schemas.Page` shows, with its items as JSON, and the cursor of the page before."""
+
+    items: Sequence[str]
+    total: int
+    total_is: Literal["exact", "at_least"]
+    page: int
+    size: int
+    next_cursor: str | None
+    previous_cursor: str | None
+
+
+@dataclass
+class Asked:
+    """A read, taken apart: `shape` is all that its conditions depend on, the rest are `values`."""
+
+    shape: Hashable
+    conditions: Sequence[ColumnElement[bool]]
+    values: Mapping[str, Any]
+
+
+class ReadBase(Generic[ModelT]):
+    """`viewer` is who asks, None for somebody who has not signed in: the policy says his part."""
+
+    policy: ClassVar[Policy]
+    schema: ClassVar[type[BaseModel]]
+    filters: ClassVar[FieldOperators] = {}
+    sorted_by: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
+    searched: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
+
+    def __init__(self, model: type[ModelT]) -> None:
+        for declaration in ("policy", "schema"):
+            if not hasattr(self, declaration):
+                raise TypeError(f"{type(self).__name__} must state its {declaration}")
+        self.model = model
+        self.sort_keys = {
+            f"{sign}{column.key}": SortKey(column.key, column, is_descending=sign == "-")
+            for column in (model.id, *self.sorted_by)
+            for sign in ("", "-")
+        }
+
+    async def read(
+        self, db: Database, id: int, *, viewer: Principal | None
+    ) -> Stored[ModelT] | None:
+        """The row as the schema shows it, if `viewer` may read it."""
+        if not 0 < id <= MAX_ID:
+            return None
+        shape = (self.model, "row", _rights(viewer))
+        rows = await db.fetch(shape, lambda: self._row(viewer), {"id": id} | viewer_values(viewer))
+        return Stored(*rows[0]) if rows else None
+
+    async def get_multi(
+        self,
+        db: Database,
+        *,
+        params: Pagination,
+        viewer: Principal | None,
+        within: Mapping[InstrumentedAttribute[Any], Any] | None = None,
+    ) -> Slice[ModelT]:
+        """A page of the rows that `viewer` may read; `within` narrows them, as to one parent."""
+        asked = self._ask(params, viewer, within or {})
+        window = self._window(params)
+        rows = await db.fetch(
+            (asked.shape, window.shape()),
+            lambda: window.cut(self._rows(asked)),
+            {**asked.values, **window.values()},
+        )
+        items, next_cursor, previous_cursor = window.page_of([row[0] for row in rows])
+        total = rows[0][1] if rows else await self._count(db, asked)
+        return Slice(
+            items=items,
+            total=min(total, MAX_COUNT),
+            total_is="at_least" if total > MAX_COUNT else "exact",
+            page=window.page,
+            size=window.limit,
+            next_cursor=next_cursor,
+            previous_cursor=previous_cursor,
+        )
+
+    def _row(self, viewer: Principal | None) -> AnySelect:
+        is_it = self.model.id == bindparam("id")
+        version = self.model.version if issubclass(self.model, Versioned) else literal(None)
+        return select(self._shown(), version).where(is_it, self._readable(any_like(viewer)))
+
+    def _shown(self) -> RowJSON:
+        return RowJSON({name: getattr(self.model, name) for name in self.schema.model_fields})
+
+    def _readable(self, viewer: Principal | None) -> ColumnElement[bool]:
+        return and_(self.policy.read(viewer), self._is_deleted(False))
+
+    def _is_deleted(self, yes: bool) -> ColumnElement[bool]:
+        if not issubclass(self.model, SoftDeletable):
+            return literal(not yes)
+        deleted_at: InstrumentedAttribute[Any] = self.model.deleted_at
+        return deleted_at.is_not(None) if yes else deleted_at.is_(None)
+
+    def _ask(
+        self,
+        params: Pagination,
+        viewer: Principal | None,
+        within: Mapping[InstrumentedAttribute[Any], Any],
+    ) -> Asked:
+        sent = vars(params)
+        wants_deleted = sent.get("is_deleted", False)
+        shape: list[Hashable] = [self.model, "rows", _rights(viewer), wants_deleted]
+        if wants_deleted:
+            conditions = [self.policy.write(any_like(viewer)), self._is_deleted(True)]
+        else:
+            conditions = [self._readable(any_like(viewer))]
+        values = viewer_values(viewer) | {"count_bound": MAX_COUNT + 1}
+        for each in declared(self.filters):
+            if (value := sent[each.parameter]) is not None:
+                shape.append(each.shape(value))
+                conditions.append(each.condition(value))
+                values |= each.values(value)
+        for column, value in within.items():
+            shape.append(column.key)
+            conditions.append(column == bindparam(f"within_{column.key}", type_=column.type))
+            values[f"within_{column.key}"] = value
+        if q := sent.get("q"):
+            contains = [field.icontains(q, autoescape=True) for field in self.searched]
+            shape.append(q)
+            conditions.append(or_(*contains))
+        return Asked(tuple(shape), conditions, values)
+
+    def _window(self, params: Pagination) -> Window:
+        names = params.sort.split(",") if params.sort else []
+        # A total order, or pages would skip rows and repeat them.
+        names.append("-id" if names and names[-1].startswith("-") else "id")
+        keys: dict[str, SortKey] = {}
+        for name in names:
+            keys.setdefault(name.removeprefix("-"), self.sort_keys[name])
+        context = json.dumps([self.model.__tablename__, names, vars(params).get("q")])
+        return Window.of(params, tuple(keys.values()), context)
+
+    def _rows(self, asked: Asked) -> AnySelect:
+        total = self._total(asked).scalar_subquery()
+        return select(self._shown(), total).where(*asked.conditions)
+
+    def _total(self, asked: Asked) -> AnySelect:
+        """How many there are, counted no further than is cheap."""
+        some = select(self.model.id).where(*asked.conditions)
+        bounded = some.limit(bindparam("count_bound", type_=Integer)).subquery()
+        return select(func.count()).select_from(bounded)
+
+    async def _count(self, db: Database, asked: Asked) -> int:
+        rows = await db.fetch((asked.shape, "total"), lambda: self._total(asked), asked.values)
+        return int(rows[0][0])
+
+
+def _rights(viewer: Principal | None) -> bool | None:
+    return viewer.is_superuser if viewer else None
