@@ -3,12 +3,14 @@
 from sqlalchemy import ColumnExpressionArgument, or_, true
 
 from app.crud.base import CRUDBase
+from app.crud.search import Search
 from app.models import Product, User
 from app.schemas import ProductCreate, ProductUpdate
 
 
 class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
     searched = (Product.sku, Product.name, Product.description)
+    search = Search(Product, Product.sku, Product.name, Product.description)
 
     def readable(self, viewer: User | None) -> ColumnExpressionArgument[bool]:
         if viewer is None:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.errors import Conflict
 from app.core.security import get_password_hash
 from app.crud.base import CRUDBase
+from app.crud.search import Search
 from app.models import User
 from app.schemas import UserAdminUpdate, UserCreate, UserUpdate
 from app.schemas.base import USERNAME, canonical_email
@@ -16,6 +17,7 @@ from app.schemas.base import USERNAME, canonical_email
 
 class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
     searched = (User.email, User.username, User.full_name)
+    search = Search(User, User.email, User.username, User.full_name)
 
     async def get_by_email(self, db: AsyncSession, *, email: str) -> User | None:
         """`email` in its canonical spelling."""

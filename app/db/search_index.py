@@ -1,0 +1,191 @@
+"""The full-text index of a table, kept by the database itself: no write path can miss it.
+
+Both engines split and fold text alike, and index a row's words once per tier: `1chair` is a word of
+the first field, `2chair` of the first two, and so on. "All words within the first two fields" is
+then one plain lookup among rows that match; weights or column filters would go through every row
+that has the words anywhere. Beside it stands a vocabulary, the distinct words, by which the
+beginnings of words are completed and typos corrected.
+
+Migrations call `create_v1` and `drop_v1`: what these do never changes, another way is a `_v2`.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+MAX_WORD = 64  # characters; a longer word is known by its beginning
+
+# Letters that do not decompose into a plain one, or that SQLite's tokenizer leaves as they are.
+_FOLDED = {
+    "ß": "ss",
+    "æ": "ae",
+    "œ": "oe",
+    "þ": "th",
+    "ﬁ": "fi",
+    "ﬂ": "fl",
+    "ﬀ": "ff",
+    **dict(zip("øłđðħı", "olddhi", strict=True)),
+    **dict(zip("άέήίόύώёй", "αεηιουωеи", strict=True)),
+    **dict(zip("¹²³", "123", strict=True)),
+}
+
+
+def is_search_object(name: str | None) -> bool:
+    """Tables, columns and indexes that stand here and in no model."""
+    return name is not None and "_search" in name
+
+
+def create_v1(execute: Callable[[str], object], dialect: str, table: str, *fields: str) -> None:
+    """Index `fields`, in order of weight, in all rows there are and all to come."""
+    create = _create_on_sqlite if dialect == "sqlite" else _create_on_postgresql
+    for statement in create(table, f"{table}_search", fields):
+        execute(statement)
+
+
+def drop_v1(execute: Callable[[str], object], dialect: str, table: str) -> None:
+    drop = _drop_from_sqlite if dialect == "sqlite" else _drop_from_postgresql
+    for statement in drop(table, f"{table}_search"):
+        execute(statement)
+
+
+def _create_on_sqlite(table: str, search: str, fields: Sequence[str]) -> list[str]:
+    add = _sqlite_add(search, fields)
+    changed = " OR ".join(f"new.{field} IS NOT old.{field}" for field in ("id", *fields))
+    return [
+        # FTS3's tokenizer is the one that SQL can call.
+        f"CREATE VIRTUAL TABLE {search}_tokens"
+        " USING fts3tokenize('unicode61', 'remove_diacritics=2')",
+        *_sqlite_split(search),
+        # Of three letters at most, and the tier: longer beginnings are completed from the words.
+        f"CREATE VIRTUAL TABLE {search} USING"
+        " fts5(words, tokenize='ascii', detail='none', columnsize=0, prefix='2 3 4')",
+        f"CREATE TABLE {search}_words (id INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE)",
+        f"CREATE VIRTUAL TABLE {search}_trigrams USING"
+        " fts5(word, content='', tokenize='trigram', detail='none', columnsize=0)",
+        f"""CREATE TRIGGER {search}_new_word AFTER INSERT ON {search}_words
+            WHEN new.word NOT GLOB '*[0-9]*' BEGIN
+                INSERT INTO {search}_trigrams (rowid, word) VALUES (new.id, ' '||new.word||' ');
+            END""",
+        f"CREATE TRIGGER {search}_insert AFTER INSERT ON {table} BEGIN {add} END",
+        # Rewriting the index costs far more than changing a number in stock.
+        f"""CREATE TRIGGER {search}_update AFTER UPDATE OF id, {", ".join(fields)} ON {table}
+            WHEN {changed} BEGIN DELETE FROM {search} WHERE rowid = old.id; {add} END""",
+        f"""CREATE TRIGGER {search}_delete AFTER DELETE ON {table}
+            BEGIN DELETE FROM {search} WHERE rowid = old.id; END""",
+        f"CREATE TRIGGER {search}_fill AFTER UPDATE OF id ON {table} BEGIN {add} END",
+        f"UPDATE {table} SET id = id",
+        f"DROP TRIGGER {search}_fill",
+    ]
+
+
+def _sqlite_split(search: str) -> list[str]:
+    """Views of the folded words of an `input`; as one, they would be too deep for the parser."""
+    letters = iter(_FOLDED.items())
+    half = _replaced("token", dict(islice(letters, len(_FOLDED) // 2)))
+    whole = _replaced("half", dict(letters))
+    return [
+        f"CREATE VIEW {search}_half AS SELECT input, start, token, {half} AS half"
+        f" FROM {search}_tokens",
+        f"CREATE VIEW {search}_split AS SELECT input, start,"
+        f" CASE WHEN token GLOB '*[^a-z0-9]*' THEN {whole} ELSE token END AS word"
+        f" FROM {search}_half",
+    ]
+
+
+def _replaced(text: str, letters: dict[str, str]) -> str:
+    for letter, plain in letters.items():
+        text = f"replace({text}, '{letter}', '{plain}')"
+    return text
+
+
+def _sqlite_add(search: str, fields: Sequence[str]) -> str:
+    """Index one row; its fields are split as one text, since each call of a tokenizer costs."""
+    filled = [f"coalesce(new.{field}, '')" for field in fields]
+    text = _spaced(filled)
+    marks = [f"'{tier}' || word" for tier in range(1, len(fields) + 1)]
+    marked = " ".join(
+        f"WHEN start < length(CAST({_spaced(filled[:tier])} AS BLOB))"
+        f" THEN {_spaced(marks[tier - 1 :])}"
+        for tier in range(1, len(fields) + 1)
+    )
+    return f"""
+        -- Of a row that was replaced: that runs no delete trigger, unless a connection wants it.
+        DELETE FROM {search} WHERE rowid = new.id;
+        INSERT INTO {search} (rowid, words)
+            SELECT new.id, coalesce(group_concat(CASE {marked} END, ' '), '')
+            FROM {search}_split WHERE input = {text};
+        INSERT INTO {search}_words (word)
+            SELECT word FROM {search}_split
+            WHERE input = {text} AND word NOT GLOB '[0-9]*'
+            ON CONFLICT DO NOTHING;"""
+
+
+def _spaced(texts: Sequence[str]) -> str:
+    return " || ' ' || ".join(texts)
+
+
+def _drop_from_sqlite(table: str, search: str) -> list[str]:
+    triggers = [f"DROP TRIGGER {search}_{event}" for event in ("insert", "update", "delete")]
+    views = [f"DROP VIEW {search}_{view}" for view in ("split", "half")]
+    tables = [f"DROP TABLE {search}{part}" for part in ("_trigrams", "_words", "", "_tokens")]
+    return [*triggers, *views, *tables]
+
+
+def _create_on_postgresql(table: str, search: str, fields: Sequence[str]) -> list[str]:
+    single = {letter: plain for letter, plain in _FOLDED.items() if len(plain) == 1}
+    double = {letter: plain for letter, plain in _FOLDED.items() if len(plain) > 1}
+    letters, plain = "".join(single), "".join(single.values())
+    # Words that begin with a digit are as many as the rows, and nobody mistypes a number's letters.
+    word, is_kept = "substr(lexeme, 2)", f"lexeme ~ '^{len(fields)}[^0-9]'"
+    folded = _replaced("normalize(casefold(input COLLATE pg_unicode_fast), NFD)", double)
+    return [
+        "CREATE EXTENSION IF NOT EXISTS pg_trgm",
+        # With bodies that are parsed now, so that a dump is restored whatever the search path.
+        f"""CREATE FUNCTION {search}_split(input text) RETURNS SETOF text
+            LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 10 BEGIN ATOMIC
+                SELECT left(word, {MAX_WORD}) FROM regexp_split_to_table(
+                    regexp_replace(translate({folded}, '{letters}', '{plain}'),
+                        '[\u0300-\u036f]+', '', 'g'), '[^[:alnum:]¼½¾]+') AS word
+                WHERE word <> '';
+            END""",
+        f"""CREATE FUNCTION {search}_vector(VARIADIC fields text[]) RETURNS tsvector
+            LANGUAGE sql IMMUTABLE PARALLEL SAFE BEGIN ATOMIC
+                SELECT coalesce(array_to_tsvector(array_agg(tier || word)), '')
+                FROM unnest(fields) WITH ORDINALITY AS field (input, place),
+                    {search}_split(input) AS word,
+                    generate_series(place, cardinality(fields)) AS tier;
+            END""",
+        f"""CREATE TABLE {search}_words (word text COLLATE "C" NOT NULL)""",
+        # Not unique: two transactions with the same new word would wait for each other.
+        f"CREATE INDEX {search}_words_word ON {search}_words (word)",
+        f"CREATE INDEX {search}_words_trigrams ON {search}_words"
+        " USING gin (word gin_trgm_ops) WHERE word !~ '[0-9]'",
+        f"""ALTER TABLE {table} ADD COLUMN {search} tsvector
+            GENERATED ALWAYS AS ({search}_vector({", ".join(fields)})) STORED""",
+        # The list of what is not yet in the index is read by every search: keep it short.
+        f"CREATE INDEX ix_{search} ON {table} USING gin ({search})"
+        " WITH (gin_pending_list_limit = 256)",
+        f"INSERT INTO {search}_words SELECT DISTINCT {word}"
+        f" FROM {table}, unnest(tsvector_to_array({search})) AS lexeme WHERE {is_kept}",
+        f"""CREATE FUNCTION {search}_add() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                INSERT INTO {search}_words
+                    SELECT {word} FROM unnest(tsvector_to_array(new.{search})) AS lexeme
+                    WHERE {is_kept} AND NOT EXISTS
+                        (SELECT FROM {search}_words AS known WHERE known.word = {word});
+                RETURN NULL;
+            END $$""",
+        f"""CREATE TRIGGER {search}_insert AFTER INSERT ON {table}
+            FOR EACH ROW EXECUTE FUNCTION {search}_add()""",
+        f"""CREATE TRIGGER {search}_update AFTER UPDATE OF {", ".join(fields)} ON {table}
+            FOR EACH ROW WHEN (new.{search} IS DISTINCT FROM old.{search})
+            EXECUTE FUNCTION {search}_add()""",
+    ]
+
+
+def _drop_from_postgresql(table: str, search: str) -> list[str]:
+    return [
+        f"DROP TRIGGER {search}_insert ON {table}",
+        f"DROP TRIGGER {search}_update ON {table}",
+        f"ALTER TABLE {table} DROP COLUMN {search}",
+        f"DROP TABLE {search}_words",
+        *(f"DROP FUNCTION {search}_{function}" for function in ("add", "vector", "split")),
+    ]
