@@ -143,7 +143,7 @@ class Search:
             words = select(view.c.word).where(view.c.input == text).order_by(view.c.start)
         else:
             split = getattr(func, f"{self.name}_split")
-            words = select(split(text).column_valued("word"))
+            words = select(func.unnest(split(text)).column_valued("word"))
         found = [word[:MAX_WORD] for word in await db.scalars(words)]
         return list(dict.fromkeys(found))[:MAX_WORDS]
 
@@ -181,7 +181,7 @@ class Search:
         completions: dict[str, list[str]] = {word: [] for word in words}
         if parts:
             rows = await db.execute(union_all(*(select(part) for part in parts)))
-            for place, complete in sorted(rows.tuples()):
+            for place, complete in sorted(rows.all()):
                 completions[words[place]].append(complete)
         return completions
 

@@ -12,6 +12,7 @@ Migrations call `create_v1` and `drop_v1`: what these do never changes, another 
 from collections.abc import Callable, Sequence
 from itertools import islice
 
+_WORD = "[[:alnum:]¼½¾]"
 MAX_WORD = 64  # characters; a longer word is known by its beginning
 
 # Letters that do not decompose into a plain one, or that SQLite's tokenizer leaves as they are.
@@ -27,6 +28,11 @@ _FOLDED = {
     **dict(zip("άέήίόύώёй", "αεηιουωеи", strict=True)),
     **dict(zip("¹²³", "123", strict=True)),
 }
+
+# SQLite knows Unicode 6.1 and takes for letters what came later: signs, arrows, most of the emoji.
+_NEW_SYMBOLS = "".join(
+    map(chr, (*range(0x20BA, 0x20D0), *range(0x2B4D, 0x2C00), *range(0x1F000, 0x1FC00)))
+)
 
 
 def is_search_object(name: str | None) -> bool:
@@ -53,7 +59,7 @@ def _create_on_sqlite(table: str, search: str, fields: Sequence[str]) -> list[st
     return [
         # FTS3's tokenizer is the one that SQL can call.
         f"CREATE VIRTUAL TABLE {search}_tokens"
-        " USING fts3tokenize('unicode61', 'remove_diacritics=2')",
+        f" USING fts3tokenize('unicode61', 'remove_diacritics=2', 'separators={_NEW_SYMBOLS}')",
         *_sqlite_split(search),
         # Of three letters at most, and the tier: longer beginnings are completed from the words.
         f"CREATE VIRTUAL TABLE {search} USING"
@@ -131,39 +137,27 @@ def _drop_from_sqlite(table: str, search: str) -> list[str]:
 
 
 def _create_on_postgresql(table: str, search: str, fields: Sequence[str]) -> list[str]:
-    single = {letter: plain for letter, plain in _FOLDED.items() if len(plain) == 1}
-    double = {letter: plain for letter, plain in _FOLDED.items() if len(plain) > 1}
-    letters, plain = "".join(single), "".join(single.values())
-    # Words that begin with a digit are as many as the rows, and nobody mistypes a number's letters.
-    word, is_kept = "substr(lexeme, 2)", f"lexeme ~ '^{len(fields)}[^0-9]'"
-    folded = _replaced("normalize(casefold(input COLLATE pg_unicode_fast), NFD)", double)
+    # Of the last tier, without its mark; `:` is what follows `9`.
+    word = "substr(lexeme, 2)"
+    is_kept = f"""lexeme >= '{len(fields)}:' COLLATE "C" AND lexeme < '{len(fields) + 1}'"""
     return [
         "CREATE EXTENSION IF NOT EXISTS pg_trgm",
         # With bodies that are parsed now, so that a dump is restored whatever the search path.
-        f"""CREATE FUNCTION {search}_split(input text) RETURNS SETOF text
-            LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 10 BEGIN ATOMIC
-                SELECT left(word, {MAX_WORD}) FROM regexp_split_to_table(
-                    regexp_replace(translate({folded}, '{letters}', '{plain}'),
-                        '[\u0300-\u036f]+', '', 'g'), '[^[:alnum:]¼½¾]+') AS word
-                WHERE word <> '';
-            END""",
-        f"""CREATE FUNCTION {search}_vector(VARIADIC fields text[]) RETURNS tsvector
-            LANGUAGE sql IMMUTABLE PARALLEL SAFE BEGIN ATOMIC
-                SELECT coalesce(array_to_tsvector(array_agg(tier || word)), '')
-                FROM unnest(fields) WITH ORDINALITY AS field (input, place),
-                    {search}_split(input) AS word,
-                    generate_series(place, cardinality(fields)) AS tier;
-            END""",
-        f"""CREATE TABLE {search}_words (word text COLLATE "C" NOT NULL)""",
-        # Not unique: two transactions with the same new word would wait for each other.
-        f"CREATE INDEX {search}_words_word ON {search}_words (word)",
-        f"CREATE INDEX {search}_words_trigrams ON {search}_words"
-        " USING gin (word gin_trgm_ops) WHERE word !~ '[0-9]'",
+        f"""CREATE FUNCTION {search}_split(input text) RETURNS text[]
+            LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN {_postgresql_split()}""",
+        f"""CREATE FUNCTION {search}_vector({", ".join(f"{field} text" for field in fields)})
+            RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE
+            RETURN ({_postgresql_marked(search, fields)})::tsvector""",
         f"""ALTER TABLE {table} ADD COLUMN {search} tsvector
             GENERATED ALWAYS AS ({search}_vector({", ".join(fields)})) STORED""",
         # The list of what is not yet in the index is read by every search: keep it short.
         f"CREATE INDEX ix_{search} ON {table} USING gin ({search})"
         " WITH (gin_pending_list_limit = 256)",
+        # Not unique: two transactions with the same new word would wait for each other.
+        f"""CREATE TABLE {search}_words (word text COLLATE "C" NOT NULL)""",
+        f"CREATE INDEX {search}_words_word ON {search}_words (word)",
+        f"CREATE INDEX {search}_words_trigrams ON {search}_words"
+        " USING gin (word gin_trgm_ops) WHERE word !~ '[0-9]'",
         f"INSERT INTO {search}_words SELECT DISTINCT {word}"
         f" FROM {table}, unnest(tsvector_to_array({search})) AS lexeme WHERE {is_kept}",
         f"""CREATE FUNCTION {search}_add() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -179,6 +173,26 @@ def _create_on_postgresql(table: str, search: str, fields: Sequence[str]) -> lis
             FOR EACH ROW WHEN (new.{search} IS DISTINCT FROM old.{search})
             EXECUTE FUNCTION {search}_add()""",
     ]
+
+
+def _postgresql_split() -> str:
+    single = {letter: plain for letter, plain in _FOLDED.items() if len(plain) == 1}
+    double = {letter: plain for letter, plain in _FOLDED.items() if len(plain) > 1}
+    text = _replaced("normalize(casefold(input COLLATE pg_unicode_fast), NFD)", double)
+    text = f"translate({text}, '{''.join(single)}', '{''.join(single.values())}')"
+    text = f"normalize(regexp_replace({text}, '[\\u0300-\\u036f]+', '', 'g'), NFC)"
+    # A tsvector takes no word of 2 kB or more.
+    cut = f"regexp_replace({text}, '({_WORD}{{{MAX_WORD}}}){_WORD}+', '\\1', 'g')"
+    text = f"CASE WHEN octet_length(input) < 1000 THEN {text} ELSE {cut} END"
+    return f"array_remove(regexp_split_to_array({text}, '[^[:alnum:]¼½¾]+'), '')"
+
+
+def _postgresql_marked(search: str, fields: Sequence[str]) -> str:
+    filled = [f"coalesce({field}, '')" for field in fields]
+    return " || ".join(
+        f"' {tier}' || array_to_string({search}_split({_spaced(filled[:tier])}), ' {tier}')"
+        for tier in range(1, len(fields) + 1)
+    )
 
 
 def _drop_from_postgresql(table: str, search: str) -> list[str]:
