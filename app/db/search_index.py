@@ -12,7 +12,7 @@ Migrations call `create_v1` and `drop_v1`: what these do never changes, another 
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-_WORD = "[[:alnum:]¼½¾]"
+_LETTER = "[[:alnum:]¼½¾]"
 MAX_WORD = 64  # characters; a longer word is known by its beginning
 
 # Letters that do not decompose into a plain one, or that SQLite's tokenizer leaves as they are.
@@ -142,9 +142,8 @@ def _create_on_postgresql(table: str, search: str, fields: Sequence[str]) -> lis
     is_kept = f"""lexeme >= '{len(fields)}:' COLLATE "C" AND lexeme < '{len(fields) + 1}'"""
     return [
         "CREATE EXTENSION IF NOT EXISTS pg_trgm",
-        # With bodies that are parsed now, so that a dump is restored whatever the search path.
-        f"""CREATE FUNCTION {search}_split(input text) RETURNS text[]
-            LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN {_postgresql_split()}""",
+        _postgresql_split(search),
+        # With a body that is parsed now, so that a dump is restored whatever the search path.
         f"""CREATE FUNCTION {search}_vector({", ".join(f"{field} text" for field in fields)})
             RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE
             RETURN ({_postgresql_marked(search, fields)})::tsvector""",
@@ -175,16 +174,26 @@ def _create_on_postgresql(table: str, search: str, fields: Sequence[str]) -> lis
     ]
 
 
-def _postgresql_split() -> str:
+def _postgresql_split(search: str) -> str:
     single = {letter: plain for letter, plain in _FOLDED.items() if len(plain) == 1}
     double = {letter: plain for letter, plain in _FOLDED.items() if len(plain) > 1}
     text = _replaced("normalize(casefold(input COLLATE pg_unicode_fast), NFD)", double)
     text = f"translate({text}, '{''.join(single)}', '{''.join(single.values())}')"
-    text = f"normalize(regexp_replace({text}, '[\\u0300-\\u036f]+', '', 'g'), NFC)"
-    # A tsvector takes no word of 2 kB or more.
-    cut = f"regexp_replace({text}, '({_WORD}{{{MAX_WORD}}}){_WORD}+', '\\1', 'g')"
-    text = f"CASE WHEN octet_length(input) < 1000 THEN {text} ELSE {cut} END"
-    return f"array_remove(regexp_split_to_array({text}, '[^[:alnum:]¼½¾]+'), '')"
+    return f"""
+        CREATE FUNCTION {search}_split(input text) RETURNS text[]
+        LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$ BEGIN
+            IF octet_length(input) = length(input) THEN -- ASCII: a third of the cost
+                input := lower(input);
+            ELSE
+                input := normalize(regexp_replace({text}, '[\\u0300-\\u036f]+', '', 'g'), NFC);
+            END IF;
+            IF octet_length(input) > 2000 THEN -- a tsvector takes no word that is longer
+                input := regexp_replace(input COLLATE pg_unicode_fast,
+                    '({_LETTER}{{{MAX_WORD}}}){_LETTER}+', '\\1', 'g');
+            END IF;
+            RETURN array_remove(regexp_split_to_array(
+                input COLLATE pg_unicode_fast, '[^[:alnum:]¼½¾]+'), '');
+        END $$"""
 
 
 def _postgresql_marked(search: str, fields: Sequence[str]) -> str:

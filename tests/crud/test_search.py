@@ -4,11 +4,16 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnExpressionArgument, insert, select
+import pytest
+from sqlalchemy import ColumnExpressionArgument, Connection, delete, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import models
+from app.crud import search
 from app.crud.product import product_crud
+from app.crud.user import user_crud
+from app.db import search_index
 from app.db.session import Database
 from tests.conftest import ALICE
 
@@ -213,3 +218,215 @@ async def test_operators_are_words_or_nothing(database: Database) -> None:
     await fill(database)
     async with database.reading() as db:
         assert {q: list(await find(db, q)) for q in INERT} == INERT
+
+
+async def test_users_are_found_by_any_of_their_names(database: Database) -> None:
+    async with database.transaction() as db:
+        row = {"email": "ada@example.com", "username": "countess", "hashed_password": "-"}
+        await db.execute(insert(models.User).values(**row, full_name="Ada Lovelace"))
+    queries = ("ada@example.com", "COUNT", "lovelace ada", "lovelcae")
+    async with database.reading() as db:
+        for q in queries:
+            hits = (await user_crud.search.find(db, q)).hits()
+            users = select(models.User.username).join(hits, hits.c.id == models.User.id)
+            assert (await db.scalars(users)).all() == ["countess"], q
+
+
+async def orm(db: AsyncSession) -> None:
+    product = models.Product(**values("A", "first"))
+    db.add(product)
+    await db.flush()
+    product.name = "second"
+    await db.flush()
+
+
+async def orm_delete(db: AsyncSession) -> None:
+    product = models.Product(**values("A", "second"))
+    db.add(product)
+    await db.flush()
+    await db.delete(product)
+
+
+async def bulk(db: AsyncSession) -> None:
+    await db.execute(insert(models.Product), [values("A", "first"), values("B", "other")])
+    await db.execute(update(models.Product).values(name="second").where(models.Product.sku == "A"))
+
+
+async def bulk_by_key(db: AsyncSession) -> None:
+    ids = await db.scalars(
+        insert(models.Product).returning(models.Product.id), [values("A", "first")]
+    )
+    await db.execute(update(models.Product), [{"id": key, "name": "second"} for key in ids])
+
+
+async def bulk_delete(db: AsyncSession) -> None:
+    await db.execute(insert(models.Product), [values("A", "second"), values("B", "second")])
+    await db.execute(delete(models.Product))
+
+
+async def upsert(db: AsyncSession) -> None:
+    dialect = sqlite if db.get_bind().dialect.name == "sqlite" else postgresql
+    for name in ("first", "second"):
+        row = dialect.insert(models.Product).values(**values("A", name))
+        await db.execute(
+            row.on_conflict_do_update(index_elements=["sku"], set_={"name": row.excluded.name})
+        )
+
+
+async def raw(db: AsyncSession) -> None:
+    await db.execute(insert(models.Product).values(**values("A", "first")))
+    await db.execute(text("UPDATE products SET name = 'second'"))
+
+
+async def other_key(db: AsyncSession) -> None:
+    await db.execute(insert(models.Product).values(**values("A", "second")))
+    await db.execute(update(models.Product).values(id=models.Product.id + 1000))
+
+
+async def owner_delete(db: AsyncSession) -> None:
+    await db.execute(insert(models.Product).values(**values("A", "second")))
+    await db.execute(delete(models.User).where(models.User.id == ALICE.id))
+
+
+async def rolled_back(db: AsyncSession) -> None:
+    await db.execute(insert(models.Product).values(**values("A", "second")))
+    savepoint = await db.begin_nested()
+    await db.execute(update(models.Product).values(name="first"))
+    await savepoint.rollback()
+
+
+WRITES = {
+    orm: ["A"],
+    orm_delete: [],
+    bulk: ["A"],
+    bulk_by_key: ["A"],
+    bulk_delete: [],
+    upsert: ["A"],
+    raw: ["A"],
+    other_key: ["A"],
+    owner_delete: [],
+    rolled_back: ["A"],
+}
+
+
+@pytest.mark.parametrize("write", WRITES, ids=lambda write: write.__name__)
+async def test_no_write_goes_past_the_index(database: Database, write: Any) -> None:
+    async with database.transaction() as db:
+        await write(db)
+    async with database.reading() as db:
+        assert await find(db, "second") == WRITES[write]
+        assert await find(db, "first") == []
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+@pytest.mark.parametrize("key", ["id", "sku"])
+async def test_replaced_row_leaves_nothing_behind(database: Database, key: str) -> None:
+    """REPLACE runs no delete triggers: what it removed must not be found by the new row."""
+    async with database.transaction() as db:
+        row = {"id": 7, **values("A", "first")}
+        await db.execute(insert(models.Product).values(**row))
+        row |= {"id": 8} if key == "sku" else {"sku": "B"}
+        await db.execute(
+            insert(models.Product).prefix_with("OR REPLACE").values(**row | {"name": "second"})
+        )
+    async with database.reading() as db:
+        assert len(await find(db, "second")) == 1
+        assert await find(db, "first") == []
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+async def test_stock_is_changed_without_indexing_again(database: Database) -> None:
+    async with database.transaction() as db:
+        await db.execute(insert(models.Product).values(**values("A", "first")))
+
+    async def writes(**changed: Any) -> int:
+        async with database.transaction() as db:
+            before = await db.scalar(text("SELECT total_changes()")) or 0
+            await db.execute(update(models.Product).values(**changed))
+            return (await db.scalar(text("SELECT total_changes()")) or 0) - before
+
+    assert await writes(stock=5, name="first") == 1
+    assert await writes(name="second") > 1  # the control
+
+
+async def test_hits_are_only_of_rows_that_meet_the_conditions(database: Database) -> None:
+    await fill(database)
+    async with database.transaction() as db:
+        chair = update(models.Product).where(models.Product.sku == "CHAIR-1")
+        await db.execute(chair.values(is_active=False))
+    async with database.reading() as db:
+        assert (await find(db, "chair"))[:2] == ["CHAIR-1", "CH-100/b"]
+        assert (await find(db, "chair", models.Product.is_active))[:1] == ["CH-100/b"]
+        assert await find(db, "chair", ~models.Product.is_active) == ["CHAIR-1"]
+
+
+@pytest.mark.parametrize("places", [range(1000), range(500, 1500)], ids=["first", "later"])
+async def test_hits_are_bounded_and_the_best(
+    database: Database, monkeypatch: pytest.MonkeyPatch, places: range
+) -> None:
+    """`later`: where the first rows say that matches are few, and the index is asked instead."""
+    monkeypatch.setattr(search, "MAX_HITS", 20)
+    monkeypatch.setattr(search, "_SAMPLE_ROWS", 100)
+    rows = [
+        (f"N{n}", "Bowl" if n % 100 == 99 else "Thing", "bowl" if n in places else None)
+        for n in range(1500)
+    ]
+    await fill(database, rows)
+    async with database.reading() as db:
+        found = await find(db, "bowl")
+    named = [f"N{n}" for n in range(99, 1500, 100)]
+    assert found[:15] == named
+    assert found[15:] == [f"N{n}" for n in places[:5]]
+
+
+async def test_word_that_many_others_begin_with_is_completed(database: Database) -> None:
+    """More words than are listed: the index itself knows what begins so."""
+    count = 2 * search.MAX_COMPLETIONS
+    await fill(database, [(f"N{n}", f"prefix{chr(97 + n % 26)}{n}", None) for n in range(count)])
+    async with database.reading() as db:
+        assert len(await find(db, "pre")) == count
+        assert len(await find(db, "prefix")) == count
+
+
+async def schema(database: Database, engine: str) -> set[str]:
+    """All that stands in the database, whatever made it."""
+    everything = {
+        "sqlite": "SELECT type || ' ' || name FROM sqlite_master",
+        "postgresql": """SELECT relkind::text || ' ' || relname FROM pg_class
+            WHERE relnamespace = 'public'::regnamespace
+            UNION ALL SELECT 'column ' || attname FROM pg_attribute JOIN pg_class
+            ON attrelid = pg_class.oid AND NOT attisdropped
+            WHERE relnamespace = 'public'::regnamespace
+            UNION ALL SELECT 'trigger ' || tgname FROM pg_trigger WHERE NOT tgisinternal
+            UNION ALL SELECT 'function ' || proname FROM pg_proc
+            WHERE pronamespace = 'public'::regnamespace AND proname LIKE '%_search%'""",
+    }
+    async with database.reading() as db:
+        return set(await db.scalars(text(everything[engine])))
+
+
+async def test_index_comes_to_filled_tables_and_goes_without_a_trace(
+    database: Database, engine: str
+) -> None:
+    def drop(connection: Connection) -> None:
+        for table in ("products", "users"):
+            search_index.drop_v1(connection.exec_driver_sql, engine, table)
+
+    def create(connection: Connection) -> None:
+        execute = connection.exec_driver_sql
+        search_index.create_v1(execute, engine, "products", "sku", "name", "description")
+        search_index.create_v1(execute, engine, "users", "email", "username", "full_name")
+
+    made = await schema(database, engine)
+    await database.engine.dispose()
+    async with database.engine.begin() as connection:
+        await connection.run_sync(drop)
+    left = await schema(database, engine)
+    assert not {name for name in left if "_search" in name}
+    await fill(database)
+    async with database.engine.begin() as connection:
+        await connection.run_sync(create)
+    assert await schema(database, engine) == made
+    async with database.reading() as db:
+        queries = ("chair", "chiar", "cata", "CH-100/b")
+        assert {q: list(await find(db, q)) for q in queries} == {q: EXPECTED[q] for q in queries}
