@@ -16,12 +16,14 @@ from sqlalchemy import (
     CTE,
     ColumnElement,
     ColumnExpressionArgument,
+    Integer,
     Select,
     String,
     and_,
     case,
     cast,
     column,
+    exists,
     false,
     func,
     literal,
@@ -38,7 +40,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.db.base import Base
 from app.db.search_index import MAX_WORD
 
-MAX_HITS = 1000
+MAX_HITS = 500
 MAX_WORDS = 10
 MAX_COMPLETIONS = 32
 _MAX_CANDIDATES = 100
@@ -78,17 +80,27 @@ class Found:
 
     def hits(self, *where: ColumnExpressionArgument[bool]) -> CTE:
         """Columns `id` and `rank`: the MAX_HITS first by rank, then id, of the rows of `where`."""
-        # A row is found again by every lookup of a lower rank: keep the first.
+        if not self.lookups:
+            return select(self.model.id, literal(0).label("rank")).where(false()).cte("hits")
+        conditions = self._any(*where)
         lists: list[CTE] = []
         arms: list[Any] = []
         for lookup in self.lookups:
             hits = self._rows(lookup, *where).cte()
-            arm = select(hits.c.id, literal_column(str(lookup.rank)).label("rank"))
-            arms.append(arm.where(*(hits.c.id.not_in(select(seen.c.id)) for seen in lists)))
+            # A row is found again by every lookup of a lower rank: keep the first.
+            news = (hits.c.id.not_in(select(seen.c.id)) for seen in lists)
+            arm = select(hits.c.id, literal_column(str(lookup.rank), Integer).label("rank"))
+            arms.append(arm.where(*news, *conditions))
             lists.append(hits)
-        if not arms:
-            arms = [select(self.model.id, literal_column("0").label("rank")).where(false())]
         return union_all(*arms).limit(MAX_HITS).cte("hits")
+
+    def _any(self, *where: ColumnExpressionArgument[bool]) -> list[ColumnElement[bool]]:
+        """That the widest lookup finds a row: common words that never meet are compared once."""
+        widest = self.lookups[-1]
+        if any(lookup.last_id and lookup.rank == widest.rank for lookup in self.lookups):
+            return []  # they do meet, as the first rows have shown
+        row = self._rows(widest, *where).limit(1)
+        return [exists(row.cte("any_hit").select())]
 
     def _rows(self, lookup: Lookup, *where: ColumnExpressionArgument[bool]) -> Select[Any]:
         rows = select(self.model.id.label("id")).where(*where).limit(MAX_HITS)
