@@ -16,7 +16,6 @@ from sqlalchemy import (
     CTE,
     ColumnElement,
     ColumnExpressionArgument,
-    Integer,
     Select,
     String,
     and_,
@@ -48,10 +47,10 @@ _MIN_CORRECTED = 4
 _LIKENESS = 0.7  # one wrong letter of four, two of seven
 _LAST_CHARACTER = "\U0010ffff"
 
-# PostgreSQL's index gives all matches or none. Where the first rows show that matches are frequent,
-# reading on in the order of ids finds MAX_HITS of them sooner.
+# Where so many of the first rows match, reading on finds MAX_HITS sooner than PostgreSQL's index,
+# which gives all matches or none.
 _SAMPLE_ROWS = 1000
-_MAX_ROWS_READ = 30_000
+_FREQUENT = 0.03
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,11 @@ class Term:
 
 @dataclass(frozen=True)
 class Lookup:
-    """The rows of one rank."""
+    """The rows that match, all of one rank or, if `better` ones match too, of those ranks."""
 
     rank: int
     match: str
+    better: Sequence["Lookup"] = ()
     last_id: int | None = None  # read the table up to here, rather than the index
 
 
@@ -82,44 +82,46 @@ class Found:
         """Columns `id` and `rank`: the MAX_HITS first by rank, then id, of the rows of `where`."""
         if not self.lookups:
             return select(self.model.id, literal(0).label("rank")).where(false()).cte("hits")
-        conditions = self._any(*where)
+        conditions = self._is_any(*where) if self.is_sqlite else []
         lists: list[CTE] = []
         arms: list[Any] = []
         for lookup in self.lookups:
             hits = self._rows(lookup, *where).cte()
             # A row is found again by every lookup of a lower rank: keep the first.
             news = (hits.c.id.not_in(select(seen.c.id)) for seen in lists)
-            arm = select(hits.c.id, literal_column(str(lookup.rank), Integer).label("rank"))
-            arms.append(arm.where(*news, *conditions))
+            arms.append(select(hits.c.id, hits.c.rank).where(*news, *conditions))
             lists.append(hits)
         return union_all(*arms).limit(MAX_HITS).cte("hits")
 
-    def _any(self, *where: ColumnExpressionArgument[bool]) -> list[ColumnElement[bool]]:
+    def _is_any(self, *where: ColumnExpressionArgument[bool]) -> list[ColumnElement[bool]]:
         """That the widest lookup finds a row: common words that never meet are compared once."""
-        widest = self.lookups[-1]
-        if any(lookup.last_id and lookup.rank == widest.rank for lookup in self.lookups):
-            return []  # they do meet, as the first rows have shown
-        row = self._rows(widest, *where).limit(1)
+        row = self._rows(self.lookups[-1], *where).limit(1)
         return [exists(row.cte("any_hit").select())]
 
     def _rows(self, lookup: Lookup, *where: ColumnExpressionArgument[bool]) -> Select[Any]:
-        rows = select(self.model.id.label("id")).where(*where).limit(MAX_HITS)
-        search = f"{self.model.__tablename__}_search"
+        ranks = [(self._matches(better.match), better.rank) for better in lookup.better]
+        rank = case(*ranks, else_=lookup.rank) if ranks else literal(lookup.rank)
+        rows = select(self.model.id, rank.label("rank")).where(*where).limit(MAX_HITS)
+        matches = self._matches(lookup.match)
+        if self.is_sqlite:
+            name = f"{self.model.__tablename__}_search"
+            index = table(name, column("rowid"))
+            rows = rows.join(index, index.c.rowid == self.model.id)
+            return rows.where(matches).order_by(index.c.rowid)
+        if lookup.last_id:
+            # IS TRUE, which no index can answer.
+            rows = rows.where(self.model.id <= lookup.last_id, matches.is_(True))
+            return rows.order_by(self.model.id)
+        # Of ids as they are, the planner would rather read the table in their order.
+        return rows.where(matches).order_by(rank.desc(), self.model.id + 0)
+
+    def _matches(self, match: str) -> ColumnElement[bool]:
+        name = f"{self.model.__tablename__}_search"
         if self.is_sqlite:
             # A table of FTS5 has a column of its own name: all that is in it.
-            index = table(search, column("rowid"), column(search))
-            rows = rows.join(index, index.c.rowid == self.model.id)
-            return rows.where(index.c[search].match(lookup.match)).order_by(index.c.rowid)
-        matches = literal_column(f"{self.model.__tablename__}.{search}").op("@@")(
-            cast(lookup.match, TSQUERY)
-        )
-        if lookup.last_id is None:
-            # Of ids as they are, the planner would rather read the table in their order.
-            return rows.where(matches).order_by(self.model.id + 0)
-        # IS TRUE, which no index can answer.
-        return rows.where(self.model.id <= lookup.last_id, matches.is_(True)).order_by(
-            self.model.id
-        )
+            return literal_column(f"{name}.{name}").match(match)
+        words: ColumnElement[Any] = literal_column(f"{self.model.__tablename__}.{name}")
+        return words.op("@@", is_comparison=True)(cast(match, TSQUERY))
 
 
 class Search:
@@ -242,19 +244,22 @@ class Search:
         return lookups
 
     async def _choose_ways(self, db: AsyncSession, lookups: Sequence[Lookup]) -> list[Lookup]:
-        search: ColumnElement[Any] = literal_column(self.name)
-        first = select(self.model.id, search).order_by(self.model.id).limit(_SAMPLE_ROWS).subquery()
+        """For PostgreSQL, whose index gives all matches or none."""
+        words: ColumnElement[Any] = literal_column(self.name)
+        first = select(self.model.id, words).order_by(self.model.id).limit(_SAMPLE_ROWS).subquery()
         counts = [
-            func.count().filter(search.op("@@")(cast(lookup.match, TSQUERY))) for lookup in lookups
+            func.count().filter(words.op("@@")(cast(lookup.match, TSQUERY))) for lookup in lookups
         ]
         sample = select(func.min(first.c.id), func.max(first.c.id), *counts).select_from(first)
         first_id, last_id, *frequent = (await db.execute(sample)).one()
+        if max(frequent) < _FREQUENT * _SAMPLE_ROWS:
+            return [replace(lookups[-1], better=lookups[:-1])]
         ways: list[Lookup] = []
         for lookup, count in zip(lookups, frequent, strict=True):
-            # Half as many again: what was counted is a sample, and some will be filtered out.
-            rows = 1.5 * MAX_HITS * _SAMPLE_ROWS / count if count else _MAX_ROWS_READ + 1
-            if rows <= _MAX_ROWS_READ:
-                until = first_id + int((last_id - first_id + 1) * rows / _SAMPLE_ROWS)
+            if count >= _FREQUENT * _SAMPLE_ROWS:
+                # Half as many again: it is a sample, and some will be filtered out.
+                share = 1.5 * MAX_HITS / count
+                until = first_id + int((last_id - first_id + 1) * share)
                 ways.append(replace(lookup, last_id=until))
             ways.append(lookup)
         return ways
