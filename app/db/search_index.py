@@ -111,7 +111,8 @@ def _sqlite_add(search: str, fields: Sequence[str]) -> str:
     text = _spaced(filled)
     marks = [f"'{tier}' || word" for tier in range(1, len(fields) + 1)]
     marked = " ".join(
-        f"WHEN start < length(CAST({_spaced(filled[:tier])} AS BLOB))"
+        # As a subquery it is counted once a row, not once a word.
+        f"WHEN start < (SELECT length(CAST({_spaced(filled[:tier])} AS BLOB)))"
         f" THEN {_spaced(marks[tier - 1 :])}"
         for tier in range(1, len(fields) + 1)
     )
