@@ -104,7 +104,7 @@ def _params_model(crud: Crud[Any]) -> type[Pagination]:
     fields["sort"] = (_sort_type(crud), None)
     if issubclass(crud.model, SoftDeletable):
         fields["is_deleted"] = (bool, Field(False, description="Those that you may restore"))
-    base: type[Pagination] = CommonQueryParams if crud.searched else Pagination
+    base: type[Pagination] = CommonQueryParams if crud.search else Pagination
     return create_model(f"{crud.model.__name__}Params", __base__=base, **fields)
 
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.elements import KeyedColumnElement
 
 from app.core.errors import InvalidCursor
 from app.core.security import keyed_hash
@@ -31,13 +32,15 @@ from app.schemas.page import Pagination
 
 _SEAL_BYTES = 16
 
+Found = Sequence[Any]
+
 
 @dataclass(frozen=True)
 class SortKey:
     """One key of an order: a column that is never null, by the name that it has in an item."""
 
     name: str
-    column: InstrumentedAttribute[Any]
+    column: InstrumentedAttribute[Any] | KeyedColumnElement[Any]
     is_descending: bool
 
     def order(self, *, is_reversed: bool) -> UnaryExpression[Any]:
@@ -68,7 +71,8 @@ class Cursor:
         if not compare_digest(seal, _seal(context, content)):
             raise InvalidCursor("The cursor is not one of this list, with this q and sort")
         page, is_before, *values = json.loads(content)
-        reader = _reader(*(key.column.type.python_type for key in keys))
+        types: list[Any] = [key.column.type.python_type for key in keys]
+        reader = _reader(*types)
         return cls(reader.validate_python(values), is_before, page)
 
     def rows_beyond(self, keys: Sequence[SortKey]) -> ColumnElement[bool]:
@@ -146,25 +150,28 @@ class Window:
         place = self.cursor.values() if self.cursor else {}
         return place | {"skip": self.skip, "limit": self.limit + 1}
 
-    def page_of(self, found: Sequence[str]) -> tuple[Sequence[str], str | None, str | None]:
-        """The items in their order, the cursor of the next page, and that of the one before."""
+    def page_of(self, found: Sequence[Found]) -> tuple[Sequence[Found], str | None, str | None]:
+        """The rows in their order, the cursor of the next page, and that of the one before.
+
+        A row begins with its JSON, and ends with its rank if it was searched for.
+        """
         has_more = len(found) > self.limit
-        items = found[: self.limit]
+        rows = found[: self.limit]
         if self.looks_back:
-            items = items[::-1]
-        if not items:
-            return items, None, None
+            rows = rows[::-1]
+        if not rows:
+            return rows, None, None
         has_next = has_more or self.looks_back
         has_previous = has_more if self.looks_back else bool(self.cursor or self.skip)
         return (
-            items,
-            self._beside(items[-1], is_before=False) if has_next else None,
-            self._beside(items[0], is_before=True) if has_previous else None,
+            rows,
+            self._beside(rows[-1], is_before=False) if has_next else None,
+            self._beside(rows[0], is_before=True) if has_previous else None,
         )
 
-    def _beside(self, item: str, *, is_before: bool) -> str:
+    def _beside(self, row: Found, *, is_before: bool) -> str:
         page = max(1, self.page - 1) if is_before else self.page + 1
-        fields = json.loads(item)
+        fields = json.loads(row[0]) | {"rank": row[-1]}
         return Cursor([fields[key.name] for key in self.keys], is_before, page).seal(self.context)
 
 

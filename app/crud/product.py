@@ -4,6 +4,7 @@ from app import schemas
 from app.crud.base import CRUDBase
 from app.crud.filters import EQUALITY, RANGE
 from app.crud.policy import Policy, either, only, owner
+from app.crud.search import Search
 from app.models import Product
 from app.schemas import ProductCreate, ProductUpdate
 
@@ -25,7 +26,7 @@ class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
         Product.owner_id: EQUALITY,
         Product.created_at: RANGE,
     }
-    searched = (Product.sku, Product.name, Product.description)
+    search = Search(Product, Product.sku, Product.name, Product.description)
     sorted_by = (Product.sku, Product.name, Product.price, Product.created_at)
 
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, Integer, and_, bindparam, func, literal, or_, select
+from sqlalchemy import ColumnElement, Integer, and_, bindparam, func, literal, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.crud.filters import FieldOperators, declared
 from app.crud.keyset import SortKey, Window
 from app.crud.policy import Policy, Principal, any_like, viewer_values
+from app.crud.search import MAX_HITS, Search
 from app.db.base import MAX_ID, Base, SoftDeletable, Versioned
 from app.db.json import RowJSON
 from app.db.query import AnySelect
@@ -64,7 +65,7 @@ class ReadBase(Generic[ModelT]):
     schema: ClassVar[type[BaseModel]]
     filters: ClassVar[FieldOperators] = {}
     sorted_by: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
-    searched: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
+    search: ClassVar[Search | None] = None
 
     def __init__(self, model: type[ModelT]) -> None:
         for declaration in ("policy", "schema"):
@@ -97,23 +98,37 @@ class ReadBase(Generic[ModelT]):
     ) -> Slice[ModelT]:
         """A page of the rows that `viewer` may read; `within` narrows them, as to one parent."""
         asked = self._ask(params, viewer, within or {})
-        window = self._window(params)
+        q = vars(params).get("q")
+        if q and self.search:
+            return await self._search(db, self.search, q, params, asked)
+        window = self._window(params, self._sort_keys(params))
         rows = await db.fetch(
             (asked.shape, window.shape()),
             lambda: window.cut(self._rows(asked)),
             {**asked.values, **window.values()},
         )
-        items, next_cursor, previous_cursor = window.page_of([row[0] for row in rows])
         total = rows[0][1] if rows else await self._count(db, asked)
-        return Slice(
-            items=items,
-            total=min(total, MAX_COUNT),
-            total_is="at_least" if total > MAX_COUNT else "exact",
-            page=window.page,
-            size=window.limit,
-            next_cursor=next_cursor,
-            previous_cursor=previous_cursor,
-        )
+        return _slice(window, rows, total, bound=MAX_COUNT)
+
+    async def _search(
+        self, db: Database, search: Search, q: str, params: Pagination, asked: Asked
+    ) -> Slice[ModelT]:
+        """The hits of `q`, the best first unless another order was asked for."""
+        async with db.reading() as session:
+            hits = (await search.find(session, q)).hits(*asked.conditions)
+            best_first = (
+                SortKey("rank", hits.c.rank, is_descending=True),
+                SortKey("id", hits.c.id, is_descending=False),
+            )
+            keys = self._sort_keys(params) if params.sort else best_first
+            window = self._window(params, keys)
+            total = select(func.count()).select_from(hits).scalar_subquery()
+            found = select(self._shown(), total, hits.c.rank)
+            found = window.cut(found.join(hits, hits.c.id == self.model.id))
+            rows = (await session.execute(found, {**asked.values, **window.values()})).all()
+        # Of a page beyond the last hit nothing tells how many there are: at least those before it.
+        total_found = rows[0][1] if rows else params.skip
+        return _slice(window, rows, total_found, bound=MAX_HITS - 1)
 
     def _row(self, viewer: Principal | None) -> AnySelect:
         is_it = self.model.id == bindparam("id")
@@ -155,21 +170,21 @@ class ReadBase(Generic[ModelT]):
             shape.append(column.key)
             conditions.append(column == bindparam(f"within_{column.key}", type_=column.type))
             values[f"within_{column.key}"] = value
-        if q := sent.get("q"):
-            contains = [field.icontains(q, autoescape=True) for field in self.searched]
-            shape.append(q)
-            conditions.append(or_(*contains))
         return Asked(tuple(shape), conditions, values)
 
-    def _window(self, params: Pagination) -> Window:
+    def _sort_keys(self, params: Pagination) -> Sequence[SortKey]:
         names = params.sort.split(",") if params.sort else []
         # A total order, or pages would skip rows and repeat them.
         names.append("-id" if names and names[-1].startswith("-") else "id")
         keys: dict[str, SortKey] = {}
         for name in names:
             keys.setdefault(name.removeprefix("-"), self.sort_keys[name])
-        context = json.dumps([self.model.__tablename__, names, vars(params).get("q")])
-        return Window.of(params, tuple(keys.values()), context)
+        return tuple(keys.values())
+
+    def _window(self, params: Pagination, keys: Sequence[SortKey]) -> Window:
+        order = [(key.name, key.is_descending) for key in keys]
+        context = json.dumps([self.model.__tablename__, order, vars(params).get("q")])
+        return Window.of(params, keys, context)
 
     def _rows(self, asked: Asked) -> AnySelect:
         total = self._total(asked).scalar_subquery()
@@ -184,6 +199,19 @@ class ReadBase(Generic[ModelT]):
     async def _count(self, db: Database, asked: Asked) -> int:
         rows = await db.fetch((asked.shape, "total"), lambda: self._total(asked), asked.values)
         return int(rows[0][0])
+
+
+def _slice(window: Window, rows: Sequence[Any], total: int, *, bound: int) -> Slice[Any]:
+    page, next_cursor, previous_cursor = window.page_of(rows)
+    return Slice(
+        items=[row[0] for row in page],
+        total=min(total, bound),
+        total_is="at_least" if total > bound else "exact",
+        page=window.page,
+        size=window.limit,
+        next_cursor=next_cursor,
+        previous_cursor=previous_cursor,
+    )
 
 
 def _rights(viewer: Principal | None) -> bool | None:

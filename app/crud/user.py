@@ -12,6 +12,7 @@ from app.core.security import get_password_hash
 from app.crud.base import CRUDBase
 from app.crud.filters import EQUALITY, RANGE
 from app.crud.policy import Policy, Principal, owner, superusers
+from app.crud.search import Search
 from app.db.base import MAX_ID
 from app.db.query import AnySelect
 from app.db.session import Database
@@ -31,7 +32,7 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
         User.is_superuser: ("eq",),
         User.created_at: RANGE,
     }
-    searched = (User.email, User.username, User.full_name)
+    search = Search(User, User.email, User.username, User.full_name)
     sorted_by = (User.email, User.username, User.created_at)
 
     async def get_principal(self, db: Database, id: int) -> Principal | None:

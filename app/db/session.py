@@ -259,12 +259,6 @@ def _set_pragmas(connection: Any, entry: ConnectionPoolEntry) -> None:
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
-    # SQLite's own knows only ASCII: `É` and `é` would differ on one of the engines.
-    connection.create_function("lower", 1, _lower, deterministic=True)
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
 
 
 def _begin_immediately(connection: Connection) -> None:

@@ -35,7 +35,10 @@ class Pagination(BaseModel):
 class CommonQueryParams(Pagination):
     """What every list takes that can be searched; a resource adds its filters."""
 
-    q: Line | None = Field(default=None, description="Rows that contain this text")
+    q: Line | None = Field(
+        default=None,
+        description="Rows that have all these words, or words that begin so; the best first",
+    )
 
 
 class Page(OutputModel, Generic[ItemT]):
