@@ -255,7 +255,7 @@ class Search:
         first_id, last_id, *frequent = (await db.execute(sample)).one()
         if max(frequent) < _FREQUENT * _SAMPLE_ROWS:
             return [replace(lookups[-1], better=lookups[:-1])]
-        # Far enough to find MAX_HITS, even if most rows are filtered out; it ends where they are found.
+        # Far enough even if filters leave out most rows: reading ends where MAX_HITS are found.
         until = first_id + (last_id - first_id + 1) * _ROWS_READ // _SAMPLE_ROWS
         ways: list[Lookup] = []
         for lookup, count in zip(lookups, frequent, strict=True):
