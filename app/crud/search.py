@@ -51,6 +51,7 @@ _LAST_CHARACTER = "\U0010ffff"
 # which gives all matches or none.
 _SAMPLE_ROWS = 1000
 _FREQUENT = 0.03
+_ROWS_READ = 30_000
 
 
 @dataclass(frozen=True)
@@ -254,12 +255,11 @@ class Search:
         first_id, last_id, *frequent = (await db.execute(sample)).one()
         if max(frequent) < _FREQUENT * _SAMPLE_ROWS:
             return [replace(lookups[-1], better=lookups[:-1])]
+        # Far enough even if filters leave out most rows: reading ends where MAX_HITS are found.
+        until = first_id + (last_id - first_id + 1) * _ROWS_READ // _SAMPLE_ROWS
         ways: list[Lookup] = []
         for lookup, count in zip(lookups, frequent, strict=True):
             if count >= _FREQUENT * _SAMPLE_ROWS:
-                # Half as many again: it is a sample, and some will be filtered out.
-                share = 1.5 * MAX_HITS / count
-                until = first_id + int((last_id - first_id + 1) * share)
                 ways.append(replace(lookup, last_id=until))
             ways.append(lookup)
         return ways
