@@ -20,10 +20,6 @@ from app.crud.policy import Principal
 from app.crud.user import user_crud
 from app.db.session import Database
 
-oauth2_scheme = OAuth2PasswordBearer(
-    tokenUrl=f"{settings.API_V1_PREFIX}/auth/login", auto_error=False
-)
-
 IDEMPOTENCY_KEY = "Idempotency-Key"
 IDEMPOTENCY_KEY_PATTERN = "[!-~]{1,255}"
 SAFE_METHODS = ("GET", "HEAD")  # of those that are served, RFC 9110 section 9.2.1
@@ -60,7 +56,7 @@ async def get_keyed_request(request: Request) -> KeyedRequest | None:
         raise InvalidInput.at("header", IDEMPOTENCY_KEY, msg="must be 1 to 255 visible characters")
     # Read here, so that routes open to all need no caller without a key, and no closed account
     # is answered again.
-    caller = await get_optional_user(request, await oauth2_scheme(request))
+    caller = await get_optional_user(request)
     keyed = KeyedRequest.of(
         keys[0], caller_id=caller.id if caller else None, content=await _content(request)
     )
@@ -90,25 +86,32 @@ async def get_database(request: Request) -> Database:
 DbRead = Annotated[Database, Depends(get_database)]
 
 
-async def get_optional_user(
-    request: Request, token: Annotated[str | None, Depends(oauth2_scheme)]
-) -> Principal | None:
-    """The caller, or None without credentials; bad credentials are refused, never ignored.
+class CallerScheme(OAuth2PasswordBearer):
+    """Who sent a bearer token, None without credentials; bad ones are refused, never ignored.
 
     Read by itself, not in the request's transaction, so that nothing is locked while a handler
-    hashes a password.
+    hashes a password. It is the scheme and its use in one, because each dependency costs.
     """
-    credentials = request.headers.getlist("authorization")
-    if not credentials:
-        return None
-    if token is None or len(credentials) > 1:
-        raise NotAuthenticated
-    user_id = read_access_token(token)
-    user = await user_crud.get_principal(request.app.state.database, user_id)
-    if user is None:
-        raise NotAuthenticated
-    return user
 
+    async def __call__(self, request: Request) -> Principal | None:  # type: ignore[override]
+        credentials = request.headers.getlist("authorization")
+        if not credentials:
+            return None
+        token = await super().__call__(request)
+        if token is None or len(credentials) > 1:
+            raise NotAuthenticated
+        user_id = read_access_token(token)
+        user = await user_crud.get_principal(request.app.state.database, user_id)
+        if user is None:
+            raise NotAuthenticated
+        return user
+
+
+get_optional_user = CallerScheme(
+    tokenUrl=f"{settings.API_V1_PREFIX}/auth/login",
+    scheme_name="OAuth2PasswordBearer",
+    auto_error=False,
+)
 
 # For the documentation of routes that take an OptionalUser.
 OPTIONAL_AUTH: dict[str, Any] = {"security": [{}]}

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import Request, Response, status
 from pydantic_core import to_json
@@ -96,10 +97,11 @@ def _names(request: Request, header: str, etag: str, *, weakly: bool) -> bool:
 
 def _links(request: Request, page: Slice[Any]) -> str:
     """Relative to the request's own URL, which a proxy may have changed."""
-    cursors = {"next": page.next_cursor, "prev": page.previous_cursor}
-    others = request.url.remove_query_params(["skip", "cursor"])
+    others = [
+        pair for pair in request.query_params.multi_items() if pair[0] not in ("skip", "cursor")
+    ]
     return ", ".join(
-        f'<?{others.include_query_params(cursor=cursor).query}>; rel="{relation}"'
-        for relation, cursor in cursors.items()
+        f'<?{urlencode([*others, ("cursor", cursor)])}>; rel="{relation}"'
+        for relation, cursor in (("next", page.next_cursor), ("prev", page.previous_cursor))
         if cursor
     )

@@ -12,10 +12,9 @@ from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, cre
 from app.api.representation import check_precondition
 from app.core.errors import InvalidInput, NotFound, NotPermitted
 from app.crud.base import CRUDBase
-from app.crud.filters import declared
 from app.crud.reading import Stored
 from app.db.base import Base, SoftDeletable, Versioned
-from app.dependencies import SAFE_METHODS, CurrentUser, DbRead, DbSession, OptionalUser
+from app.dependencies import SAFE_METHODS, CurrentUser, DbSession, OptionalUser
 from app.schemas.page import CommonQueryParams, Pagination
 
 MAX_SORT_LENGTH = 200
@@ -28,9 +27,9 @@ def readable(crud: Crud[ModelT]) -> Callable[..., Awaitable[Stored[ModelT]]]:
     """The row in the path, if the caller may read it; else it does not exist for him."""
 
     async def get_readable(
-        id: Annotated[int, Path(alias=_parameter_of(crud))], db: DbRead, viewer: OptionalUser
+        id: Annotated[int, Path(alias=_parameter_of(crud))], request: Request, viewer: OptionalUser
     ) -> Stored[ModelT]:
-        row = await crud.read(db, id, viewer=viewer)
+        row = await crud.read(request.app.state.database, id, viewer=viewer)
         if row is None:
             raise NotFound(crud.model.__name__)
         return row
@@ -99,7 +98,7 @@ class ListParams:
 
 def _params_model(crud: Crud[Any]) -> type[Pagination]:
     fields: dict[str, Any] = {
-        each.parameter: (each.value_type, None) for each in declared(crud.filters)
+        each.parameter: (each.value_type, None) for each in crud.declared_filters
     }
     fields["sort"] = (_sort_type(crud), None)
     if issubclass(crud.model, SoftDeletable):

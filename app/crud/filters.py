@@ -41,13 +41,11 @@ _CONDITIONS: dict[str, Callable[..., ColumnElement[bool]]] = {
 
 @dataclass(frozen=True)
 class Filter:
+    """`parameter` is its name in a query string."""
+
     column: InstrumentedAttribute[Any]
     operator: str
-
-    @property
-    def parameter(self) -> str:
-        """Its name in a query string."""
-        return self.column.key + ("" if self.operator == "eq" else f"__{self.operator}")
+    parameter: str
 
     def values(self, sent: Any) -> dict[str, Any]:
         """What was sent, by the names of the statement's parameters."""
@@ -91,7 +89,7 @@ class Filter:
 def declared(filters: FieldOperators) -> Iterator[Filter]:
     for column, operators in filters.items():
         for name in operators:
-            yield Filter(column, name)
+            yield Filter(column, name, column.key if name == "eq" else f"{column.key}__{name}")
 
 
 def _split(sent: str) -> list[str]:

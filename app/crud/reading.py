@@ -5,7 +5,7 @@ After that a read is one round trip, and no object is made for any row.
 """
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -51,10 +51,10 @@ class Slice(Generic[ModelT]):
 
 @dataclass
 class Asked:
-    """A read, taken apart: `shape` is all that its conditions depend on, the rest are `values`."""
+    """A read, taken apart: its conditions depend on `shape` alone, all else is in `values`."""
 
     shape: Hashable
-    conditions: Sequence[ColumnElement[bool]]
+    conditions: Callable[[], Iterable[ColumnElement[bool]]]
     values: Mapping[str, Any]
 
 
@@ -72,6 +72,7 @@ class ReadBase(Generic[ModelT]):
             if not hasattr(self, declaration):
                 raise TypeError(f"{type(self).__name__} must state its {declaration}")
         self.model = model
+        self.declared_filters = tuple(declared(self.filters))
         self.sort_keys = {
             f"{sign}{column.key}": SortKey(column.key, column, is_descending=sign == "-")
             for column in (model.id, *self.sorted_by)
@@ -115,7 +116,7 @@ class ReadBase(Generic[ModelT]):
     ) -> Slice[ModelT]:
         """The hits of `q`, the best first unless another order was asked for."""
         async with db.reading() as session:
-            hits = (await search.find(session, q)).hits(*asked.conditions)
+            hits = (await search.find(session, q)).hits(*asked.conditions())
             best_first = (
                 SortKey("rank", hits.c.rank, is_descending=True),
                 SortKey("id", hits.c.id, is_descending=False),
@@ -154,23 +155,35 @@ class ReadBase(Generic[ModelT]):
         within: Mapping[InstrumentedAttribute[Any], Any],
     ) -> Asked:
         sent = vars(params)
-        wants_deleted = sent.get("is_deleted", False)
-        shape: list[Hashable] = [self.model, "rows", _rights(viewer), wants_deleted]
-        if wants_deleted:
-            conditions = [self.policy.write(any_like(viewer)), self._is_deleted(True)]
-        else:
-            conditions = [self._readable(any_like(viewer))]
+        is_deleted = sent.get("is_deleted", False)
+        filters = [
+            (each, value)
+            for each in self.declared_filters
+            if (value := sent[each.parameter]) is not None
+        ]
+        shape: Hashable = (
+            *(self.model, "rows", _rights(viewer), is_deleted, *within),
+            *(each.shape(value) for each, value in filters),
+        )
         values = viewer_values(viewer) | {"count_bound": MAX_COUNT + 1}
-        for each in declared(self.filters):
-            if (value := sent[each.parameter]) is not None:
-                shape.append(each.shape(value))
-                conditions.append(each.condition(value))
-                values |= each.values(value)
+        for each, value in filters:
+            values |= each.values(value)
         for column, value in within.items():
-            shape.append(column.key)
-            conditions.append(column == bindparam(f"within_{column.key}", type_=column.type))
             values[f"within_{column.key}"] = value
-        return Asked(tuple(shape), conditions, values)
+
+        def conditions() -> Iterator[ColumnElement[bool]]:
+            yield self._listed(any_like(viewer), is_deleted)
+            for each, value in filters:
+                yield each.condition(value)
+            for column in within:
+                yield column == bindparam(f"within_{column.key}", type_=column.type)
+
+        return Asked(shape, conditions, values)
+
+    def _listed(self, viewer: Principal | None, is_deleted: bool) -> ColumnElement[bool]:
+        if is_deleted:
+            return and_(self.policy.write(viewer), self._is_deleted(True))
+        return self._readable(viewer)
 
     def _sort_keys(self, params: Pagination) -> Sequence[SortKey]:
         names = params.sort.split(",") if params.sort else []
@@ -188,11 +201,11 @@ class ReadBase(Generic[ModelT]):
 
     def _rows(self, asked: Asked) -> AnySelect:
         total = self._total(asked).scalar_subquery()
-        return select(self._shown(), total).where(*asked.conditions)
+        return select(self._shown(), total).where(*asked.conditions())
 
     def _total(self, asked: Asked) -> AnySelect:
         """How many there are, counted no further than is cheap."""
-        some = select(self.model.id).where(*asked.conditions)
+        some = select(self.model.id).where(*asked.conditions())
         bounded = some.limit(bindparam("count_bound", type_=Integer)).subquery()
         return select(func.count()).select_from(bounded)
 
