@@ -76,6 +76,7 @@ def complete_schema(app: FastAPI) -> None:
                         _add_safe_retries(operation, method, route.dependant)
                         _add_conditions(operation, method, route.endpoint)
                         _add_pages(operation, route.endpoint)
+                        _add_commas(operation)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -122,9 +123,12 @@ def _add_pages(operation: dict[str, Any], endpoint: Any) -> None:
     if not issubclass(_returned_by(endpoint), Slice):
         return
     _success(operation)["headers"] = {"Link": _LINK}
+
+
+def _add_commas(operation: dict[str, Any]) -> None:
     for parameter in operation["parameters"]:
         if parameter["name"].endswith("__in"):
-            parameter |= {"style": "form", "explode": False}  # with commas
+            parameter |= {"style": "form", "explode": False}
 
 
 def _success(operation: dict[str, Any]) -> dict[str, Any]:

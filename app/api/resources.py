@@ -14,11 +14,13 @@ from app.crud.base import CRUDBase
 from app.crud.filters import filter_parameters
 from app.db.base import Base, SoftDeletable, Versioned
 from app.dependencies import SAFE_METHODS, CurrentUser, DbSession, OptionalUser
-from app.schemas.page import CommonQueryParams, Pagination
+from app.schemas.bulk import ExportParams
+from app.schemas.page import CommonQueryParams, Pagination, Sortable
 
 MAX_SORT_LENGTH = 200
 
 ModelT = TypeVar("ModelT", bound=Base)
+ParamsT = TypeVar("ParamsT", bound=Sortable)
 Crud = CRUDBase[ModelT, Any, Any]
 
 
@@ -78,27 +80,40 @@ def unchanged(get_row: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
 def listed(crud: Crud[Any]) -> Callable[..., Awaitable[Pagination]]:
     """The parameters of a list: those of all, and what the crud declares."""
-    params_model = _params_model(crud)
+    fields = _params_of(crud)
+    if issubclass(crud.model, SoftDeletable):
+        fields["is_deleted"] = (bool, Field(False, description="Those that you may restore"))
+    base: type[Pagination] = CommonQueryParams if crud.searched else Pagination
+    return _sent_once(create_model(f"{crud.model.__name__}Params", __base__=base, **fields))
 
-    async def get_list_params(
+
+def exported(crud: Crud[Any]) -> Callable[..., Awaitable[ExportParams]]:
+    """The parameters of a list that say which rows and in which order, not which page of them."""
+    fields = _params_of(crud)
+    if crud.searched:
+        q = CommonQueryParams.model_fields["q"]
+        fields["q"] = (q.annotation, q)
+    name = f"{crud.model.__name__}ExportParams"
+    return _sent_once(create_model(name, __base__=ExportParams, **fields))
+
+
+def _sent_once(params_model: type[ParamsT]) -> Callable[..., Awaitable[ParamsT]]:
+    async def get_params(
         request: Request,
         params: Annotated[params_model, Query()],  # type: ignore[valid-type]  # made at run time
-    ) -> Pagination:
+    ) -> ParamsT:
         sent = Counter(name for name, _ in request.query_params.multi_items())
         if twice := next((name for name, times in sent.items() if times > 1), None):
             raise InvalidInput.at("query", twice, msg="must be sent only once")
         return params
 
-    return get_list_params
+    return get_params
 
 
-def _params_model(crud: Crud[Any]) -> type[Pagination]:
+def _params_of(crud: Crud[Any]) -> dict[str, Any]:
     fields = filter_parameters(crud.filters)
     fields["sort"] = (_sort_type(crud), None)
-    if issubclass(crud.model, SoftDeletable):
-        fields["is_deleted"] = (bool, Field(False, description="Those that you may restore"))
-    base: type[Pagination] = CommonQueryParams if crud.searched else Pagination
-    return create_model(f"{crud.model.__name__}Params", __base__=base, **fields)
+    return fields
 
 
 def _sort_type(crud: Crud[Any]) -> Any:

@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, func, literal, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
@@ -20,9 +20,10 @@ from app.crud.policy import Policy
 from app.db.base import MAX_ID, Base, SoftDeletable, utc_now
 from app.db.retries import TransactionConflict
 from app.models import User
-from app.schemas.page import Pagination
+from app.schemas.page import Pagination, Sortable
 
 MAX_COUNT = 10_000
+STREAMED_ROWS = 500
 
 ModelT = TypeVar("ModelT", bound=Base)
 CreateSchemaT = TypeVar("CreateSchemaT", bound=BaseModel)
@@ -52,6 +53,7 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
     filters: ClassVar[FieldOperators] = {}
     sorted_by: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
     searched: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
+    natural_key: ClassVar[str]  # the unique field that its owner knows a row by
 
     def __init__(self, model: type[ModelT]) -> None:
         if not hasattr(self, "policy"):
@@ -108,6 +110,21 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
             previous_cursor=previous_cursor,
         )
 
+    async def stream(
+        self,
+        db: AsyncSession,
+        *,
+        columns: Sequence[InstrumentedAttribute[Any]],
+        params: Sortable,
+        viewer: User | None,
+    ) -> AsyncIterator[Sequence[Row[Any]]]:
+        """All rows of a list, some at a time; the database holds the rest back until asked."""
+        order = (key.order(is_reversed=False) for key in self._order(params)[1])
+        rows = select(*columns).where(*self._conditions(params, viewer)).order_by(*order)
+        found = await db.stream(rows.execution_options(yield_per=STREAMED_ROWS))
+        async for some in found.partitions():
+            yield some
+
     async def create(self, db: AsyncSession, *, obj_in: CreateSchemaT, **values: Any) -> ModelT:
         """`values` are the columns that the client has no say in, such as the owner."""
         return await self._insert(db, obj_in.model_dump() | values)
@@ -147,7 +164,7 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         deleted_at: InstrumentedAttribute[Any] = self.model.deleted_at
         return deleted_at.is_not(None) if yes else deleted_at.is_(None)
 
-    def _conditions(self, params: Pagination, viewer: User | None) -> list[ColumnElement[bool]]:
+    def _conditions(self, params: Sortable, viewer: User | None) -> list[ColumnElement[bool]]:
         sent = vars(params)
         if sent.get("is_deleted"):
             seen = and_(self.policy.write(viewer), self._is_deleted(True))
@@ -160,14 +177,18 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         return conditions
 
     def _window(self, params: Pagination) -> Window:
+        names, keys = self._order(params)
+        context = json.dumps([self.model.__tablename__, names, vars(params).get("q")])
+        return Window.of(params, keys, context)
+
+    def _order(self, params: Sortable) -> tuple[list[str], tuple[SortKey, ...]]:
         names = params.sort.split(",") if params.sort else []
         # A total order, or pages would skip rows and repeat them.
         names.append("-id" if names and names[-1].startswith("-") else "id")
         keys: dict[str, SortKey] = {}
         for name in names:
             keys.setdefault(name.removeprefix("-"), self.sort_keys[name])
-        context = json.dumps([self.model.__tablename__, names, vars(params).get("q")])
-        return Window.of(params, tuple(keys.values()), context)
+        return names, tuple(keys.values())
 
     async def _count(self, db: AsyncSession, rows: Select[Any]) -> int:
         """How many there are, counted no further than is cheap."""

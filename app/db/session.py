@@ -41,16 +41,21 @@ _SQLITE_UNAVAILABLE = {
 
 
 class Database:
-    """One pool of connections, and the two ways to use it."""
+    """One pool of connections, and the ways to use it."""
 
     def __init__(self, url: str) -> None:
         self.engine = create_engine(url)
         is_sqlite = self.engine.dialect.name == "sqlite"
         # sqlite3 commits by itself unless told BEGIN; asyncpg must be told to.
-        autocommit = {"read_only": True} if is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        autocommit = {"begin": None} if is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        repeatable = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        snapshot = {"begin": "BEGIN"} if is_sqlite else repeatable
         self._writing = async_sessionmaker(self.engine, expire_on_commit=False)
         self._reading = async_sessionmaker(
             self.engine.execution_options(**autocommit), expire_on_commit=False, autoflush=False
+        )
+        self._looking = async_sessionmaker(
+            self.engine.execution_options(**snapshot), expire_on_commit=False, autoflush=False
         )
 
     @asynccontextmanager
@@ -79,6 +84,13 @@ class Database:
         """For reads alone: each statement by itself, without BEGIN and ROLLBACK round trips."""
         with _pool_is_bounded():
             async with self._reading() as db:
+                yield db
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncSession]:
+        """For reads that are to see one state, however long they take and whatever is written."""
+        with _pool_is_bounded():
+            async with self._looking() as db:
                 yield db
 
     async def check(self) -> None:
@@ -130,7 +142,7 @@ def create_engine(url: str, *, statement_timeout_seconds: float | None = None) -
     event.listen(engine.sync_engine, "handle_error", _translate)
     if is_sqlite:
         event.listen(engine.sync_engine, "connect", _set_pragmas)
-        event.listen(engine.sync_engine, "begin", _begin_immediately)
+        event.listen(engine.sync_engine, "begin", _begin)
     else:
         event.listen(engine.sync_engine, "checkout", _drop_if_closed)
     return engine
@@ -199,10 +211,10 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-def _begin_immediately(connection: Connection) -> None:
+def _begin(connection: Connection) -> None:
     # A transaction that reads first and writes later would otherwise fail or lose an update.
-    if not connection.get_execution_options().get("read_only"):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if begin := connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"):
+        connection.exec_driver_sql(begin)
 
 
 def _drop_if_closed(connection: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:
