@@ -24,19 +24,24 @@ async def export(
     *,
     params: Sortable,
     viewer: User | None,
+    watch: Callable[[int], None] = lambda done: None,
 ) -> AsyncGenerator[bytes]:
     """The fields of `schema`, which are those that an import takes.
 
-    The first piece has rows, if there are any: what fails at once fails before it.
+    `watch` is told how many there are so far. The first piece has rows, if there are any: what
+    fails at once fails before it.
     """
     names = list(schema.model_fields)
     columns = [getattr(crud.model, name) for name in names]
     write = WRITERS[format]
+    done = 0
     head = _csv_of([names]) if format == "csv" else b""
     async with database.snapshot() as db:
         async for rows in crud.stream(db, columns=columns, params=params, viewer=viewer):
             yield head + write(names, rows)
             head = b""
+            done += len(rows)
+            watch(done)
     if head:
         yield head
 

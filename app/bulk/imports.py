@@ -19,6 +19,7 @@ from app.db.session import Database
 from app.schemas import ImportParams, ImportReport
 
 BATCH_ROWS = 1000
+BATCH_BYTES = 4 * 1024 * 1024
 _SLICE_SECONDS = 0.002
 _PAUSE = 0.25  # for each second of writing
 
@@ -44,7 +45,7 @@ class Import(Generic[SchemaT]):
         **values: Any,
     ) -> None:
         self.database = database
-        self.upsert = Upsert(crud.model, crud.natural_key, schema)
+        self.upsert = Upsert(crud.model, crud.natural_key, schema, database.engine.dialect)
         self.key = crud.natural_key
         self.schema = schema
         self.validate = TypeAdapter(schema).validate_python
@@ -63,25 +64,24 @@ class Import(Generic[SchemaT]):
 
     async def _check(self, file: BinaryIO, format: Format, stage: Stage) -> None:
         # By the fields that rows came with: what was not sent stays as it is.
-        waiting: dict[frozenset[str], list[SchemaT]] = defaultdict(list)
+        waiting: dict[frozenset[str], list[bytes]] = defaultdict(list)
+        waiting_bytes = 0
         slice_end = time.perf_counter() + _SLICE_SECONDS
         for record in READERS[format](file, self.schema):
             if row := self._checked(record, stage):
-                rows = waiting[frozenset(row.model_fields_set)]
-                rows.append(row)
-                if len(rows) == BATCH_ROWS:
-                    stage.add(self._batch(rows))
-                    rows.clear()
+                sent = frozenset(row.model_fields_set)
+                rows = waiting[sent]
+                rows.append(self.upsert.encode(row))
+                waiting_bytes += len(rows[-1])
+                if len(rows) == BATCH_ROWS or waiting_bytes > BATCH_BYTES:
+                    _flush(waiting, stage)
+                    waiting_bytes = 0
             if time.perf_counter() > slice_end:
                 self.watch("check", file.tell(), None)
                 await asyncio.sleep(0)  # others are served between two slices
                 slice_end = time.perf_counter() + _SLICE_SECONDS
-        for rows in filter(None, waiting.values()):
-            stage.add(self._batch(rows))
+        _flush(waiting, stage)
         self.watch("check", file.tell(), None)
-
-    def _batch(self, rows: Sequence[SchemaT]) -> Batch:
-        return self.upsert.batch(rows, self.database.engine.dialect)
 
     def _checked(self, record: Record, stage: Stage) -> SchemaT | None:
         if record.reason:
@@ -161,3 +161,9 @@ class Import(Generic[SchemaT]):
     def _refuse_taken(self, stage: Stage, keys: Sequence[str]) -> None:
         for key in keys:
             self.report.refuse(stage.line_of(key), (self.key, "is taken by another's row"))
+
+
+def _flush(waiting: dict[frozenset[str], list[bytes]], stage: Stage) -> None:
+    for sent, rows in waiting.items():
+        stage.add(Batch.of(rows, sent))
+    waiting.clear()

@@ -110,6 +110,11 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
             previous_cursor=previous_cursor,
         )
 
+    async def count(self, db: AsyncSession, *, params: Sortable, viewer: User | None) -> int:
+        """All rows of a list, which takes a while if there are many."""
+        rows = select(func.count()).select_from(self.model)
+        return await db.scalar(rows.where(*self._conditions(params, viewer))) or 0
+
     async def stream(
         self,
         db: AsyncSession,

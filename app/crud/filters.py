@@ -47,12 +47,12 @@ CONDITIONS: dict[str, Callable[[InstrumentedAttribute[Any], Any], ColumnElement[
 def filter_conditions(
     filters: FieldOperators, sent: Mapping[str, Any]
 ) -> list[ColumnElement[bool]]:
-    """`sent` holds valid values by parameter, None for what was not sent."""
+    """`sent` holds valid values by parameter, and None or nothing for what was not sent."""
     return [
         CONDITIONS[name](column, value)
         for column, operators in filters.items()
         for name in operators
-        if (value := sent[parameter_name(column, name)]) is not None
+        if (value := sent.get(parameter_name(column, name))) is not None
     ]
 
 

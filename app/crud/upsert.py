@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -45,6 +45,10 @@ class Batch:
     count: int
     sent: frozenset[str]
 
+    @classmethod
+    def of(cls, rows: Sequence[bytes], sent: frozenset[str]) -> Self:
+        return cls(f"[{b','.join(rows).decode()}]", len(rows), sent)
+
 
 @dataclass(frozen=True)
 class Upserted:
@@ -63,21 +67,23 @@ class Upserted:
 class Upsert:
     """For one model, by its `key`, a column that is unique among rows that are not deleted."""
 
-    def __init__(self, model: type[Base], key: str, schema: type[BaseModel]):
+    def __init__(
+        self, model: type[Base], key: str, schema: type[BaseModel], dialect: Dialect
+    ) -> None:
         self.model = model
         self.table: Table = model.__table__  # type: ignore[assignment]
         columns = inspect(model).columns
         self.key = self.table.c[columns[key].name]
         self.columns = {field: self.table.c[columns[field].name] for field in schema.model_fields}
-
-    def batch(self, objects: Sequence[BaseModel], dialect: Dialect) -> Batch:
-        """Of rows that were all sent with the same fields."""
-        stored = [(name, c.name, _storer(c.type, dialect)) for name, c in self.columns.items()]
-        rows = [
-            {column_name: store(getattr(row, name)) for name, column_name, store in stored}
-            for row in objects
+        self._stored = [
+            # A plain string: SQLAlchemy's own kind would be written ten times as slowly.
+            (field, str(column.name), _storer(column.type, dialect))
+            for field, column in self.columns.items()
         ]
-        return Batch(to_json(rows).decode(), len(rows), frozenset(objects[0].model_fields_set))
+
+    def encode(self, row: BaseModel) -> bytes:
+        """One row of a `Batch`."""
+        return to_json({name: store(getattr(row, field)) for field, name, store in self._stored})
 
     async def run(self, db: AsyncSession, batch: Batch, values: Mapping[str, Any]) -> Upserted:
         """`values` are the columns that the client has no say in; rows where these differ stay."""
