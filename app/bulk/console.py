@@ -125,10 +125,10 @@ async def _user(database: Database, username: str) -> User:
 
 
 class Rate(ProgressColumn):
-    """Rows a second, or megabytes."""
+    """Rows a second, or megabytes, over all of the time."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed or 0
+        speed = task.completed / task.elapsed if task.elapsed else 0
         is_bytes = task.fields["unit"] == "bytes"
         return Text(f"{speed / 1e6:.1f} MB/s" if is_bytes else f"{speed:,.0f} rows/s")
 

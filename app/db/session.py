@@ -183,6 +183,10 @@ def _connect(dialect: Dialect, entry: ConnectionPoolEntry, args: Any, kwargs: An
 
 def _translate(context: ExceptionContext) -> Unavailable | TransactionConflict | None:
     error = context.original_exception
+    if not isinstance(error, Exception):
+        return (
+            None  # cancelled, by Ctrl-C or with a client that is gone: no failure of the database
+        )
     sqlstate = getattr(error, "sqlstate", None)
     if sqlstate in _CONFLICT:
         return TransactionConflict(type(error).__name__)

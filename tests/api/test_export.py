@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from app import schemas
 from app.api import transfers
@@ -171,7 +171,7 @@ async def test_export_is_of_one_moment(alice: httpx2.AsyncClient, database: Data
     text = (await anext(pieces)).decode()
     async with database.transaction() as db:
         await db.execute(delete(Product).where(Product.sku == "S-1199"))
-        await db.execute(Product.__table__.update().values(name="after"))
+        await db.execute(update(Product).values(name="after"))
         await db.execute(insert(Product), [row(5000, owner_id=ALICE.id)])
     async for piece in pieces:
         text += piece.decode()

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, status
 
 from app import schemas
 from app.api.errors import problems
@@ -86,6 +86,7 @@ def _format_of(request: Request) -> Format:
 
 @router.get(
     "/export",
+    status_code=status.HTTP_200_OK,  # FastAPI looks for it in StreamingResponse's own signature
     response_class=Download,
     responses=EXPORTED | problems(Unavailable),
     openapi_extra=OPTIONAL_AUTH,
