@@ -12,10 +12,10 @@ import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
+from app.bulk.files import Format
 from app.core.config import settings
 from app.core.errors import AppError
 
-Format = Literal["csv", "jsonl"]
 ImportMode = Literal["all", "skip"]
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -133,6 +133,8 @@ def import_products(
     from app import schemas
     from app.bulk.console import import_file, show_report
 
+    if not file.is_file():
+        sys.exit("myapi: the file must be a plain one, not a pipe")
     params = schemas.ImportParams(mode=mode, dry_run=dry_run)
     report = asyncio.run(import_file(file, format or _format_of(file), params, username=username))
     show_report(report)

@@ -2,6 +2,7 @@
 
 import random
 import secrets
+import signal
 import statistics
 import sys
 import threading
@@ -48,6 +49,8 @@ def main(
     rows: Annotated[int, typer.Option(help="Products in the file.", min=100)] = 1_000_000,
 ) -> None:
     """Import and export over HTTP, while others read and write."""
+    # So that servers end with this process when it is told to.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table(*COLUMNS, title=f"{rows:,} products; {describe()}")
     for column in table.columns[2:]:

@@ -157,7 +157,9 @@ class ImportRefused(AppError):
     code = "import_refused"
 
     def __init__(self, report: dict[str, Any]) -> None:
-        super().__init__(f"Nothing was imported, because of rows that cannot be taken: {report['refused']}")
+        super().__init__(
+            f"Nothing was imported, because of rows that cannot be taken: {report['refused']}"
+        )
         self.members = report
 
 

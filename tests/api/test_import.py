@@ -14,7 +14,7 @@ from app.api.v1.endpoints import products_bulk
 from app.bulk.files import MAX_ROW_BYTES
 from app.core.config import settings
 from app.db.session import Database
-from app.main import create_app
+from app.main import app, create_app
 from app.models import Product
 from app.schemas.bulk import MAX_ROW_ERRORS
 from tests.api.test_products import create
@@ -335,3 +335,32 @@ async def test_body_that_stalls_is_not_waited_for(
         monkeypatch.setattr(transfers, "STALLED_SECONDS", seconds)
         assert (await send(alice, stalling())).status_code == status
         assert len(await stored(database)) == (2 if status == 200 else 0)
+
+
+async def test_body_that_ends_too_early_keeps_nothing(database: Database) -> None:
+    sent: list[Any] = []
+    messages = iter(
+        [
+            {"type": "http.request", "body": (HEAD + "A-1,a,1\r\n").encode(), "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+    )
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send_nowhere(message: Any) -> None:
+        sent.append(message)
+
+    headers = {"host": "testserver", "content-type": "text/csv"} | ALICE.headers
+    scope = {
+        "type": "http", "method": "POST", "path": "/api/v1/products/import", "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "scheme": "http", "http_version": "1.1", "root_path": "", "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80), "raw_path": b"",
+    }  # fmt: skip
+    free = products_bulk.imports.free
+    await app(scope, receive, send_nowhere)
+    assert sent[0]["status"] == 400
+    assert products_bulk.imports.free == free
+    assert await stored(database) == []
