@@ -25,7 +25,7 @@ ALLOWED_HEADERS = [
     *("Idempotency-Key", "If-Match", "If-None-Match"),
 ]
 EXPOSED_HEADERS = [
-    *("ETag", "Link", "Location", "Retry-After", "X-Request-ID"),
+    *("Content-Disposition", "ETag", "Link", "Location", "Retry-After", "X-Request-ID"),
     "Idempotency-Replayed",
 ]
 
@@ -67,7 +67,10 @@ def create_app() -> FastAPI:
 
     # From the inside out.
     app.add_middleware(
-        Gate, allowed_hosts=settings.ALLOWED_HOSTS, max_body_bytes=settings.MAX_BODY_BYTES
+        Gate,
+        allowed_hosts=settings.ALLOWED_HOSTS,
+        max_body_bytes=settings.MAX_BODY_BYTES,
+        larger_bodies={f"{settings.API_V1_PREFIX}/products/import": settings.IMPORT_MAX_BODY_BYTES},
     )
     app.add_middleware(Compression, secret_prefix=f"{settings.API_V1_PREFIX}/auth/")
     app.add_middleware(

@@ -121,18 +121,15 @@ def _add_conditions(operation: dict[str, Any], method: str, endpoint: Any) -> No
 
 
 def _add_pages(operation: dict[str, Any], dependant: Dependant, endpoint: Any) -> None:
-    if not issubclass(_returned_by(endpoint), Slice):
-        return
-    _success(operation)["headers"] = {"Link": _LINK}
-    operation["parameters"] += [
-        _query_parameter(name, schema)
-        for params in _list_params_of(dependant)
-        for name, schema in params.model.model_json_schema()["properties"].items()
-    ]
-    operation["responses"] |= _documented(InvalidInput)
+    if issubclass(_returned_by(endpoint), Slice):
+        _success(operation)["headers"] = {"Link": _LINK}
+    for params in _list_params_of(dependant):
+        properties = params.model.model_json_schema()["properties"]
+        operation["parameters"] += [_query_parameter(*each) for each in properties.items()]
+        operation["responses"] |= _documented(InvalidInput)
 
 
-def _list_params_of(dependant: Dependant) -> Iterator[ListParams]:
+def _list_params_of(dependant: Dependant) -> Iterator[ListParams[Any]]:
     if isinstance(dependant.call, ListParams):
         yield dependant.call
     for each in dependant.dependencies:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Path, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,11 +15,13 @@ from app.crud.base import CRUDBase
 from app.crud.reading import Stored
 from app.db.base import Base, SoftDeletable, Versioned
 from app.dependencies import SAFE_METHODS, CurrentUser, DbSession, OptionalUser
-from app.schemas.page import CommonQueryParams, Pagination
+from app.schemas.bulk import ExportParams
+from app.schemas.page import CommonQueryParams, Pagination, Sortable
 
 MAX_SORT_LENGTH = 200
 
 ModelT = TypeVar("ModelT", bound=Base)
+ParamsT = TypeVar("ParamsT", bound=Sortable)
 Crud = CRUDBase[ModelT, Any, Any]
 
 
@@ -77,13 +79,13 @@ def unchanged(get_row: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     return get_unchanged
 
 
-class ListParams:
-    """The query parameters of a list, as a dependency: those of all, and what the crud declares."""
+class ListParams(Generic[ParamsT]):
+    """Query parameters of a list, as a dependency; `model` says which and of what types."""
 
-    def __init__(self, crud: Crud[Any]) -> None:
-        self.model = _params_model(crud)
+    def __init__(self, model: type[ParamsT]) -> None:
+        self.model = model
 
-    async def __call__(self, request: Request) -> Pagination:
+    async def __call__(self, request: Request) -> ParamsT:
         """Read here, because FastAPI asks for each of them in turn, whether it was sent or not."""
         sent = request.query_params.multi_items()
         if len(names := Counter(name for name, _ in sent)) < len(sent):
@@ -96,15 +98,30 @@ class ListParams:
             raise RequestValidationError(errors) from None
 
 
-def _params_model(crud: Crud[Any]) -> type[Pagination]:
-    fields: dict[str, Any] = {
-        each.parameter: (each.value_type, None) for each in crud.declared_filters
-    }
-    fields["sort"] = (_sort_type(crud), None)
+def listed(crud: Crud[Any]) -> ListParams[Pagination]:
+    """The parameters of a list: those of all, and what the crud declares."""
+    fields = _declared_params(crud)
     if issubclass(crud.model, SoftDeletable):
         fields["is_deleted"] = (bool, Field(False, description="Those that you may restore"))
     base: type[Pagination] = CommonQueryParams if crud.search else Pagination
-    return create_model(f"{crud.model.__name__}Params", __base__=base, **fields)
+    return ListParams(create_model(f"{crud.model.__name__}Params", __base__=base, **fields))
+
+
+def exported(crud: Crud[Any]) -> ListParams[ExportParams]:
+    """The parameters of a list that say which rows and in which order, not which page of them."""
+    fields = _declared_params(crud)
+    if crud.search:
+        q = CommonQueryParams.model_fields["q"]
+        fields["q"] = (q.annotation, q)
+    name = f"{crud.model.__name__}ExportParams"
+    return ListParams(create_model(name, __base__=ExportParams, **fields))
+
+
+def _declared_params(crud: Crud[Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        each.parameter: (each.value_type, None) for each in crud.declared_filters
+    }
+    return fields | {"sort": (_sort_type(crud), None)}
 
 
 def _sort_type(crud: Crud[Any]) -> Any:

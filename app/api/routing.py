@@ -1,9 +1,8 @@
 """How requests are read and run: identifiers are digits, JSON is RFC 8259 to the letter."""
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.idempotency import keep_answer
 from app.api.representation import describe, noting_what_it_returns
 from app.api.retries import RepeatableRequest
+from app.core import strict_json
 from app.db.base import MAX_ID
 from app.db.retries import retrying
 
@@ -64,24 +64,8 @@ class StrictRequest(Request):
         try:
             text = (await self.body()).decode()
         except UnicodeDecodeError:
-            _refuse("Not UTF-8")
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    unique = dict(pairs)
-    if len(unique) < len(pairs):
-        _refuse("A name stands twice in one object")
-    return unique
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    _refuse(f"{name} is not JSON")
-
-
-def _refuse(reason: str) -> NoReturn:
-    # The one exception that FastAPI turns into a validation error.
-    raise json.JSONDecodeError(reason, "", 0)
+            strict_json.refuse("Not UTF-8")
+        return strict_json.loads(text)
 
 
 class RouteIndex(BaseRoute):

@@ -27,6 +27,7 @@ class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
         Product.created_at: RANGE,
     }
     search = Search(Product, Product.sku, Product.name, Product.description)
+    natural_key = "sku"
     sorted_by = (Product.sku, Product.name, Product.price, Product.created_at)
 
 

@@ -5,12 +5,13 @@ After that a read is one round trip, and no object is made for any row.
 """
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, Integer, and_, bindparam, func, literal, select
+from sqlalchemy import ColumnElement, Integer, Row, and_, bindparam, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.crud.filters import FieldOperators, declared
@@ -21,9 +22,10 @@ from app.db.base import MAX_ID, Base, SoftDeletable, Versioned
 from app.db.json import RowJSON
 from app.db.query import AnySelect
 from app.db.session import Database
-from app.schemas.page import Pagination
+from app.schemas.page import Pagination, Sortable
 
 MAX_COUNT = 10_000
+STREAMED_ROWS = 500
 
 ModelT = TypeVar("ModelT", bound=Base)
 
@@ -66,6 +68,7 @@ class ReadBase(Generic[ModelT]):
     filters: ClassVar[FieldOperators] = {}
     sorted_by: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
     search: ClassVar[Search | None] = None
+    natural_key: ClassVar[str]  # the unique field that its owner knows a row by
 
     def __init__(self, model: type[ModelT]) -> None:
         for declaration in ("policy", "schema"):
@@ -111,6 +114,36 @@ class ReadBase(Generic[ModelT]):
         total = rows[0][1] if rows else await self._count(db, asked)
         return _slice(window, rows, total, bound=MAX_COUNT)
 
+    async def count(self, db: AsyncSession, *, params: Sortable, viewer: Principal | None) -> int:
+        """All rows of a list, which takes a while if there are many."""
+        asked = self._ask(params, viewer, {})
+        rows = await self._all(db, select(func.count()).select_from(self.model), params, asked)
+        return await db.scalar(rows, asked.values) or 0
+
+    async def stream(
+        self,
+        db: AsyncSession,
+        *,
+        columns: Sequence[InstrumentedAttribute[Any]],
+        params: Sortable,
+        viewer: Principal | None,
+    ) -> AsyncIterator[Sequence[Row[Any]]]:
+        """All rows of a list, some at a time; the database holds the rest back until asked."""
+        asked = self._ask(params, viewer, {})
+        order = (key.order(is_reversed=False) for key in self._sort_keys(params))
+        rows = (await self._all(db, select(*columns), params, asked)).order_by(*order)
+        found = await db.stream(rows.execution_options(yield_per=STREAMED_ROWS), asked.values)
+        async for some in found.partitions():
+            yield some
+
+    async def _all(
+        self, db: AsyncSession, rows: AnySelect, params: Sortable, asked: Asked
+    ) -> AnySelect:
+        if self.search and (q := vars(params).get("q")):
+            hits = (await self.search.find(db, q)).hits(*asked.conditions())
+            return rows.join(hits, hits.c.id == self.model.id)
+        return rows.where(*asked.conditions())
+
     async def _search(
         self, db: Database, search: Search, q: str, params: Pagination, asked: Asked
     ) -> Slice[ModelT]:
@@ -150,7 +183,7 @@ class ReadBase(Generic[ModelT]):
 
     def _ask(
         self,
-        params: Pagination,
+        params: Sortable,
         viewer: Principal | None,
         within: Mapping[InstrumentedAttribute[Any], Any],
     ) -> Asked:
@@ -159,7 +192,7 @@ class ReadBase(Generic[ModelT]):
         filters = [
             (each, value)
             for each in self.declared_filters
-            if (value := sent[each.parameter]) is not None
+            if (value := sent.get(each.parameter)) is not None
         ]
         shape: Hashable = (
             *(self.model, "rows", _rights(viewer), is_deleted, *within),
@@ -185,7 +218,7 @@ class ReadBase(Generic[ModelT]):
             return and_(self.policy.write(viewer), self._is_deleted(True))
         return self._readable(viewer)
 
-    def _sort_keys(self, params: Pagination) -> Sequence[SortKey]:
+    def _sort_keys(self, params: Sortable) -> Sequence[SortKey]:
         names = params.sort.split(",") if params.sort else []
         # A total order, or pages would skip rows and repeat them.
         names.append("-id" if names and names[-1].startswith("-") else "id")

@@ -56,18 +56,23 @@ _SQLITE_UNAVAILABLE = {
 
 
 class Database:
-    """One pool of connections, and the two ways to use it."""
+    """One pool of connections, and the ways to use it."""
 
     def __init__(self, url: str) -> None:
         self.engine = create_engine(url)
         is_sqlite = self.engine.dialect.name == "sqlite"
         # sqlite3 commits by itself unless told BEGIN; asyncpg must be told to.
-        autocommit = {"read_only": True} if is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        autocommit = {"begin": None} if is_sqlite else {"isolation_level": "AUTOCOMMIT"}
+        repeatable = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        snapshot = {"begin": "BEGIN"} if is_sqlite else repeatable
         self._queries = Queries(self.engine.dialect)
         self._run = _run_on_sqlite if is_sqlite else _run_on_postgresql
         self._writing = async_sessionmaker(self.engine, expire_on_commit=False)
         self._reading = async_sessionmaker(
             self.engine.execution_options(**autocommit), expire_on_commit=False, autoflush=False
+        )
+        self._looking = async_sessionmaker(
+            self.engine.execution_options(**snapshot), expire_on_commit=False, autoflush=False
         )
 
     @asynccontextmanager
@@ -120,6 +125,13 @@ class Database:
         connection.close()  # awaits nothing, since no transaction was begun
         return rows
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncSession]:
+        """For reads that are to see one state, however long they take and whatever is written."""
+        with _pool_is_bounded():
+            async with self._looking() as db:
+                yield db
+
     async def check(self) -> None:
         """Raise `Unavailable` unless the database answers."""
         async with self.reading() as db:
@@ -171,7 +183,7 @@ def create_engine(url: str, *, statement_timeout_seconds: float | None = None) -
     event.listen(engine.sync_engine, "handle_error", _translate)
     if is_sqlite:
         event.listen(engine.sync_engine, "connect", _set_pragmas)
-        event.listen(engine.sync_engine, "begin", _begin_immediately)
+        event.listen(engine.sync_engine, "begin", _begin)
         event.listen(engine.sync_engine, "reset", _end_transaction)
     else:
         event.listen(engine.sync_engine, "checkout", _drop_if_closed)
@@ -227,6 +239,8 @@ async def _run_on_sqlite(
 
 def _translate(context: ExceptionContext) -> Unavailable | TransactionConflict | None:
     error = context.original_exception
+    if not isinstance(error, Exception):
+        return None  # cancelled, by Ctrl-C or with a client that is gone: the database is well
     if isinstance(error, TimeoutError) or getattr(error, "sqlstate", None) == _READ_ONLY:
         context.is_disconnect = True
     return _meaning_of(error, is_disconnect=context.is_disconnect)
@@ -261,10 +275,10 @@ def _set_pragmas(connection: Any, entry: ConnectionPoolEntry) -> None:
     cursor.close()
 
 
-def _begin_immediately(connection: Connection) -> None:
+def _begin(connection: Connection) -> None:
     # A transaction that reads first and writes later would otherwise fail or lose an update.
-    if not connection.get_execution_options().get("read_only"):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if begin := connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"):
+        connection.exec_driver_sql(begin)
 
 
 def _end_transaction(connection: Any, entry: ConnectionPoolEntry, state: Any) -> None:

@@ -54,8 +54,8 @@ def schema(
 
     @schema.hook
     def filter_failure(context: HookContext, failure: Failure, case: Any, answer: Response) -> bool:
-        """What is taken, a value or a key, and a cursor of ours only, no schema can say."""
-        code = rb'"code":"(already_exists|invalid_cursor|idempotency_key_reused)"'
+        """What is taken, a cursor of ours, and the rows in a file no schema can say."""
+        code = rb'"code":"(already_exists|invalid_cursor|idempotency_key_reused|broken_file)"'
         return not re.search(code, answer.content)
 
     yield schema

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from sqlalchemy import delete, insert, select
 
 from app import schemas
-from app.api.resources import ListParams
+from app.api.resources import listed
 from app.crud.policy import Principal
 from app.crud.product import product_crud
 from app.crud.reading import ReadBase
@@ -78,7 +78,7 @@ async def test_products_are_equal(database: Database, products: list[dict[str, A
 
 
 def product_params() -> Pagination:
-    return ListParams(product_crud).model()
+    return listed(product_crud).model()
 
 
 async def test_users_and_movements_are_equal(database: Database) -> None:
@@ -91,7 +91,7 @@ async def test_users_and_movements_are_equal(database: Database) -> None:
         await db.execute(insert(StockMovement), rows)
     for crud in (user_crud, stock_movement_crud):
         reader: ReadBase[Any] = crud
-        params = ListParams(crud).model()
+        params = listed(crud).model()
         page = await reader.get_multi(database, params=params, viewer=VIEWER)
         assert list(page.items) == await expected(database, reader) != []
 

@@ -2,12 +2,20 @@
 
 from fastapi import APIRouter
 
-from app.api.v1.endpoints import auth, notifications, products, stock_movements, users
+from app.api.v1.endpoints import (
+    auth,
+    notifications,
+    products,
+    products_bulk,
+    stock_movements,
+    users,
+)
 
 api_router = APIRouter()
 api_router.include_router(auth.router, prefix="/auth", tags=["auth"])
 api_router.include_router(users.router, prefix="/users", tags=["users"])
 api_router.include_router(products.router, prefix="/products", tags=["products"])
+api_router.include_router(products_bulk.router, prefix="/products", tags=["products"])
 api_router.include_router(
     stock_movements.router,
     prefix="/products/{product_id:id}/stock-movements",

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, status
 
 from app import models, schemas
 from app.api.errors import problems
-from app.api.resources import ListParams, readable, writable
+from app.api.resources import listed, readable, writable
 from app.api.routing import StrictRoute
 from app.core.errors import AlreadyExists, NotFound, NotPermitted
 from app.crud.product import product_crud
@@ -16,7 +16,7 @@ from app.schemas.page import Pagination
 
 router = APIRouter(route_class=StrictRoute)
 
-ProductParams = Annotated[Pagination, Depends(ListParams(product_crud))]
+ProductParams = Annotated[Pagination, Depends(listed(product_crud))]
 ProductInPath = Annotated[Stored[models.Product], Depends(readable(product_crud))]
 OwnProduct = Annotated[models.Product, Depends(writable(product_crud))]
 DeletedProduct = Annotated[models.Product, Depends(writable(product_crud, with_deleted=True))]

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, status
 
 from app import models, schemas
 from app.api.errors import problems
-from app.api.resources import ListParams
+from app.api.resources import listed
 from app.api.routing import StrictRoute
 from app.api.v1.endpoints.products import OwnProduct
 from app.core.errors import Conflict, NotFound, NotPermitted
@@ -17,7 +17,7 @@ from app.schemas.page import Pagination
 
 router = APIRouter(route_class=StrictRoute)
 
-MovementParams = Annotated[Pagination, Depends(ListParams(stock_movement_crud))]
+MovementParams = Annotated[Pagination, Depends(listed(stock_movement_crud))]
 
 
 @router.get(

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, status
 
 from app import models, schemas
 from app.api.errors import problems
-from app.api.resources import ListParams, readable, unchanged
+from app.api.resources import listed, readable, unchanged
 from app.api.routing import StrictRoute
 from app.api.sign_in import PasswordChecked, limit_sign_ups
 from app.core.errors import (
@@ -33,7 +33,7 @@ from app.schemas.page import Pagination
 router = APIRouter(route_class=StrictRoute)
 superuser_only = Depends(get_current_superuser)
 
-UserParams = Annotated[Pagination, Depends(ListParams(user_crud))]
+UserParams = Annotated[Pagination, Depends(listed(user_crud))]
 UserToChange = Annotated[models.User, Depends(unchanged(get_user_in_path))]
 OwnAccount = Annotated[models.User, Depends(unchanged(get_own_account))]
 UserInPath = Annotated[Stored[models.User], Depends(readable(user_crud))]
