@@ -130,7 +130,8 @@ class Rate(ProgressColumn):
     """Rows a second, or megabytes, over all of the time."""
 
     def render(self, task: Task) -> Text:
-        speed = task.completed / task.elapsed if task.elapsed else 0
+        seconds = task.finished_time or task.elapsed
+        speed = task.completed / seconds if seconds else 0
         is_bytes = task.fields["unit"] == "bytes"
         return Text(f"{speed / 1e6:.1f} MB/s" if is_bytes else f"{speed:,.0f} rows/s")
 
