@@ -11,6 +11,7 @@ import app.models  # noqa: F401 - so that Base.metadata knows all tables
 from alembic import context
 from app.core.config import settings
 from app.db.base import Base
+from app.db.search_index import is_search_object
 from app.db.session import create_engine
 
 MIGRATION_LOCK = 7_291_640_118  # any number, the same for all that migrate this database
@@ -48,6 +49,7 @@ def run_migrations(connection: Connection) -> None:
         compare_server_default=True,
         transactional_ddl=True,
         render_item=render_plain_type,
+        include_object=is_of_models,
     )
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
@@ -60,6 +62,11 @@ def render_plain_type(kind: str, item: Any, autogenerate: Any) -> str | Literal[
     if kind == "type" and isinstance(item, TypeDecorator):
         return f"sa.{item.impl_instance!r}"
     return False
+
+
+def is_of_models(item: Any, name: str | None, kind: str, reflected: bool, *rest: Any) -> bool:
+    """Whether autogenerate compares it: what the full-text search keeps is in no model."""
+    return not (reflected and is_search_object(name))
 
 
 def take_turns(connection: Connection) -> None:

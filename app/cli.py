@@ -4,15 +4,19 @@ import asyncio
 import getpass
 import json
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal, cast, get_args
 
 import structlog
 import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
+from app.bulk.files import Format
 from app.core.config import settings
 from app.core.errors import AppError
+
+ImportMode = Literal["all", "skip"]
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -121,6 +125,49 @@ def seed(
     from app.seed import seed_database
 
     asyncio.run(retrying(lambda: seed_database(users, products)))
+
+
+@cli.command("import")
+def import_products(
+    file: Annotated[Path, typer.Argument(help="CSV or JSON Lines.", exists=True, dir_okay=False)],
+    username: Annotated[str, typer.Option("--as", help="Whose products they are.")],
+    mode: Annotated[ImportMode, typer.Option(help="Every row or none, or the good ones.")] = "all",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Keep nothing.")] = False,
+    format: Annotated[Format | None, typer.Option(help="If the file's name does not say.")] = None,
+) -> None:
+    """Create products, and update those of the user that have the same sku, from a file."""
+    from app import schemas
+    from app.bulk.console import import_file, show_report
+
+    if not file.is_file():
+        sys.exit("myapi: the file must be a plain one, not a pipe")
+    params = schemas.ImportParams(mode=mode, dry_run=dry_run)
+    report = asyncio.run(import_file(file, format or _format_of(file), params, username=username))
+    show_report(report)
+    if report.refused:
+        sys.exit(1)
+
+
+@cli.command("export")
+def export_products(
+    file: Annotated[Path, typer.Argument(help="CSV or JSON Lines.", dir_okay=False)],
+    username: Annotated[
+        str | None, typer.Option("--as", help="Whose view: without it, everybody's.")
+    ] = None,
+    format: Annotated[Format | None, typer.Option(help="If the file's name does not say.")] = None,
+) -> None:
+    """Write products to a file that can be imported again."""
+    from app.bulk.console import export_file
+
+    asyncio.run(export_file(file, format or _format_of(file), username=username))
+
+
+def _format_of(file: Path) -> Format:
+    known = get_args(Format)
+    suffix = file.suffix.lower().removeprefix(".")
+    if suffix not in known:
+        sys.exit(f"myapi: --format is needed, one of {', '.join(known)}")
+    return cast(Format, suffix)
 
 
 @cli.command()

@@ -16,12 +16,9 @@ from app.core.config import settings
 from app.core.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted
 from app.core.security import read_access_token
 from app.crud.idempotency_key import KeyedRequest
+from app.crud.policy import Principal
 from app.crud.user import user_crud
 from app.db.session import Database
-
-oauth2_scheme = OAuth2PasswordBearer(
-    tokenUrl=f"{settings.API_V1_PREFIX}/auth/login", auto_error=False
-)
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 IDEMPOTENCY_KEY_PATTERN = "[!-~]{1,255}"
@@ -59,7 +56,7 @@ async def get_keyed_request(request: Request) -> KeyedRequest | None:
         raise InvalidInput.at("header", IDEMPOTENCY_KEY, msg="must be 1 to 255 visible characters")
     # Read here, so that routes open to all need no caller without a key, and no closed account
     # is answered again.
-    caller = await get_optional_user(request, await oauth2_scheme(request))
+    caller = await get_optional_user(request)
     keyed = KeyedRequest.of(
         keys[0], caller_id=caller.id if caller else None, content=await _content(request)
     )
@@ -80,34 +77,48 @@ def uses_unit_of_work(dependant: Dependant) -> bool:
     return dependant.call is get_db or any(map(uses_unit_of_work, dependant.dependencies))
 
 
-async def get_optional_user(
-    request: Request, token: Annotated[str | None, Depends(oauth2_scheme)]
-) -> models.User | None:
-    """The caller, or None without credentials; bad credentials are refused, never ignored.
+async def get_database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+# For reads that need no session: rows as JSON, one round trip each.
+DbRead = Annotated[Database, Depends(get_database)]
+
+
+class CallerScheme(OAuth2PasswordBearer):
+    """Who sent a bearer token, None without credentials; bad ones are refused, never ignored.
 
     Read by itself, not in the request's transaction, so that nothing is locked while a handler
-    hashes a password.
+    hashes a password. It is the scheme and its use in one, because each dependency costs.
     """
-    credentials = request.headers.getlist("authorization")
-    if not credentials:
-        return None
-    if token is None or len(credentials) > 1:
-        raise NotAuthenticated
-    user_id = read_access_token(token)
-    database: Database = request.app.state.database
-    async with database.reading() as db:
-        user = await user_crud.get_active(db, user_id)
-    if user is None:
-        raise NotAuthenticated
-    return user
 
+    async def __call__(self, request: Request) -> Principal | None:  # type: ignore[override]
+        credentials = request.headers.getlist("authorization")
+        if not credentials:
+            return None
+        token = await super().__call__(request)
+        if token is None or len(credentials) > 1:
+            raise NotAuthenticated
+        user_id = read_access_token(token)
+        user = await user_crud.get_principal(request.app.state.database, user_id)
+        if user is None:
+            raise NotAuthenticated
+        return user
+
+
+get_optional_user = CallerScheme(
+    tokenUrl=f"{settings.API_V1_PREFIX}/auth/login",
+    scheme_name="OAuth2PasswordBearer",
+    auto_error=False,
+)
 
 # For the documentation of routes that take an OptionalUser.
 OPTIONAL_AUTH: dict[str, Any] = {"security": [{}]}
-OptionalUser = Annotated[models.User | None, Depends(get_optional_user)]
+OptionalUser = Annotated[Principal | None, Depends(get_optional_user)]
 
 
-async def get_current_user(user: OptionalUser) -> models.User:
+async def get_current_user(user: OptionalUser) -> Principal:
     if user is None:
         raise NotAuthenticated
     return user
@@ -115,28 +126,35 @@ async def get_current_user(user: OptionalUser) -> models.User:
 
 # The guide's name: nobody inactive gets past `get_optional_user`.
 get_current_active_user = get_current_user
-CurrentUser = Annotated[models.User, Depends(get_current_active_user)]
+CurrentUser = Annotated[Principal, Depends(get_current_active_user)]
 
 
-async def get_current_superuser(current_user: CurrentUser) -> models.User:
+async def get_current_superuser(current_user: CurrentUser) -> Principal:
     if not current_user.is_superuser:
         raise NotPermitted
     return current_user
 
 
-CurrentSuperuser = Annotated[models.User, Depends(get_current_superuser)]
+CurrentSuperuser = Annotated[Principal, Depends(get_current_superuser)]
 
 
-async def get_user_in_path(user_id: int, db: DbSession, current_user: CurrentUser) -> models.User:
-    """Oneself, or anybody for a superuser; others learn nothing about who exists."""
-    if user_id == current_user.id:
-        return current_user
-    if not current_user.is_superuser:
-        raise NotPermitted
-    user = await user_crud.get(db, user_id, viewer=current_user)
+async def get_own_account(database: DbRead, current_user: CurrentUser) -> models.User:
+    """The caller's row; like the caller, read by itself."""
+    async with database.reading() as db:
+        user = await user_crud.get(db, current_user.id, viewer=current_user)
+    if user is None:
+        raise NotAuthenticated
+    return user
+
+
+async def get_user_in_path(user_id: int, db: DbSession, superuser: CurrentSuperuser) -> models.User:
+    user = await user_crud.get(db, user_id, viewer=superuser)
     if user is None:
         raise NotFound("User")
     return user
 
 
-UserInPath = Annotated[models.User, Depends(get_user_in_path)]
+async def check_self_or_superuser(user_id: int, current_user: CurrentUser) -> None:
+    """Others learn nothing about who exists."""
+    if user_id != current_user.id and not current_user.is_superuser:
+        raise NotPermitted

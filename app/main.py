@@ -13,6 +13,7 @@ from app.api.docs import add_docs
 from app.api.errors import add_error_handlers
 from app.api.middleware import Compression, Gate, RequestContext
 from app.api.openapi import complete_schema
+from app.api.routing import RouteIndex
 from app.api.v1.api import api_router
 from app.core.config import settings
 from app.core.logging import configure_logging
@@ -24,7 +25,7 @@ ALLOWED_HEADERS = [
     *("Idempotency-Key", "If-Match", "If-None-Match"),
 ]
 EXPOSED_HEADERS = [
-    *("ETag", "Link", "Location", "Retry-After", "X-Request-ID"),
+    *("Content-Disposition", "ETag", "Link", "Location", "Retry-After", "X-Request-ID"),
     "Idempotency-Replayed",
 ]
 
@@ -58,6 +59,7 @@ def create_app() -> FastAPI:
     )
     app.include_router(api_router, prefix=settings.API_V1_PREFIX)
     app.include_router(health.router)
+    app.router.routes.insert(0, RouteIndex(app.routes))
     add_error_handlers(app)
     complete_schema(app)
     if settings.DOCS_ENABLED:
@@ -65,7 +67,10 @@ def create_app() -> FastAPI:
 
     # From the inside out.
     app.add_middleware(
-        Gate, allowed_hosts=settings.ALLOWED_HOSTS, max_body_bytes=settings.MAX_BODY_BYTES
+        Gate,
+        allowed_hosts=settings.ALLOWED_HOSTS,
+        max_body_bytes=settings.MAX_BODY_BYTES,
+        larger_bodies={f"{settings.API_V1_PREFIX}/products/import": settings.IMPORT_MAX_BODY_BYTES},
     )
     app.add_middleware(Compression, secret_prefix=f"{settings.API_V1_PREFIX}/auth/")
     app.add_middleware(

@@ -36,7 +36,8 @@ async def seed_database(users: int, products: int) -> None:
             rows = _users(first_user, users, hashed_password)
             task = progress.add_task("Users", total=users)
             await _insert(db, User, rows, task, progress)
-            owners = list(await db.scalars(select(User.id).where(User.username.startswith("demo"))))
+            demo_users = select(User.id).where(User.username.startswith("demo")).order_by(User.id)
+            owners = list(await db.scalars(demo_users))
             rows = _products(await _next_id(db, Product), products, owners)
             await _insert(
                 db, Product, rows, progress.add_task("Products", total=products), progress

@@ -96,9 +96,8 @@ def _allowed_methods(request: Request) -> str:
 
 
 def problem(scope: Scope, error: AppError) -> ProblemResponse:
-    extra = {"errors": error.errors} if isinstance(error, InvalidInput) else {}
     return _problem(
-        scope, HTTPStatus(error.status), error.code, error.detail, error.headers, **extra
+        scope, HTTPStatus(error.status), error.code, error.detail, error.headers, **error.members
     )
 
 

@@ -3,6 +3,7 @@
 import re
 import time
 import uuid
+from collections.abc import Mapping
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -94,27 +95,39 @@ class Compression(GZipMiddleware):
 
 
 class Gate:
-    """Innermost: one Host header and a known one, a bounded body, and no exception gets past."""
+    """Innermost: one Host header and a known one, a bounded body, and no exception gets past.
 
-    def __init__(self, app: ASGIApp, *, allowed_hosts: list[str], max_body_bytes: int) -> None:
+    `larger_bodies` has the bound of each path that takes more than `max_body_bytes`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        allowed_hosts: list[str],
+        max_body_bytes: int,
+        larger_bodies: Mapping[str, int],
+    ) -> None:
         self.app = app
         names = frozenset(host.lower() for host in allowed_hosts)
         self.allowed_hosts = frozenset() if "*" in names else names  # none named: all are
         self.max_body_bytes = max_body_bytes
+        self.larger_bodies = larger_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         started = False
         received_bytes = 0
+        max_bytes = self.larger_bodies.get(scope["path"], self.max_body_bytes)
 
         async def receive_bounded() -> Message:
             nonlocal received_bytes
             message = await receive()
             received_bytes += len(message.get("body", b""))
-            if received_bytes > self.max_body_bytes:
+            if received_bytes > max_bytes:
                 # FastAPI lets only this kind of exception through while it reads a body.
-                error = ContentTooLarge(self.max_body_bytes)
+                error = ContentTooLarge(max_bytes)
                 raise HTTPException(error.status, error.detail, error.headers)
             return message
 
@@ -124,7 +137,7 @@ class Gate:
             await send(message)
 
         try:
-            self._check(Headers(scope=scope))
+            self._check(Headers(scope=scope), max_bytes)
             await self.app(scope, receive_bounded, send_noting_start)
         except AppError as refused:
             await problem(scope, refused)(scope, receive, send)
@@ -134,7 +147,7 @@ class Gate:
                 raise  # half an answer is out: only closing the connection tells the client
             await problem(scope, AppError("Internal server error"))(scope, receive, send)
 
-    def _check(self, headers: Headers) -> None:
+    def _check(self, headers: Headers, max_bytes: int) -> None:
         hosts = headers.getlist("host")
         if len(hosts) != 1:
             raise BadRequest("Exactly one Host header is needed")
@@ -142,8 +155,8 @@ class Gate:
             raise BadRequest("This host is not served here")
         length = headers.get("content-length", "0").lstrip("0")
         # Digits are counted first: Python refuses to read a number of thousands of them.
-        if length.isdecimal() and (len(length) > 15 or int(length) > self.max_body_bytes):
-            raise ContentTooLarge(self.max_body_bytes)
+        if length.isdecimal() and (len(length) > 15 or int(length) > max_bytes):
+            raise ContentTooLarge(max_bytes)
 
 
 def _host_name(host: str) -> str:

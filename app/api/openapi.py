@@ -1,6 +1,7 @@
 """What FastAPI does not know of the routes is added to the schema: problems, headers, retries."""
 
 import inspect
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +12,7 @@ from fastapi.routing import iter_route_contexts
 from app.api.errors import problems
 from app.api.idempotency import REPLAYED
 from app.api.representation import CONDITIONAL_METHODS
+from app.api.resources import ListParams
 from app.core.config import settings
 from app.core.errors import (
     AppError,
@@ -21,7 +23,7 @@ from app.core.errors import (
     PreconditionFailed,
     PreconditionRequired,
 )
-from app.crud.base import Slice
+from app.crud.reading import Slice, Stored
 from app.db.base import Versioned
 from app.dependencies import (
     IDEMPOTENCY_KEY,
@@ -75,7 +77,7 @@ def complete_schema(app: FastAPI) -> None:
                         operation.setdefault("parameters", [])
                         _add_safe_retries(operation, method, route.dependant)
                         _add_conditions(operation, method, route.endpoint)
-                        _add_pages(operation, route.endpoint)
+                        _add_pages(operation, route.dependant, route.endpoint)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -110,7 +112,7 @@ def _add_conditions(operation: dict[str, Any], method: str, endpoint: Any) -> No
     if method in CONDITIONAL_METHODS:
         operation["parameters"].append(_IF_MATCH_PARAMETER)
         operation["responses"] |= _documented(PreconditionFailed, PreconditionRequired)
-    if not issubclass(_returned_by(endpoint), Versioned):
+    if not issubclass(_returned_by(endpoint), (Stored, Versioned)):
         return
     _success(operation)["headers"] = {"ETag": _ETAG}
     if method == "GET":
@@ -118,13 +120,29 @@ def _add_conditions(operation: dict[str, Any], method: str, endpoint: Any) -> No
         operation["responses"]["304"] = {"description": HTTPStatus.NOT_MODIFIED.phrase}
 
 
-def _add_pages(operation: dict[str, Any], endpoint: Any) -> None:
-    if not issubclass(_returned_by(endpoint), Slice):
-        return
-    _success(operation)["headers"] = {"Link": _LINK}
-    for parameter in operation["parameters"]:
-        if parameter["name"].endswith("__in"):
-            parameter |= {"style": "form", "explode": False}  # with commas
+def _add_pages(operation: dict[str, Any], dependant: Dependant, endpoint: Any) -> None:
+    if issubclass(_returned_by(endpoint), Slice):
+        _success(operation)["headers"] = {"Link": _LINK}
+    for params in _list_params_of(dependant):
+        properties = params.model.model_json_schema()["properties"]
+        operation["parameters"] += [_query_parameter(*each) for each in properties.items()]
+        operation["responses"] |= _documented(InvalidInput)
+
+
+def _list_params_of(dependant: Dependant) -> Iterator[ListParams[Any]]:
+    if isinstance(dependant.call, ListParams):
+        yield dependant.call
+    for each in dependant.dependencies:
+        yield from _list_params_of(each)
+
+
+def _query_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    parameter = {"name": name, "in": "query", "required": False, "schema": schema}
+    if "description" in schema:
+        parameter["description"] = schema.pop("description")
+    if schema.get("type") == "array":
+        parameter |= {"style": "form", "explode": False}  # with commas
+    return parameter
 
 
 def _success(operation: dict[str, Any]) -> dict[str, Any]:

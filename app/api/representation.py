@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import Request, Response, status
+from pydantic_core import to_json
 
 from app.core.config import settings
 from app.core.errors import PreconditionFailed, PreconditionRequired
-from app.crud.base import Slice
+from app.crud.reading import Slice, Stored
 from app.db.base import Base, Versioned
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
@@ -23,13 +25,36 @@ _returned: ContextVar[Any] = ContextVar("_returned", default=None)
 
 
 def noting_what_it_returns(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+    """What is JSON already becomes the answer; FastAPI makes one of anything else."""
+
     @wraps(handler)
     async def noting(**arguments: Any) -> Any:
         returned = await handler(**arguments)
         _returned.set(returned)
+        match returned:
+            case Stored():
+                return _json_response(returned.content)
+            case Slice():
+                return _json_response(_page(returned))
         return returned
 
     return noting
+
+
+def _json_response(content: str) -> Response:
+    return Response(content, media_type="application/json")
+
+
+def _page(page: Slice[Any]) -> str:
+    """As `schemas.Page` has it."""
+    around = {
+        "total": page.total,
+        "total_is": page.total_is,
+        "page": page.page,
+        "size": page.size,
+        "next_cursor": page.next_cursor,
+    }
+    return f'{{"items":[{",".join(page.items)}],{to_json(around).decode()[1:]}'
 
 
 def describe(request: Request, response: Response) -> Response:
@@ -38,7 +63,7 @@ def describe(request: Request, response: Response) -> Response:
     if isinstance(returned, Slice):
         if link := _links(request, returned):
             response.headers["Link"] = link
-    elif isinstance(returned, Versioned):
+    elif isinstance(returned, (Stored, Versioned)) and returned.version:
         etag = response.headers["ETag"] = etag_of(returned)
         if response.status_code == status.HTTP_201_CREATED and isinstance(returned, Base):
             response.headers["Location"] = f"{request.url.path.rstrip('/')}/{returned.id}"
@@ -58,7 +83,7 @@ def check_precondition(request: Request, resource: Versioned) -> None:
         raise PreconditionFailed(type(resource).__name__)
 
 
-def etag_of(resource: Versioned) -> str:
+def etag_of(resource: Versioned | Stored[Any]) -> str:
     return f'"{resource.version}"'
 
 
@@ -72,10 +97,11 @@ def _names(request: Request, header: str, etag: str, *, weakly: bool) -> bool:
 
 def _links(request: Request, page: Slice[Any]) -> str:
     """Relative to the request's own URL, which a proxy may have changed."""
-    cursors = {"next": page.next_cursor, "prev": page.previous_cursor}
-    others = request.url.remove_query_params(["skip", "cursor"])
+    others = [
+        pair for pair in request.query_params.multi_items() if pair[0] not in ("skip", "cursor")
+    ]
     return ", ".join(
-        f'<?{others.include_query_params(cursor=cursor).query}>; rel="{relation}"'
-        for relation, cursor in cursors.items()
+        f'<?{urlencode([*others, ("cursor", cursor)])}>; rel="{relation}"'
+        for relation, cursor in (("next", page.next_cursor), ("prev", page.previous_cursor))
         if cursor
     )

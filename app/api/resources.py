@@ -3,32 +3,35 @@
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import Depends, Path, Query, Request
-from pydantic import AfterValidator, Field, WithJsonSchema, create_model
+from fastapi import Depends, Path, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, create_model
 
 from app.api.representation import check_precondition
 from app.core.errors import InvalidInput, NotFound, NotPermitted
 from app.crud.base import CRUDBase
-from app.crud.filters import filter_parameters
+from app.crud.reading import Stored
 from app.db.base import Base, SoftDeletable, Versioned
 from app.dependencies import SAFE_METHODS, CurrentUser, DbSession, OptionalUser
-from app.schemas.page import CommonQueryParams, Pagination
+from app.schemas.bulk import ExportParams
+from app.schemas.page import CommonQueryParams, Pagination, Sortable
 
 MAX_SORT_LENGTH = 200
 
 ModelT = TypeVar("ModelT", bound=Base)
+ParamsT = TypeVar("ParamsT", bound=Sortable)
 Crud = CRUDBase[ModelT, Any, Any]
 
 
-def readable(crud: Crud[ModelT]) -> Callable[..., Awaitable[ModelT]]:
+def readable(crud: Crud[ModelT]) -> Callable[..., Awaitable[Stored[ModelT]]]:
     """The row in the path, if the caller may read it; else it does not exist for him."""
 
     async def get_readable(
-        id: Annotated[int, Path(alias=_parameter_of(crud))], db: DbSession, viewer: OptionalUser
-    ) -> ModelT:
-        row = await crud.get(db, id, viewer=viewer)
+        id: Annotated[int, Path(alias=_parameter_of(crud))], request: Request, viewer: OptionalUser
+    ) -> Stored[ModelT]:
+        row = await crud.read(request.app.state.database, id, viewer=viewer)
         if row is None:
             raise NotFound(crud.model.__name__)
         return row
@@ -76,29 +79,49 @@ def unchanged(get_row: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     return get_unchanged
 
 
-def listed(crud: Crud[Any]) -> Callable[..., Awaitable[Pagination]]:
-    """The parameters of a list: those of all, and what the crud declares."""
-    params_model = _params_model(crud)
+class ListParams(Generic[ParamsT]):
+    """Query parameters of a list, as a dependency; `model` says which and of what types."""
 
-    async def get_list_params(
-        request: Request,
-        params: Annotated[params_model, Query()],  # type: ignore[valid-type]  # made at run time
-    ) -> Pagination:
-        sent = Counter(name for name, _ in request.query_params.multi_items())
-        if twice := next((name for name, times in sent.items() if times > 1), None):
+    def __init__(self, model: type[ParamsT]) -> None:
+        self.model = model
+
+    async def __call__(self, request: Request) -> ParamsT:
+        """Read here, because FastAPI asks for each of them in turn, whether it was sent or not."""
+        sent = request.query_params.multi_items()
+        if len(names := Counter(name for name, _ in sent)) < len(sent):
+            twice = max(names, key=names.__getitem__)
             raise InvalidInput.at("query", twice, msg="must be sent only once")
-        return params
+        try:
+            return self.model.model_validate(dict(sent))
+        except ValidationError as invalid:
+            errors = [error | {"loc": ("query", *error["loc"])} for error in invalid.errors()]
+            raise RequestValidationError(errors) from None
 
-    return get_list_params
 
-
-def _params_model(crud: Crud[Any]) -> type[Pagination]:
-    fields = filter_parameters(crud.filters)
-    fields["sort"] = (_sort_type(crud), None)
+def listed(crud: Crud[Any]) -> ListParams[Pagination]:
+    """The parameters of a list: those of all, and what the crud declares."""
+    fields = _declared_params(crud)
     if issubclass(crud.model, SoftDeletable):
         fields["is_deleted"] = (bool, Field(False, description="Those that you may restore"))
-    base: type[Pagination] = CommonQueryParams if crud.searched else Pagination
-    return create_model(f"{crud.model.__name__}Params", __base__=base, **fields)
+    base: type[Pagination] = CommonQueryParams if crud.search else Pagination
+    return ListParams(create_model(f"{crud.model.__name__}Params", __base__=base, **fields))
+
+
+def exported(crud: Crud[Any]) -> ListParams[ExportParams]:
+    """The parameters of a list that say which rows and in which order, not which page of them."""
+    fields = _declared_params(crud)
+    if crud.search:
+        q = CommonQueryParams.model_fields["q"]
+        fields["q"] = (q.annotation, q)
+    name = f"{crud.model.__name__}ExportParams"
+    return ListParams(create_model(name, __base__=ExportParams, **fields))
+
+
+def _declared_params(crud: Crud[Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        each.parameter: (each.value_type, None) for each in crud.declared_filters
+    }
+    return fields | {"sort": (_sort_type(crud), None)}
 
 
 def _sort_type(crud: Crud[Any]) -> Any:

@@ -1,17 +1,19 @@
 """How requests are read and run: identifiers are digits, JSON is RFC 8259 to the letter."""
 
-import json
-from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.convertors import Convertor, register_url_convertor
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.idempotency import keep_answer
 from app.api.representation import describe, noting_what_it_returns
 from app.api.retries import RepeatableRequest
+from app.core import strict_json
 from app.db.base import MAX_ID
 from app.db.retries import retrying
 
@@ -43,7 +45,7 @@ class StrictRoute(APIRoute):
         super().__init__(path, noting_what_it_returns(endpoint), **options)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await retrying(RepeatableRequest(super().handle, scope, receive, send).attempt)
+        await _run_repeatably(super().handle, scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -62,21 +64,38 @@ class StrictRequest(Request):
         try:
             text = (await self.body()).decode()
         except UnicodeDecodeError:
-            _refuse("Not UTF-8")
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+            strict_json.refuse("Not UTF-8")
+        return strict_json.loads(text)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    unique = dict(pairs)
-    if len(unique) < len(pairs):
-        _refuse("A name stands twice in one object")
-    return unique
+class RouteIndex(BaseRoute):
+    """Finds the route of a path at once; FastAPI asks all included routers, one by one and twice.
+
+    What it does not find is left to the routes behind it: other methods, redirects, 404.
+    """
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._fixed: dict[str, list[RouteContext]] = defaultdict(list)
+        self._with_ids: dict[int, list[RouteContext]] = defaultdict(list)
+        for route in iter_route_contexts(routes):
+            if isinstance(route.original_route, StrictRoute) and route.path:
+                if "{" in route.path:
+                    self._with_ids[route.path.count("/")].append(route)
+                else:
+                    self._fixed[route.path].append(route)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            for route in self._fixed.get(path) or self._with_ids.get(path.count("/")) or ():
+                match, child_scope = route.matches(scope)
+                if match is Match.FULL:
+                    return match, child_scope | {"route": route}
+        return Match.NONE, {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _run_repeatably(scope["route"].app, scope, receive, send)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    _refuse(f"{name} is not JSON")
-
-
-def _refuse(reason: str) -> NoReturn:
-    # The one exception that FastAPI turns into a validation error.
-    raise json.JSONDecodeError(reason, "", 0)
+async def _run_repeatably(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    await retrying(RepeatableRequest(app, scope, receive, send).attempt)

@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     ALLOWED_ORIGINS: CommaList = ["http://localhost:3000"]
     TRUSTED_PROXIES: CommaList = []
     MAX_BODY_BYTES: int = Field(default=1024 * 1024, ge=1024)
+    IMPORT_MAX_BODY_BYTES: int = Field(default=512 * 1024 * 1024, ge=1024)
     IF_MATCH_REQUIRED: bool = False
     IDEMPOTENCY_KEY_HOURS: int = Field(default=24, ge=1, le=24 * 366)
 

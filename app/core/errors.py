@@ -7,12 +7,15 @@ AppError
 ├── NotAuthenticated 401
 ├── NotPermitted 403
 ├── NotFound 404
+├── RequestTimeout 408
 ├── Conflict 409
 │   └── IdempotencyKeyInUse 409
 ├── PreconditionFailed 412
 ├── ContentTooLarge 413
 ├── UnsupportedMediaType 415
+├── BrokenFile 422
 ├── IdempotencyKeyReused 422
+├── ImportRefused 422
 ├── InvalidInput 422
 │   └── UnknownReference 422
 ├── PreconditionRequired 428
@@ -33,6 +36,7 @@ class AppError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.headers = headers or {}
+        self.members: dict[str, Any] = {}  # what the answer says beside the detail
 
 
 class BadRequest(AppError):
@@ -75,6 +79,14 @@ class NotFound(AppError):
 
     def __init__(self, resource: str) -> None:
         super().__init__(f"{resource} not found")
+
+
+class RequestTimeout(AppError):
+    status = 408
+    code = "request_timeout"
+
+    def __init__(self) -> None:
+        super().__init__("The body took too long to arrive", headers={"Connection": "close"})
 
 
 class Conflict(AppError):
@@ -120,12 +132,36 @@ class UnsupportedMediaType(AppError):
         super().__init__(f"The body must be {expected}")
 
 
+class BrokenFile(AppError):
+    """What was sent cannot be read as rows at all, from this line on; nothing was kept."""
+
+    status = 422
+    code = "broken_file"
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"Line {line}: {reason}")
+        self.members["line"] = line
+
+
 class IdempotencyKeyReused(AppError):
     status = 422
     code = "idempotency_key_reused"
 
     def __init__(self) -> None:
         super().__init__("This Idempotency-Key was used for another request")
+
+
+class ImportRefused(AppError):
+    """Some rows cannot be taken, and so none was; `report` tells what an import tells."""
+
+    status = 422
+    code = "import_refused"
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        super().__init__(
+            f"Nothing was imported, because of rows that cannot be taken: {report['refused']}"
+        )
+        self.members = report
 
 
 class InvalidInput(AppError):
@@ -136,7 +172,7 @@ class InvalidInput(AppError):
 
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__("The request is not valid")
-        self.errors = errors
+        self.members["errors"] = errors
 
     @classmethod
     def at(cls, *loc: str, msg: str) -> Self:

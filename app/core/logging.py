@@ -1,21 +1,37 @@
-"""Logs: structlog over stdlib, JSON in production, readable in development."""
+"""Logs: one line of JSON for each event in production, readable in development."""
 
 import logging
 import sys
 import traceback
-from typing import Any
+from typing import Any, ClassVar, TextIO
 
 import structlog
+from pydantic_core import to_json
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.core.config import settings
 
+_processors: list[Processor] = []
+
+
+class Lines:
+    """Writes finished lines: a LogRecord for each of ours would cost more than the line itself."""
+
+    stream: ClassVar[TextIO] = sys.stdout
+
+    def write(self, line: str) -> None:
+        self.stream.write(f"{line}\n")
+        self.stream.flush()
+
+    debug = info = warning = error = critical = write
+
 
 def configure_logging() -> None:
-    """Send our own lines and those of libraries through one formatter to standard output."""
+    """Send our own lines and those of libraries, alike, to standard output."""
+    Lines.stream = sys.stdout
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     handler = logging.StreamHandler(sys.stdout)
@@ -27,10 +43,11 @@ def configure_logging() -> None:
     )
     # What libraries say below a warning may hold parameters of statements and addresses.
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("app").setLevel(settings.LOG_LEVEL)
+    # In place: loggers keep the list that they began with.
+    _processors[:] = [*shared, *_rendered()]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=_processors,
+        logger_factory=Lines,
         wrapper_class=structlog.make_filtering_bound_logger(settings.LOG_LEVEL),
         cache_logger_on_first_use=True,
     )
@@ -38,10 +55,14 @@ def configure_logging() -> None:
 
 def _rendered() -> list[Processor]:
     if settings.is_production:
-        return [describe_exception, structlog.processors.JSONRenderer()]
+        return [describe_exception, structlog.processors.JSONRenderer(_to_json)]
     # The default traceback prints local variables, passwords among them, and takes seconds.
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
+
+
+def _to_json(event: EventDict, **options: Any) -> str:
+    return to_json(event, fallback=repr).decode()
 
 
 def describe_exception(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TypeVar
 
 import jwt
@@ -113,5 +114,10 @@ def read_access_token(token: str) -> int:
 
 def keyed_hash(purpose: str, message: bytes) -> bytes:
     """HMAC-SHA256 under a key that this purpose alone has: who lacks it cannot try out guesses."""
-    key = hmac.digest(settings.SECRET_KEY.get_secret_value().encode(), purpose.encode(), "sha256")
+    key = _key_for(purpose, settings.SECRET_KEY.get_secret_value())
     return hmac.digest(key, message, "sha256")
+
+
+@cache
+def _key_for(purpose: str, secret_key: str) -> bytes:
+    return hmac.digest(secret_key.encode(), purpose.encode(), "sha256")

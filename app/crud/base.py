@@ -1,71 +1,33 @@
 """Create, read, update and delete for any model; a resource adds only what is its own."""
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, Select, and_, func, inspect, literal, or_, select
+from sqlalchemy import ColumnElement, and_, inspect, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
 
 from app.core.errors import AlreadyExists, Conflict, UnknownReference
-from app.crud.filters import FieldOperators, filter_conditions
-from app.crud.keyset import SortKey, Window
-from app.crud.policy import Policy
-from app.db.base import MAX_ID, Base, SoftDeletable, utc_now
+from app.crud.policy import Principal
+from app.crud.reading import ModelT, ReadBase
+from app.db.base import MAX_ID, SoftDeletable, utc_now
 from app.db.retries import TransactionConflict
-from app.models import User
-from app.schemas.page import Pagination
 
-MAX_COUNT = 10_000
-
-ModelT = TypeVar("ModelT", bound=Base)
 CreateSchemaT = TypeVar("CreateSchemaT", bound=BaseModel)
 UpdateSchemaT = TypeVar("UpdateSchemaT", bound=BaseModel)
 
 
-@dataclass
-class Slice(Generic[ModelT]):
-    """What `schemas.Page` shows, and the cursor of the page before."""
+class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
+    """Everything here flushes and nothing commits: the caller's unit of work does."""
 
-    items: Sequence[ModelT]
-    total: int
-    total_is: Literal["exact", "at_least"]
-    page: int
-    size: int
-    next_cursor: str | None
-    previous_cursor: str | None
-
-
-class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
-    """Everything here flushes and nothing commits: the caller's unit of work does.
-
-    `viewer` is who asks, None for somebody who has not signed in: the policy says what he gets.
-    """
-
-    policy: ClassVar[Policy]
-    # Columns that name rows of others, each with whose: a client may name what he may read.
+    # Columns that name rows of others, each with whose: one may name what one may read.
     references: ClassVar[Mapping[InstrumentedAttribute[Any], "CRUDBase[Any, Any, Any]"]] = {}
-    filters: ClassVar[FieldOperators] = {}
-    sorted_by: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
-    searched: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
 
-    def __init__(self, model: type[ModelT]) -> None:
-        if not hasattr(self, "policy"):
-            raise TypeError(f"{type(self).__name__} must state its policy")
-        self.model = model
-        self.sort_keys = {
-            f"{sign}{column.key}": SortKey(column, sign == "-")
-            for column in (model.id, *self.sorted_by)
-            for sign in ("", "-")
-        }
-
-    async def get(self, db: AsyncSession, id: int, *, viewer: User | None) -> ModelT | None:
+    async def get(self, db: AsyncSession, id: int, *, viewer: Principal | None) -> ModelT | None:
         """The row, if `viewer` may read it."""
         return await self._get(db, id, self._readable(viewer))
 
@@ -74,7 +36,7 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         db: AsyncSession,
         id: int,
         *,
-        viewer: User | None,
+        viewer: Principal,
         with_deleted: bool = False,
         is_locked: bool = True,
     ) -> ModelT | None:
@@ -84,38 +46,12 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
             rows = and_(rows, self._is_deleted(False))
         return await self._get(db, id, rows, is_locked=is_locked)
 
-    async def get_multi(
-        self,
-        db: AsyncSession,
-        *,
-        params: Pagination,
-        viewer: User | None,
-        within: ColumnElement[bool] | None = None,
-    ) -> Slice[ModelT]:
-        """A page of the rows that `viewer` may read; `within` narrows them, as to one parent."""
-        window = self._window(params)
-        rows = select(self.model).where(*self._conditions(params, viewer))
-        if within is not None:
-            rows = rows.where(within)
-        found = (await db.execute(window.cut(rows))).all()
-        page, next_cursor, previous_cursor = window.page_of(found)
-        total = await self._count(db, rows)
-        return Slice(
-            items=[row[0] for row in page],
-            total=min(total, MAX_COUNT),
-            total_is="at_least" if total > MAX_COUNT else "exact",
-            page=window.page,
-            size=window.limit,
-            next_cursor=next_cursor,
-            previous_cursor=previous_cursor,
-        )
-
     async def create(
         self,
         db: AsyncSession,
         *,
         obj_in: CreateSchemaT,
-        viewer: User | None = None,
+        viewer: Principal | None = None,
         **values: Any,
     ) -> ModelT:
         """`values` are the columns that the client has no say in, such as the owner."""
@@ -129,7 +65,7 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         *,
         db_obj: ModelT,
         obj_in: UpdateSchemaT,
-        viewer: User | None = None,
+        viewer: Principal | None = None,
     ) -> ModelT:
         """Set what was sent: an absent field stays as it is, a null is stored."""
         sent = obj_in.model_dump()
@@ -159,44 +95,8 @@ class CRUDBase(Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
             row = row.with_for_update(key_share=True)
         return await db.scalar(row)
 
-    def _readable(self, viewer: User | None) -> ColumnElement[bool]:
-        return and_(self.policy.read(viewer), self._is_deleted(False))
-
-    def _is_deleted(self, yes: bool) -> ColumnElement[bool]:
-        if not issubclass(self.model, SoftDeletable):
-            return literal(not yes)
-        deleted_at: InstrumentedAttribute[Any] = self.model.deleted_at
-        return deleted_at.is_not(None) if yes else deleted_at.is_(None)
-
-    def _conditions(self, params: Pagination, viewer: User | None) -> list[ColumnElement[bool]]:
-        sent = vars(params)
-        if sent.get("is_deleted"):
-            seen = and_(self.policy.write(viewer), self._is_deleted(True))
-        else:
-            seen = self._readable(viewer)
-        conditions = [seen, *filter_conditions(self.filters, sent)]
-        if q := sent.get("q"):
-            contains = (field.icontains(q, autoescape=True) for field in self.searched)
-            conditions.append(or_(*contains))
-        return conditions
-
-    def _window(self, params: Pagination) -> Window:
-        names = params.sort.split(",") if params.sort else []
-        # A total order, or pages would skip rows and repeat them.
-        names.append("-id" if names and names[-1].startswith("-") else "id")
-        keys: dict[str, SortKey] = {}
-        for name in names:
-            keys.setdefault(name.removeprefix("-"), self.sort_keys[name])
-        context = json.dumps([self.model.__tablename__, names, vars(params).get("q")])
-        return Window.of(params, tuple(keys.values()), context)
-
-    async def _count(self, db: AsyncSession, rows: Select[Any]) -> int:
-        """How many there are, counted no further than is cheap."""
-        some = rows.with_only_columns(self.model.id).limit(MAX_COUNT + 1).subquery()
-        return await db.scalar(select(func.count()).select_from(some)) or 0
-
     async def _check_references(
-        self, db: AsyncSession, sent: Mapping[str, Any], viewer: User | None
+        self, db: AsyncSession, sent: Mapping[str, Any], viewer: Principal | None
     ) -> None:
         for column, crud in self.references.items():
             key = sent.get(column.key)

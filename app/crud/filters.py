@@ -2,14 +2,15 @@
 
 import operator
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field
-from sqlalchemy import ColumnElement, Integer, and_
+from sqlalchemy import ColumnElement, Integer, and_, bindparam
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.db.base import MAX_ID, FixedPoint
@@ -25,68 +26,74 @@ MAX_CHOICES = 100
 _MAX_INT32 = 2**31 - 1
 _LAST_CHARACTER = chr(sys.maxunicode)
 
-
-def starts_with(column: InstrumentedAttribute[Any], prefix: str) -> ColumnElement[bool]:
-    """Without LIKE: no wildcards, the case of letters counts on both engines, an index serves."""
-    return and_(column >= prefix, column < prefix + _LAST_CHARACTER)
-
-
-CONDITIONS: dict[str, Callable[[InstrumentedAttribute[Any], Any], ColumnElement[bool]]] = {
+# A prefix is a range: no wildcards, the case of letters counts on both engines, an index serves.
+_CONDITIONS: dict[str, Callable[..., ColumnElement[bool]]] = {
     "eq": operator.eq,
     "gte": operator.ge,
     "gt": operator.gt,
     "lte": operator.le,
     "lt": operator.lt,
-    "in": lambda column, values: column.in_(values),
-    "isnull": lambda column, yes: column.is_(None) if yes else column.is_not(None),
-    "prefix": starts_with,
+    "in": lambda column, *values: column.in_(values),
+    "prefix": lambda column, first, beyond: and_(column >= first, column < beyond),
 }
 
 
-def filter_conditions(
-    filters: FieldOperators, sent: Mapping[str, Any]
-) -> list[ColumnElement[bool]]:
-    """`sent` holds valid values by parameter, None for what was not sent."""
-    return [
-        CONDITIONS[name](column, value)
-        for column, operators in filters.items()
-        for name in operators
-        if (value := sent[parameter_name(column, name)]) is not None
-    ]
+@dataclass(frozen=True)
+class Filter:
+    """`parameter` is its name in a query string."""
+
+    column: InstrumentedAttribute[Any]
+    operator: str
+    parameter: str
+
+    def values(self, sent: Any) -> dict[str, Any]:
+        """What was sent, by the names of the statement's parameters."""
+        match self.operator:
+            case "isnull":
+                return {}
+            case "in":
+                return {f"{self.parameter}_{place}": value for place, value in enumerate(sent)}
+            case "prefix":
+                return {self.parameter: sent, f"{self.parameter}_end": sent + _LAST_CHARACTER}
+        return {self.parameter: sent}
+
+    def shape(self, sent: Any) -> Hashable:
+        """All that `condition` depends on."""
+        return self.parameter, sent if self.operator == "isnull" else len(self.values(sent))
+
+    def condition(self, sent: Any) -> ColumnElement[bool]:
+        if self.operator == "isnull":
+            return self.column.is_(None) if sent else self.column.is_not(None)
+        parameters = (bindparam(name, type_=self.column.type) for name in self.values(sent))
+        return _CONDITIONS[self.operator](self.column, *parameters)
+
+    @property
+    def value_type(self) -> Any:
+        """What Pydantic takes for a value."""
+        if self.operator == "isnull":
+            return bool
+        python_type = self.column.type.python_type
+        one = _TYPES.get(type(self.column.type), _TYPES[python_type])
+        if python_type is int:
+            limit = _MAX_INT32 if type(self.column.type) is Integer else MAX_ID
+            one = Annotated[int, Field(ge=-limit, le=limit)]
+        if self.operator != "in":
+            return one
+        if python_type is str:
+            one = Choice
+        some = list[one]  # type: ignore[valid-type]  # made at run time
+        return Annotated[some, BeforeValidator(_split), Field(min_length=1, max_length=MAX_CHOICES)]
 
 
-def filter_parameters(filters: FieldOperators) -> dict[str, Any]:
-    """Pydantic's definition of each query parameter, by its name."""
-    return {
-        parameter_name(column, name): (_value_type(column, name), None)
-        for column, operators in filters.items()
-        for name in operators
-    }
+def declared(filters: FieldOperators) -> Iterator[Filter]:
+    for column, operators in filters.items():
+        for name in operators:
+            yield Filter(column, name, column.key if name == "eq" else f"{column.key}__{name}")
 
 
-def parameter_name(column: InstrumentedAttribute[Any], name: str) -> str:
-    return column.key if name == "eq" else f"{column.key}__{name}"
-
-
-def _value_type(column: InstrumentedAttribute[Any], name: str) -> Any:
-    if name == "isnull":
-        return bool
-    python_type = column.type.python_type
-    one = _TYPES.get(type(column.type), _TYPES[python_type])
-    if python_type is int:
-        limit = _MAX_INT32 if type(column.type) is Integer else MAX_ID
-        one = Annotated[int, Field(ge=-limit, le=limit)]
-    if name != "in":
-        return one
-    if python_type is str:
-        one = Choice
-    some = list[one]  # type: ignore[valid-type]  # made at run time
-    return Annotated[some, BeforeValidator(_split), Field(min_length=1, max_length=MAX_CHOICES)]
-
-
-def _split(sent: list[str]) -> list[str]:
+def _split(sent: str) -> list[str]:
     """`a,b`, which is OpenAPI's style `form` without `explode`."""
-    return sent[0].split(",")
+    return sent.split(",")
 
 
 _TYPES: dict[type, Any] = {

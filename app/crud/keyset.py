@@ -4,7 +4,7 @@ import binascii
 import json
 import operator
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hmac import compare_digest
@@ -13,28 +13,34 @@ from typing import Any, Self
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
-    Row,
-    Select,
+    Integer,
     UnaryExpression,
     and_,
+    bindparam,
     or_,
     tuple_,
 )
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.elements import KeyedColumnElement
 
 from app.core.errors import InvalidCursor
 from app.core.security import keyed_hash
+from app.db.query import AnySelect
 from app.schemas.page import Pagination
 
 _SEAL_BYTES = 16
 
+Found = Sequence[Any]
+
 
 @dataclass(frozen=True)
 class SortKey:
-    """One key of an order; its column is never null."""
+    """One key of an order: a column that is never null, by the name that it has in an item."""
 
-    column: InstrumentedAttribute[Any]
+    name: str
+    column: InstrumentedAttribute[Any] | KeyedColumnElement[Any]
     is_descending: bool
 
     def order(self, *, is_reversed: bool) -> UnaryExpression[Any]:
@@ -65,26 +71,31 @@ class Cursor:
         if not compare_digest(seal, _seal(context, content)):
             raise InvalidCursor("The cursor is not one of this list, with this q and sort")
         page, is_before, *values = json.loads(content)
-        reader = _reader(*(key.column.type.python_type for key in keys))
+        types: list[Any] = [key.column.type.python_type for key in keys]
+        reader = _reader(*types)
         return cls(reader.validate_python(values), is_before, page)
 
     def rows_beyond(self, keys: Sequence[SortKey]) -> ColumnElement[bool]:
         """Those that come after the place, or before it if the cursor looks back."""
+        place = [bindparam(f"place_{n}", type_=key.column.type) for n, key in enumerate(keys)]
         if len({key.is_descending for key in keys}) == 1:
             # One comparison of rows, which an index on the keys answers from its first entry on.
             row = tuple_(*(key.column for key in keys))
-            return self._beyond(keys[0])(row, tuple(self.position))
-        return self._tied_or_beyond(keys, self.position)
+            return self._beyond(keys[0])(row, tuple_(*place))
+        return self._tied_or_beyond(keys, place)
+
+    def values(self) -> dict[str, Any]:
+        return {f"place_{n}": value for n, value in enumerate(self.position)}
 
     def _tied_or_beyond(
-        self, keys: Sequence[SortKey], position: Sequence[Any]
+        self, keys: Sequence[SortKey], place: Sequence[BindParameter[Any]]
     ) -> ColumnElement[bool]:
-        (key, *further), (place, *rest) = keys, position
-        beyond = self._beyond(key)(key.column, place)
+        (key, *further), (value, *rest) = keys, place
+        beyond = self._beyond(key)(key.column, value)
         if not further:
             return beyond
         # The first part says nothing new, but tells an index on the key where to begin.
-        not_before = self._beyond(key, or_at=True)(key.column, place)
+        not_before = self._beyond(key, or_at=True)(key.column, value)
         return and_(not_before, or_(beyond, self._tied_or_beyond(further, rest)))
 
     def _beyond(self, key: SortKey, *, or_at: bool = False) -> Callable[..., ColumnElement[bool]]:
@@ -121,17 +132,29 @@ class Window:
     def page(self) -> int:
         return self.cursor.page if self.cursor else self.skip // self.limit + 1
 
-    def cut(self, rows: Select[Any]) -> Select[Any]:
+    def shape(self) -> Hashable:
+        """All that `cut` depends on; the rest are its values."""
+        order = tuple((key.name, key.is_descending) for key in self.keys)
+        return order, self.cursor is not None, self.looks_back, self.skip > 0
+
+    def cut(self, rows: AnySelect) -> AnySelect:
         """The page's rows, and one more that tells whether others follow."""
         if self.cursor:
             rows = rows.where(self.cursor.rows_beyond(self.keys))
+        if self.skip:
+            rows = rows.offset(bindparam("skip", type_=Integer))
         order = (key.order(is_reversed=self.looks_back) for key in self.keys)
-        return rows.order_by(*order).offset(self.skip or None).limit(self.limit + 1)
+        return rows.order_by(*order).limit(bindparam("limit", type_=Integer))
 
-    def page_of(
-        self, found: Sequence[Row[Any]]
-    ) -> tuple[Sequence[Row[Any]], str | None, str | None]:
-        """The rows in their order, the cursor of the next page, and that of the one before."""
+    def values(self) -> dict[str, Any]:
+        place = self.cursor.values() if self.cursor else {}
+        return place | {"skip": self.skip, "limit": self.limit + 1}
+
+    def page_of(self, found: Sequence[Found]) -> tuple[Sequence[Found], str | None, str | None]:
+        """The rows in their order, the cursor of the next page, and that of the one before.
+
+        A row begins with its JSON, and ends with its rank if it was searched for.
+        """
         has_more = len(found) > self.limit
         rows = found[: self.limit]
         if self.looks_back:
@@ -146,10 +169,10 @@ class Window:
             self._beside(rows[0], is_before=True) if has_previous else None,
         )
 
-    def _beside(self, row: Row[Any], *, is_before: bool) -> str:
+    def _beside(self, row: Found, *, is_before: bool) -> str:
         page = max(1, self.page - 1) if is_before else self.page + 1
-        position = [getattr(row[0], key.column.key) for key in self.keys]
-        return Cursor(position, is_before, page).seal(self.context)
+        fields = json.loads(row[0]) | {"rank": row[-1]}
+        return Cursor([fields[key.name] for key in self.keys], is_before, page).seal(self.context)
 
 
 @cache

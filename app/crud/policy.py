@@ -4,12 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, ColumnExpressionArgument, false, or_, true
+from sqlalchemy import BigInteger, ColumnElement, bindparam, false, or_, true
+from sqlalchemy.orm import InstrumentedAttribute
 
-from app.models import User
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks: a user who is signed in and active."""
+
+    id: int
+    is_superuser: bool
+
 
 # The rows that a viewer gets; None is somebody who has not signed in.
-Rule = Callable[[User | None], ColumnElement[bool]]
+Rule = Callable[[Principal | None], ColumnElement[bool]]
 
 
 @dataclass(frozen=True)
@@ -18,29 +26,44 @@ class Policy:
     write: Rule
 
 
-def everybody(viewer: User | None) -> ColumnElement[bool]:
+def everybody(viewer: Principal | None) -> ColumnElement[bool]:
     return true()
 
 
-def superusers(viewer: User | None) -> ColumnElement[bool]:
+def superusers(viewer: Principal | None) -> ColumnElement[bool]:
     return true() if viewer and viewer.is_superuser else false()
 
 
-def owner(column: ColumnExpressionArgument[Any]) -> Rule:
+def owner(column: InstrumentedAttribute[int]) -> Rule:
     """Whoever `column` names, and superusers."""
 
-    def rule(viewer: User | None) -> ColumnElement[bool]:
+    def rule(viewer: Principal | None) -> ColumnElement[bool]:
         if viewer is None or viewer.is_superuser:
             return superusers(viewer)
-        return column == viewer.id  # type: ignore[return-value]
+        return column == viewer.id
 
     return rule
 
 
-def only(rows: ColumnExpressionArgument[bool]) -> Rule:
+def only(rows: ColumnElement[bool] | InstrumentedAttribute[bool]) -> Rule:
     """Everybody, but of the rows only these."""
     return lambda viewer: or_(rows)
 
 
 def either(*rules: Rule) -> Rule:
     return lambda viewer: or_(*(rule(viewer) for rule in rules))
+
+
+def any_like(viewer: Principal | None) -> Principal | None:
+    """Stands for all of the same rights, so that a rule's condition can be compiled once for all.
+
+    The id is a parameter, whose value `viewer_values` gives.
+    """
+    if viewer is None:
+        return None
+    any_id: Any = bindparam("viewer_id", type_=BigInteger)
+    return Principal(id=any_id, is_superuser=viewer.is_superuser)
+
+
+def viewer_values(viewer: Principal | None) -> dict[str, Any]:
+    return {"viewer_id": viewer.id} if viewer else {}

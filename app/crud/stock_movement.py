@@ -5,27 +5,34 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import schemas
 from app.core.errors import Conflict
 from app.crud.base import CRUDBase
 from app.crud.filters import RANGE
-from app.crud.policy import Policy
+from app.crud.policy import Policy, Principal
 from app.crud.product import product_crud
-from app.models import Product, StockMovement, User
+from app.models import Product, StockMovement
 from app.schemas import StockMovementCreate
 from app.schemas.product import MAX_STOCK
 
 
-def of_own_products(viewer: User | None) -> ColumnElement[bool]:
+def of_own_products(viewer: Principal | None) -> ColumnElement[bool]:
     products = select(Product.id).where(product_crud.policy.write(viewer))
     return StockMovement.product_id.in_(products)
 
 
 class CRUDStockMovement(CRUDBase[StockMovement, StockMovementCreate, Any]):
     policy = Policy(read=of_own_products, write=of_own_products)
+    schema = schemas.StockMovement
     filters = {StockMovement.delta: RANGE, StockMovement.created_at: RANGE}
 
     async def move(
-        self, db: AsyncSession, *, product: Product, obj_in: StockMovementCreate, moved_by: User
+        self,
+        db: AsyncSession,
+        *,
+        product: Product,
+        obj_in: StockMovementCreate,
+        moved_by: Principal,
     ) -> StockMovement:
         """Raise `Conflict` if the stock is short, or would be more than can be counted."""
         stock = Product.stock + obj_in.delta

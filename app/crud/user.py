@@ -3,14 +3,19 @@
 import re
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import schemas
 from app.core.errors import Conflict
 from app.core.security import get_password_hash
 from app.crud.base import CRUDBase
 from app.crud.filters import EQUALITY, RANGE
-from app.crud.policy import Policy, owner, superusers
+from app.crud.policy import Policy, Principal, owner, superusers
+from app.crud.search import Search
+from app.db.base import MAX_ID
+from app.db.query import AnySelect
+from app.db.session import Database
 from app.models import User
 from app.schemas import UserAdminUpdate, UserCreate, UserUpdate
 from app.schemas.base import USERNAME, canonical_email
@@ -18,6 +23,7 @@ from app.schemas.base import USERNAME, canonical_email
 
 class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
     policy = Policy(read=owner(User.id), write=superusers)
+    schema = schemas.User
     filters = {
         User.email: (*EQUALITY, "prefix"),
         User.username: (*EQUALITY, "prefix"),
@@ -26,12 +32,15 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
         User.is_superuser: ("eq",),
         User.created_at: RANGE,
     }
-    searched = (User.email, User.username, User.full_name)
+    search = Search(User, User.email, User.username, User.full_name)
     sorted_by = (User.email, User.username, User.created_at)
 
-    async def get_active(self, db: AsyncSession, id: int) -> User | None:
-        """Whoever signed in with this id, before there is a viewer to ask for."""
-        return await self._get(db, id, User.is_active.is_(True))
+    async def get_principal(self, db: Database, id: int) -> Principal | None:
+        """Whoever is signed in with this id, if his account is active."""
+        if not 0 < id <= MAX_ID:
+            return None
+        rows = await db.fetch("principal", _active_user, {"id": id})
+        return Principal(*rows[0]) if rows else None
 
     async def get_by_email(self, db: AsyncSession, *, email: str) -> User | None:
         """`email` in its canonical spelling."""
@@ -60,7 +69,7 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
         *,
         db_obj: User,
         obj_in: UserUpdate | UserAdminUpdate,
-        viewer: User | None = None,
+        viewer: Principal | None = None,
     ) -> User:
         values = obj_in.model_dump(exclude={"current_password", "password"})
         if isinstance(obj_in, UserUpdate) and isinstance(obj_in.password, str):
@@ -92,6 +101,11 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
         )
         if set(remaining) == {without.id}:
             raise Conflict("The last active superuser cannot be disabled, demoted or deleted")
+
+
+def _active_user() -> AnySelect:
+    is_it = User.id == bindparam("id")
+    return select(User.id, User.is_superuser).where(is_it, User.is_active)
 
 
 user_crud = CRUDUser(User)

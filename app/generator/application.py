@@ -106,7 +106,7 @@ def crud_of(call: Call) -> dict[str, str]:
 def _searched(call: Call) -> list[str]:
     model = call.names.model
     fields = [f"{model}.{field.name}" for field in call.fields if field.is_searched]
-    return [f"searched = {tuple_of(fields)}"] if fields else []
+    return [f"search = Search({join(model, *fields)})"] if fields else []
 
 
 def _operators(names: Sequence[str]) -> str:
@@ -126,14 +126,6 @@ def endpoints_of(call: Call) -> dict[str, str]:
     is_public = call.policy == "public-read"
     auth = "openapi_extra=OPTIONAL_AUTH" if is_public else ""
     viewer = "viewer" if is_public else "current_user"
-    readable = f"{model}InPath"
-    writable = f"Own{model}" if call.has_owner else readable
-    aliases = {
-        f"{model}Params": ("Pagination", "listed"),
-        writable: (f"models.{model}", "writable"),
-    }
-    if is_public:
-        aliases |= {readable: (f"models.{model}", "readable")}
     output = f"response_model=schemas.{model}"
     created = "status_code=status.HTTP_201_CREATED"
     deleted = "status_code=status.HTTP_204_NO_CONTENT"
@@ -144,13 +136,11 @@ def endpoints_of(call: Call) -> dict[str, str]:
     owned_by = ["owner_id=current_user.id"] if call.has_owner else []
     asks = ", current_user: CurrentUser"
     as_whom, a_words = _AS_WHOM[call.policy], call.names.a_words
+    # Else a stranger's row would not be found by somebody who has not signed in.
+    signed_in = ["dependencies=[Depends(get_current_user)]"] if call.policy == "owner" else []
     guard = ["dependencies=[Depends(get_current_superuser)]"] if refused else []
     return {
         "router_options": join("route_class=StrictRoute", *guard),
-        "aliases": "\n".join(
-            f"{name} = Annotated[{of}, Depends({function}({one}_crud))]"
-            for name, (of, function) in sorted(aliases.items(), key=lambda a: "Params" not in a[0])
-        ),
         "viewer": f"{viewer}: {'OptionalUser' if is_public else 'CurrentUser'}",
         "viewer_name": viewer,
         "list_options": join('"/"', f"{output}List", _problems(*refused), auth),
@@ -159,10 +149,9 @@ def endpoints_of(call: Call) -> dict[str, str]:
         "creator": asks if call.has_owner or seen_by else "",
         "create_text": f"Create {a_words}{', owned by the caller' if call.has_owner else as_whom}.",
         "create_arguments": join(*values, *seen_by, *owned_by),
-        "read_options": join(path, output, _problems(*refused, "NotFound"), auth),
-        "Readable": readable if is_public else writable,
+        "read_options": join(path, output, *signed_in, _problems(*refused, "NotFound"), auth),
+        "Writable": f"Own{model}" if call.has_owner else f"{model}ToChange",
         "read_text": f"Read {a_words}{'' if is_public else as_whom}.",
-        "Writable": writable,
         "update_options": join(path, output, update_problems),
         "updater": asks if seen_by else "",
         "update_text": f"Change any part of {a_words}{as_whom}.",

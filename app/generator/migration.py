@@ -7,7 +7,7 @@ from datetime import datetime
 
 from app.generator.call import Call
 from app.generator.checkout import COMMAND
-from app.generator.layout import block, tuple_of
+from app.generator.layout import block, join, tuple_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,18 @@ def migration_of(call: Call, stamp: Stamp) -> dict[str, str]:
         "text_type": text if has_texts else "",
         "table": block(table, 8),
         "create_indexes": block(create_indexes),
+        "create_search": block(_search(call, "create")),
+        "drop_search": block(_search(call, "drop")),
     }
+
+
+def _search(call: Call, verb: str) -> Iterator[str]:
+    fields = [f'"{field.column}"' for field in call.fields if field.is_searched]
+    if fields:
+        table = join(f'"{call.names.many}"', *(fields if verb == "create" else ()))
+        yield "connection = op.get_bind()"
+        yield "execute, dialect = connection.exec_driver_sql, connection.dialect.name"
+        yield f"search_index.{verb}_v1(execute, dialect, {table})"
 
 
 def _migration_table(call: Call) -> Iterator[str]:

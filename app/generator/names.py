@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 from sqlalchemy.orm import DeclarativeBase
 
+_SEARCH = "must not have search in it, by which the index of full-text search is known"
 WORDS = re.compile("[a-z]+(_[a-z]+)*")
 MAX_NAME = 30  # longer ones meet PostgreSQL's 63 bytes for an identifier, and lines of 100
 
@@ -76,6 +77,8 @@ def why_no_resource(name: str) -> str | None:
         return f"is longer than {MAX_NAME} letters"
     if keyword.iskeyword(name) or keyword.iskeyword(name.title()):
         return "is a word of Python's"
+    if "search" in name:
+        return _SEARCH
     if {name, name.title().replace("_", "")} & set(dir(builtins)):
         return "is a builtin of Python's"
     return None
@@ -88,6 +91,8 @@ def why_no_field(name: str) -> str | None:
         return "must be lower-case words with _ between them, such as issued_on"
     if len(name) > MAX_NAME:
         return f"is longer than {MAX_NAME} letters"
+    if "search" in name:
+        return _SEARCH
     if keyword.iskeyword(name):
         return "is a word of Python's"
     if reason := _TAKEN.get(name):

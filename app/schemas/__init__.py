@@ -1,3 +1,4 @@
+from app.schemas.bulk import ImportParams, ImportReport, RowError
 from app.schemas.message import Message, Problem
 from app.schemas.page import Page
 from app.schemas.product import Product, ProductCreate, ProductList, ProductUpdate
@@ -10,6 +11,8 @@ from app.schemas.token import LoginForm, Token
 from app.schemas.user import User, UserAdminUpdate, UserCreate, UserList, UserUpdate
 
 __all__ = [
+    "ImportParams",
+    "ImportReport",
     "LoginForm",
     "Message",
     "Page",
@@ -18,6 +21,7 @@ __all__ = [
     "ProductCreate",
     "ProductList",
     "ProductUpdate",
+    "RowError",
     "StockMovement",
     "StockMovementCreate",
     "StockMovementList",

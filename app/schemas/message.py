@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel
 
+from app.schemas.bulk import RowError
+
 
 class Message(BaseModel):
     message: str
@@ -20,4 +22,4 @@ class Problem(BaseModel):
     detail: str
     code: str
     request_id: str
-    errors: list[FieldError] | None = None
+    errors: list[FieldError] | list[RowError] | None = None

@@ -12,10 +12,16 @@ MAX_CURSOR_LENGTH = 4_000
 ItemT = TypeVar("ItemT")
 
 
-class Pagination(BaseModel):
-    """A slice of a list, as query parameters; unknown ones are refused."""
+class Sortable(BaseModel):
+    """All of a list, in an order, as query parameters; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+    sort: str | None = None
+
+
+class Pagination(Sortable):
+    """A slice of it."""
 
     skip: int = Field(
         default=0,
@@ -29,13 +35,15 @@ class Pagination(BaseModel):
         max_length=MAX_CURSOR_LENGTH,
         description="The `next_cursor` of a page; `q` and `sort` as there, and no `skip`",
     )
-    sort: str | None = None
 
 
 class CommonQueryParams(Pagination):
     """What every list takes that can be searched; a resource adds its filters."""
 
-    q: Line | None = Field(default=None, description="Rows that contain this text")
+    q: Line | None = Field(
+        default=None,
+        description="Rows that have all these words, or words that begin so; the best first",
+    )
 
 
 class Page(OutputModel, Generic[ItemT]):

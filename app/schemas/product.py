@@ -18,7 +18,7 @@ from app.schemas.base import InputModel, Line, Money, OutputModel, Text, refuse_
 from app.schemas.page import Page
 
 MAX_STOCK = 2**31 - 1
-CURRENCY_CODES = sorted(currency.code for currency in iso4217.Currency)
+CURRENCY_CODES = frozenset(currency.code for currency in iso4217.Currency)
 
 
 def check_currency(value: str) -> str:
@@ -29,7 +29,9 @@ def check_currency(value: str) -> str:
 
 Sku = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$")]
 Currency = Annotated[
-    str, AfterValidator(check_currency), WithJsonSchema({"type": "string", "enum": CURRENCY_CODES})
+    str,
+    AfterValidator(check_currency),
+    WithJsonSchema({"type": "string", "enum": sorted(CURRENCY_CODES)}),
 ]
 # JSON has one kind of number: 5.0 is a whole one; "5" and true are none.
 Stock = Annotated[

@@ -34,6 +34,9 @@ SEARCHES = {
     "EXAMPLE.COM": ["alice", "bob", "admin", "kate"],
     "KaTe": ["kate"],
     "béa": ["kate"],
+    "BÉA": ["kate"],
+    "bea": ["kate"],
+    "Béatrise": ["kate"],
     "nobody": [],
 }
 

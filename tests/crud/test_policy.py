@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
+from app import schemas
 from app.crud.base import CRUDBase
-from app.crud.policy import Policy, either, everybody, only, owner, superusers
-from app.models import Product, User
+from app.crud.policy import Policy, Principal, either, everybody, only, owner, superusers
+from app.models import Product
 
 ANONYMOUS = None
-ALICE = User(id=1, is_superuser=False)
-ADMIN = User(id=3, is_superuser=True)
+ALICE = Principal(id=1, is_superuser=False)
+ADMIN = Principal(id=3, is_superuser=True)
 
 
 def test_resource_without_a_policy_does_not_start() -> None:
@@ -26,6 +27,7 @@ def test_resource_with_a_policy_starts() -> None:
 
     class CRUDCareful(CRUDBase[Product, Any, Any]):
         policy = Policy(read=everybody, write=superusers)
+        schema = schemas.Product
 
     assert CRUDCareful(Product).model is Product
 

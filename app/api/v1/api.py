@@ -6,6 +6,7 @@ from app.api.v1.endpoints import (
     auth,
     notifications,
     products,
+    products_bulk,
     stock_movements,
     users,
 )
@@ -14,6 +15,7 @@ api_router = APIRouter()
 api_router.include_router(auth.router, prefix="/auth", tags=["auth"])
 api_router.include_router(users.router, prefix="/users", tags=["users"])
 api_router.include_router(products.router, prefix="/products", tags=["products"])
+api_router.include_router(products_bulk.router, prefix="/products", tags=["products"])
 api_router.include_router(
     stock_movements.router,
     prefix="/products/{product_id:id}/stock-movements",

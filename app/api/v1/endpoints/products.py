@@ -9,22 +9,22 @@ from app.api.errors import problems
 from app.api.resources import listed, readable, writable
 from app.api.routing import StrictRoute
 from app.core.errors import AlreadyExists, NotFound, NotPermitted
-from app.crud.base import Slice
 from app.crud.product import product_crud
-from app.dependencies import OPTIONAL_AUTH, CurrentUser, DbSession, OptionalUser
+from app.crud.reading import Slice, Stored
+from app.dependencies import OPTIONAL_AUTH, CurrentUser, DbRead, DbSession, OptionalUser
 from app.schemas.page import Pagination
 
 router = APIRouter(route_class=StrictRoute)
 
 ProductParams = Annotated[Pagination, Depends(listed(product_crud))]
-ProductInPath = Annotated[models.Product, Depends(readable(product_crud))]
+ProductInPath = Annotated[Stored[models.Product], Depends(readable(product_crud))]
 OwnProduct = Annotated[models.Product, Depends(writable(product_crud))]
 DeletedProduct = Annotated[models.Product, Depends(writable(product_crud, with_deleted=True))]
 
 
 @router.get("/", response_model=schemas.ProductList, openapi_extra=OPTIONAL_AUTH)
 async def read_products(
-    db: DbSession, params: ProductParams, viewer: OptionalUser
+    db: DbRead, params: ProductParams, viewer: OptionalUser
 ) -> Slice[models.Product]:
     """List products; inactive ones only to their owner and superusers."""
     return await product_crud.get_multi(db, params=params, viewer=viewer)
@@ -49,7 +49,7 @@ async def create_product(
     responses=problems(NotFound),
     openapi_extra=OPTIONAL_AUTH,
 )
-async def read_product(product: ProductInPath) -> models.Product:
+async def read_product(product: ProductInPath) -> Stored[models.Product]:
     """Read a product; an inactive one only as its owner or a superuser."""
     return product
 

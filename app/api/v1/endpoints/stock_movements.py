@@ -10,9 +10,9 @@ from app.api.resources import listed
 from app.api.routing import StrictRoute
 from app.api.v1.endpoints.products import OwnProduct
 from app.core.errors import Conflict, NotFound, NotPermitted
-from app.crud.base import Slice
+from app.crud.reading import Slice
 from app.crud.stock_movement import stock_movement_crud
-from app.dependencies import CurrentUser, DbSession
+from app.dependencies import CurrentUser, DbRead, DbSession
 from app.schemas.page import Pagination
 
 router = APIRouter(route_class=StrictRoute)
@@ -26,14 +26,14 @@ MovementParams = Annotated[Pagination, Depends(listed(stock_movement_crud))]
     responses=problems(NotPermitted, NotFound),
 )
 async def read_stock_movements(
-    db: DbSession, product: OwnProduct, params: MovementParams, current_user: CurrentUser
+    db: DbRead, product: OwnProduct, params: MovementParams, current_user: CurrentUser
 ) -> Slice[models.StockMovement]:
     """List what came into stock and went out, as the product's owner or a superuser."""
     return await stock_movement_crud.get_multi(
         db,
         params=params,
         viewer=current_user,
-        within=models.StockMovement.product_id == product.id,
+        within={models.StockMovement.product_id: product.id},
     )
 
 

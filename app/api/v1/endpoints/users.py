@@ -6,18 +6,26 @@ from fastapi import APIRouter, Depends, status
 
 from app import models, schemas
 from app.api.errors import problems
-from app.api.resources import listed, unchanged
+from app.api.resources import listed, readable, unchanged
 from app.api.routing import StrictRoute
 from app.api.sign_in import PasswordChecked, limit_sign_ups
-from app.core.errors import AlreadyExists, Conflict, NotFound, NotPermitted, RateLimited
-from app.crud.base import Slice
+from app.core.errors import (
+    AlreadyExists,
+    Conflict,
+    NotAuthenticated,
+    NotFound,
+    NotPermitted,
+    RateLimited,
+)
+from app.crud.reading import Slice, Stored
 from app.crud.user import user_crud
 from app.dependencies import (
     CurrentUser,
+    DbRead,
     DbSession,
-    UserInPath,
+    check_self_or_superuser,
     get_current_superuser,
-    get_current_user,
+    get_own_account,
     get_user_in_path,
 )
 from app.schemas.page import Pagination
@@ -27,7 +35,8 @@ superuser_only = Depends(get_current_superuser)
 
 UserParams = Annotated[Pagination, Depends(listed(user_crud))]
 UserToChange = Annotated[models.User, Depends(unchanged(get_user_in_path))]
-OwnAccount = Annotated[models.User, Depends(unchanged(get_current_user))]
+OwnAccount = Annotated[models.User, Depends(unchanged(get_own_account))]
+UserInPath = Annotated[Stored[models.User], Depends(readable(user_crud))]
 
 
 @router.get(
@@ -37,7 +46,7 @@ OwnAccount = Annotated[models.User, Depends(unchanged(get_current_user))]
     responses=problems(NotPermitted),
 )
 async def read_users(
-    db: DbSession, params: UserParams, current_user: CurrentUser
+    db: DbRead, params: UserParams, current_user: CurrentUser
 ) -> Slice[models.User]:
     """List all users, for superusers."""
     return await user_crud.get_multi(db, params=params, viewer=current_user)
@@ -56,9 +65,12 @@ async def create_user(db: DbSession, user_in: schemas.UserCreate) -> models.User
 
 
 @router.get("/me", response_model=schemas.User)
-async def read_user_me(current_user: CurrentUser) -> models.User:
+async def read_user_me(current_user: CurrentUser, db: DbRead) -> Stored[models.User]:
     """Read oneself."""
-    return current_user
+    user = await user_crud.read(db, current_user.id, viewer=current_user)
+    if user is None:
+        raise NotAuthenticated
+    return user
 
 
 @router.put(
@@ -73,19 +85,22 @@ async def read_user_me(current_user: CurrentUser) -> models.User:
 async def update_user_me(
     db: DbSession,
     user_in: schemas.UserUpdate,
-    current_user: OwnAccount,
+    user: OwnAccount,
     password_check: PasswordChecked,
 ) -> models.User:
     """Change oneself; a new e-mail address or password needs the current password."""
     if user_in.needs_password:
-        await password_check.confirm(current_user, user_in.current_password)
-    return await user_crud.update(db, db_obj=current_user, obj_in=user_in)
+        await password_check.confirm(user, user_in.current_password)
+    return await user_crud.update(db, db_obj=user, obj_in=user_in)
 
 
 @router.get(
-    "/{user_id:id}", response_model=schemas.User, responses=problems(NotPermitted, NotFound)
+    "/{user_id:id}",
+    response_model=schemas.User,
+    dependencies=[Depends(check_self_or_superuser)],
+    responses=problems(NotPermitted, NotFound),
 )
-async def read_user(user: UserInPath) -> models.User:
+async def read_user(user: UserInPath) -> Stored[models.User]:
     """Read oneself, or anybody as a superuser."""
     return user
 

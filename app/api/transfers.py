@@ -1,0 +1,95 @@
+"""Bodies too large to hold: a request's into a file, and an answer's a piece at a time."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import BinaryIO
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from app.core.errors import BadRequest, RequestTimeout, Unavailable
+
+UPLOAD_SECONDS = 900
+DOWNLOAD_SECONDS = 900
+STALLED_SECONDS = 30
+_PIECE_BYTES = 1024 * 1024
+
+
+class Places:
+    """How many may do something at once in this process; who comes then is told to come later."""
+
+    def __init__(self, count: int, what: str) -> None:
+        self.free = count
+        self.what = what
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        if not self.free:
+            raise Unavailable(self.what, retry_after_seconds=5)
+        self.free -= 1
+        try:
+            yield
+        finally:
+            self.free += 1
+
+
+@asynccontextmanager
+async def uploaded(request: Request) -> AsyncIterator[BinaryIO]:
+    """The body as a file without a name; `Gate` bounds its length, and here it is its time."""
+    with tempfile.TemporaryFile() as file:
+        piece = bytearray()
+        try:
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                stream = aiter(request.stream())
+                while chunk := await asyncio.wait_for(anext(stream, b""), STALLED_SECONDS):
+                    piece += chunk
+                    if len(piece) >= _PIECE_BYTES:
+                        await asyncio.to_thread(file.write, piece)
+                        piece.clear()
+        except TimeoutError:
+            raise RequestTimeout from None
+        except ClientDisconnect:
+            raise BadRequest("The body ended too early") from None
+        file.write(piece)
+        file.seek(0)
+        yield file
+
+
+class Download(StreamingResponse):
+    """A file from `pieces`, which are closed, with all that they hold, once the client is gone.
+
+    It is also taken for gone if it stops taking, or takes for too long: what is open for it would
+    be open for ever. What fails before the first piece is an error like any other.
+    """
+
+    def __init__(
+        self, pieces: AsyncGenerator[bytes], places: Places, *, filename: str, media_type: str
+    ) -> None:
+        headers = {"Content-Disposition": f'attachment; filename="{filename}"'}
+        super().__init__(pieces, headers=headers, media_type=media_type)
+        self.pieces = pieces
+        self.places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.places.take():
+            async with aclosing(self.pieces):
+                await super().__call__(scope, receive, send)
+
+    async def stream_response(self, send: Send) -> None:
+        start = {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
+        async with asyncio.timeout(DOWNLOAD_SECONDS):
+            piece: bytes | None = await anext(self.pieces, b"")
+            await send(start)
+            while piece is not None:
+                body = {"type": "http.response.body", "body": piece, "more_body": True}
+                await asyncio.wait_for(send(body), STALLED_SECONDS)
+                piece = await anext(self.pieces, None)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

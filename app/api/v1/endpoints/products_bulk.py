@@ -1,0 +1,111 @@
+"""Products in bulk: a file of them in, and a list of them out as a file."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, status
+
+from app import schemas
+from app.api.errors import problems
+from app.api.resources import exported
+from app.api.transfers import Download, Places, uploaded
+from app.bulk.exports import export
+from app.bulk.files import MEDIA_TYPES, Format
+from app.bulk.imports import Import
+from app.core.config import settings
+from app.core.errors import (
+    BrokenFile,
+    ContentTooLarge,
+    ImportRefused,
+    RequestTimeout,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from app.crud.product import product_crud
+from app.db.session import Database
+from app.dependencies import OPTIONAL_AUTH, CurrentUser, OptionalUser
+from app.schemas.bulk import ExportParams
+
+# Not StrictRoute: it keeps the whole body, to run a request again after a conflict. An import
+# opens its own units of work and runs these again. Nor has it an Idempotency-Key: done twice, an
+# upsert has done what it did once.
+router = APIRouter()
+
+_FILE = {"schema": {"type": "string", "maxLength": settings.IMPORT_MAX_BODY_BYTES}}
+FILES = dict.fromkeys(MEDIA_TYPES.values(), _FILE)
+IMPORT_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": FILES}}
+EXPORTED: dict[int | str, dict[str, Any]] = {200: {"content": FILES, "description": "The file"}}
+
+# Each import writes to disk, and each export holds a connection: half of them are for others.
+imports = Places(2, "Import")
+exports = Places(max(1, settings.DATABASE_POOL_SIZE // 2), "Export")
+
+ExportedProducts = Annotated[ExportParams, Depends(exported(product_crud))]
+
+
+@router.post(
+    "/import",
+    response_model=schemas.ImportReport,
+    responses=problems(
+        RequestTimeout,
+        ContentTooLarge,
+        UnsupportedMediaType,
+        ImportRefused,
+        BrokenFile,
+        Unavailable,
+    ),
+    openapi_extra=IMPORT_BODY,
+)
+async def import_products(
+    request: Request,
+    current_user: CurrentUser,
+    params: Annotated[schemas.ImportParams, Query()],
+) -> schemas.ImportReport:
+    """Create products, and update those of the caller that have the same sku, from a file."""
+    file_format = _format_of(request)
+    database: Database = request.app.state.database
+    with imports.take():
+        async with uploaded(request) as file:
+            importing = Import(
+                database, product_crud, schemas.ProductCreate, params, owner_id=current_user.id
+            )
+            report = await importing.run(file, file_format)
+    if report.mode == "all" and report.refused:
+        raise ImportRefused(report.model_dump())
+    return report
+
+
+def _format_of(request: Request) -> Format:
+    media_type, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    charset = parameters.replace('"', "").replace(" ", "")
+    for name, known in MEDIA_TYPES.items():
+        is_plain = "content-encoding" not in request.headers
+        if media_type.strip() == known and charset in ("", "charset=utf-8") and is_plain:
+            return name
+    raise UnsupportedMediaType(f"{' or '.join(MEDIA_TYPES.values())}, in UTF-8 and not compressed")
+
+
+@router.get(
+    "/export",
+    status_code=status.HTTP_200_OK,  # FastAPI looks for it in StreamingResponse's own signature
+    response_class=Download,
+    responses=EXPORTED | problems(Unavailable),
+    openapi_extra=OPTIONAL_AUTH,
+)
+async def export_products(
+    request: Request, params: ExportedProducts, viewer: OptionalUser
+) -> Download:
+    """Export a list of products as a file that can be imported again."""
+    database: Database = request.app.state.database
+    return Download(
+        export(
+            database,
+            product_crud,
+            schemas.ProductCreate,
+            params.format,
+            params=params,
+            viewer=viewer,
+        ),
+        exports,
+        filename=f"products.{params.format}",
+        media_type=MEDIA_TYPES[params.format],
+    )

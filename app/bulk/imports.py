@@ -1,0 +1,169 @@
+"""Import: a whole file is read and checked before the first of its rows is written."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, BinaryIO, Generic, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from app.bulk.files import NAME, READERS, Format, Record
+from app.bulk.stage import Stage
+from app.crud.base import CRUDBase
+from app.crud.upsert import Batch, Upsert, Upserted
+from app.db.retries import retrying
+from app.db.session import Database
+from app.schemas import ImportParams, ImportReport
+
+BATCH_ROWS = 1000
+BATCH_BYTES = 4 * 1024 * 1024
+_SLICE_SECONDS = 0.002
+_PAUSE = 0.25  # for each second of writing
+
+SchemaT = TypeVar("SchemaT", bound=BaseModel)
+# Told how far it is, and of how much: first "check", in bytes of the file, then "write", in rows.
+Watch = Callable[[str, int, int | None], None]
+
+
+class Import(Generic[SchemaT]):
+    """Rows of one `schema` into the table of one crud; `values` are columns the file has no say in.
+
+    Each file is one `run`, with its own report.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        crud: CRUDBase[Any, SchemaT, Any],
+        schema: type[SchemaT],
+        params: ImportParams,
+        *,
+        watch: Watch = lambda phase, done, total: None,
+        **values: Any,
+    ) -> None:
+        self.database = database
+        self.upsert = Upsert(crud.model, crud.natural_key, schema, database.engine.dialect)
+        self.key = crud.natural_key
+        self.schema = schema
+        self.validate = TypeAdapter(schema).validate_python
+        self.report = ImportReport(mode=params.mode, dry_run=params.dry_run)
+        self.values = values
+        self.watch = watch
+
+    async def run(self, file: BinaryIO, format: Format) -> ImportReport:
+        """What came of it; raise `BrokenFile` if the file cannot be read to its end."""
+        with Stage() as stage:
+            await self._check(file, format, stage)
+            if not (self.report.refused and self.report.mode == "all"):
+                await self._write(stage)
+        self.report.errors.sort(key=lambda error: error.line)
+        return self.report
+
+    async def _check(self, file: BinaryIO, format: Format, stage: Stage) -> None:
+        # By the fields that rows came with: what was not sent stays as it is.
+        waiting: dict[frozenset[str], list[bytes]] = defaultdict(list)
+        waiting_bytes = 0
+        slice_end = time.perf_counter() + _SLICE_SECONDS
+        for record in READERS[format](file, self.schema):
+            if row := self._checked(record, stage):
+                sent = frozenset(row.model_fields_set)
+                rows = waiting[sent]
+                rows.append(self.upsert.encode(row))
+                waiting_bytes += len(rows[-1])
+                if len(rows) == BATCH_ROWS or waiting_bytes > BATCH_BYTES:
+                    _flush(waiting, stage)
+                    waiting_bytes = 0
+            if time.perf_counter() > slice_end:
+                self.watch("check", file.tell(), None)
+                await asyncio.sleep(0)  # others are served between two slices
+                slice_end = time.perf_counter() + _SLICE_SECONDS
+        _flush(waiting, stage)
+        self.watch("check", file.tell(), None)
+
+    def _checked(self, record: Record, stage: Stage) -> SchemaT | None:
+        if record.reason:
+            self.report.refuse(record.line, (None, record.reason))
+            return None
+        try:
+            row = self.validate(record.row)
+        except ValidationError as invalid:
+            errors = invalid.errors(include_url=False, include_context=False, include_input=False)
+            self.report.refuse(record.line, *map(self._described, errors))
+            return None
+        key = getattr(row, self.key)
+        if not stage.add_key(key, record.line):
+            first = stage.line_of(key)
+            self.report.refuse(record.line, (self.key, f"stands already on line {first}"))
+            return None
+        return row
+
+    def _described(self, error: ErrorDetails) -> tuple[str, str]:
+        name = str(error["loc"][0])
+        shown = name if NAME.fullmatch(name) else "?"
+        return shown, error["msg"].removeprefix("Value error, ")
+
+    async def _write(self, stage: Stage) -> None:
+        if self.report.mode == "all" and not self.report.dry_run:
+            await retrying(lambda: self._write_at_once(stage))
+        else:
+            await self._write_batch_by_batch(stage)
+
+    async def _write_at_once(self, stage: Stage) -> None:
+        done: list[Upserted] = []
+        taken: list[str] = []
+        batches = stage.batches()
+        async with self.database.transaction() as db:
+            for batch in batches:
+                done.append(await self.upsert.run(db, batch, self.values))
+                if taken := list(done[-1].taken):
+                    await db.rollback()
+                    break
+                self.watch("write", sum(each.rows for each in done), stage.rows)
+        if not taken:
+            self._count(done)
+            return
+        async with self.database.reading() as db:
+            for batch in batches:
+                taken += await self.upsert.taken(db, batch, self.values)
+        self._refuse_taken(stage, taken)
+
+    async def _write_batch_by_batch(self, stage: Stage) -> None:
+        """Each by itself, so that no lock is held for long. No key is in two of them: a dry run
+        finds here whatever one transaction would.
+        """
+        done: list[Upserted] = []
+        for batch in stage.batches():
+            started = time.perf_counter()
+            done.append(await retrying(partial(self._write_batch, batch)))
+            self._refuse_taken(stage, done[-1].taken)
+            self.watch("write", sum(each.rows for each in done), stage.rows)
+            # SQLite has one writer, and who waits for it is not told when it is free.
+            await asyncio.sleep((time.perf_counter() - started) * _PAUSE)
+        if not (self.report.mode == "all" and self.report.refused):
+            self._count(done)
+
+    async def _write_batch(self, batch: Batch) -> Upserted:
+        async with self.database.transaction() as db:
+            done = await self.upsert.run(db, batch, self.values)
+            if self.report.dry_run:
+                await db.rollback()
+        return done
+
+    def _count(self, done: Sequence[Upserted]) -> None:
+        for each in done:
+            self.report.created += each.created
+            self.report.updated += each.updated
+            self.report.unchanged += each.unchanged
+
+    def _refuse_taken(self, stage: Stage, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.report.refuse(stage.line_of(key), (self.key, "is taken by another's row"))
+
+
+def _flush(waiting: dict[frozenset[str], list[bytes]], stage: Stage) -> None:
+    for sent, rows in waiting.items():
+        stage.add(Batch.of(rows, sent))
+    waiting.clear()

@@ -1,0 +1,264 @@
+"""Reads of a resource: what it declares becomes rows and pages, as JSON made by the database.
+
+A statement is built and compiled once for each shape of a request, and its values are parameters.
+After that a read is one round trip, and no object is made for any row.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel
+from sqlalchemy import ColumnElement, Integer, Row, and_, bindparam, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.crud.filters import FieldOperators, declared
+from app.crud.keyset import SortKey, Window
+from app.crud.policy import Policy, Principal, any_like, viewer_values
+from app.crud.search import MAX_HITS, Search
+from app.db.base import MAX_ID, Base, SoftDeletable, Versioned
+from app.db.json import RowJSON
+from app.db.query import AnySelect
+from app.db.session import Database
+from app.schemas.page import Pagination, Sortable
+
+MAX_COUNT = 10_000
+STREAMED_ROWS = 500
+
+ModelT = TypeVar("ModelT", bound=Base)
+
+
+@dataclass
+class Stored(Generic[ModelT]):
+    """A row as JSON, with its version if the model counts them."""
+
+    content: str
+    version: int | None
+
+
+@dataclass
+class Slice(Generic[ModelT]):
+    """What `schemas.Page` shows, with its items as JSON, and the cursor of the page before."""
+
+    items: Sequence[str]
+    total: int
+    total_is: Literal["exact", "at_least"]
+    page: int
+    size: int
+    next_cursor: str | None
+    previous_cursor: str | None
+
+
+@dataclass
+class Asked:
+    """A read, taken apart: its conditions depend on `shape` alone, all else is in `values`."""
+
+    shape: Hashable
+    conditions: Callable[[], Iterable[ColumnElement[bool]]]
+    values: Mapping[str, Any]
+
+
+class ReadBase(Generic[ModelT]):
+    """`viewer` is who asks, None for somebody who has not signed in: the policy says his part."""
+
+    policy: ClassVar[Policy]
+    schema: ClassVar[type[BaseModel]]
+    filters: ClassVar[FieldOperators] = {}
+    sorted_by: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
+    search: ClassVar[Search | None] = None
+    natural_key: ClassVar[str]  # the unique field that its owner knows a row by
+
+    def __init__(self, model: type[ModelT]) -> None:
+        for declaration in ("policy", "schema"):
+            if not hasattr(self, declaration):
+                raise TypeError(f"{type(self).__name__} must state its {declaration}")
+        self.model = model
+        self.declared_filters = tuple(declared(self.filters))
+        self.sort_keys = {
+            f"{sign}{column.key}": SortKey(column.key, column, is_descending=sign == "-")
+            for column in (model.id, *self.sorted_by)
+            for sign in ("", "-")
+        }
+
+    async def read(
+        self, db: Database, id: int, *, viewer: Principal | None
+    ) -> Stored[ModelT] | None:
+        """The row as the schema shows it, if `viewer` may read it."""
+        if not 0 < id <= MAX_ID:
+            return None
+        shape = (self.model, "row", _rights(viewer))
+        rows = await db.fetch(shape, lambda: self._row(viewer), {"id": id} | viewer_values(viewer))
+        return Stored(*rows[0]) if rows else None
+
+    async def get_multi(
+        self,
+        db: Database,
+        *,
+        params: Pagination,
+        viewer: Principal | None,
+        within: Mapping[InstrumentedAttribute[Any], Any] | None = None,
+    ) -> Slice[ModelT]:
+        """A page of the rows that `viewer` may read; `within` narrows them, as to one parent."""
+        asked = self._ask(params, viewer, within or {})
+        q = vars(params).get("q")
+        if q and self.search:
+            return await self._search(db, self.search, q, params, asked)
+        window = self._window(params, self._sort_keys(params))
+        rows = await db.fetch(
+            (asked.shape, window.shape()),
+            lambda: window.cut(self._rows(asked)),
+            {**asked.values, **window.values()},
+        )
+        total = rows[0][1] if rows else await self._count(db, asked)
+        return _slice(window, rows, total, bound=MAX_COUNT)
+
+    async def count(self, db: AsyncSession, *, params: Sortable, viewer: Principal | None) -> int:
+        """All rows of a list, which takes a while if there are many."""
+        asked = self._ask(params, viewer, {})
+        rows = await self._all(db, select(func.count()).select_from(self.model), params, asked)
+        return await db.scalar(rows, asked.values) or 0
+
+    async def stream(
+        self,
+        db: AsyncSession,
+        *,
+        columns: Sequence[InstrumentedAttribute[Any]],
+        params: Sortable,
+        viewer: Principal | None,
+    ) -> AsyncIterator[Sequence[Row[Any]]]:
+        """All rows of a list, some at a time; the database holds the rest back until asked."""
+        asked = self._ask(params, viewer, {})
+        order = (key.order(is_reversed=False) for key in self._sort_keys(params))
+        rows = (await self._all(db, select(*columns), params, asked)).order_by(*order)
+        found = await db.stream(rows.execution_options(yield_per=STREAMED_ROWS), asked.values)
+        async for some in found.partitions():
+            yield some
+
+    async def _all(
+        self, db: AsyncSession, rows: AnySelect, params: Sortable, asked: Asked
+    ) -> AnySelect:
+        if self.search and (q := vars(params).get("q")):
+            hits = (await self.search.find(db, q)).hits(*asked.conditions())
+            return rows.join(hits, hits.c.id == self.model.id)
+        return rows.where(*asked.conditions())
+
+    async def _search(
+        self, db: Database, search: Search, q: str, params: Pagination, asked: Asked
+    ) -> Slice[ModelT]:
+        """The hits of `q`, the best first unless another order was asked for."""
+        async with db.reading() as session:
+            hits = (await search.find(session, q)).hits(*asked.conditions())
+            best_first = (
+                SortKey("rank", hits.c.rank, is_descending=True),
+                SortKey("id", hits.c.id, is_descending=False),
+            )
+            keys = self._sort_keys(params) if params.sort else best_first
+            window = self._window(params, keys)
+            total = select(func.count()).select_from(hits).scalar_subquery()
+            found = select(self._shown(), total, hits.c.rank)
+            found = window.cut(found.join(hits, hits.c.id == self.model.id))
+            rows = (await session.execute(found, {**asked.values, **window.values()})).all()
+        # Of a page beyond the last hit nothing tells how many there are: at least those before it.
+        total_found = rows[0][1] if rows else params.skip
+        return _slice(window, rows, total_found, bound=MAX_HITS - 1)
+
+    def _row(self, viewer: Principal | None) -> AnySelect:
+        is_it = self.model.id == bindparam("id")
+        version = self.model.version if issubclass(self.model, Versioned) else literal(None)
+        return select(self._shown(), version).where(is_it, self._readable(any_like(viewer)))
+
+    def _shown(self) -> RowJSON:
+        return RowJSON({name: getattr(self.model, name) for name in self.schema.model_fields})
+
+    def _readable(self, viewer: Principal | None) -> ColumnElement[bool]:
+        return and_(self.policy.read(viewer), self._is_deleted(False))
+
+    def _is_deleted(self, yes: bool) -> ColumnElement[bool]:
+        if not issubclass(self.model, SoftDeletable):
+            return literal(not yes)
+        deleted_at: InstrumentedAttribute[Any] = self.model.deleted_at
+        return deleted_at.is_not(None) if yes else deleted_at.is_(None)
+
+    def _ask(
+        self,
+        params: Sortable,
+        viewer: Principal | None,
+        within: Mapping[InstrumentedAttribute[Any], Any],
+    ) -> Asked:
+        sent = vars(params)
+        is_deleted = sent.get("is_deleted", False)
+        filters = [
+            (each, value)
+            for each in self.declared_filters
+            if (value := sent.get(each.parameter)) is not None
+        ]
+        shape: Hashable = (
+            *(self.model, "rows", _rights(viewer), is_deleted, *within),
+            *(each.shape(value) for each, value in filters),
+        )
+        values = viewer_values(viewer) | {"count_bound": MAX_COUNT + 1}
+        for each, value in filters:
+            values |= each.values(value)
+        for column, value in within.items():
+            values[f"within_{column.key}"] = value
+
+        def conditions() -> Iterator[ColumnElement[bool]]:
+            yield self._listed(any_like(viewer), is_deleted)
+            for each, value in filters:
+                yield each.condition(value)
+            for column in within:
+                yield column == bindparam(f"within_{column.key}", type_=column.type)
+
+        return Asked(shape, conditions, values)
+
+    def _listed(self, viewer: Principal | None, is_deleted: bool) -> ColumnElement[bool]:
+        if is_deleted:
+            return and_(self.policy.write(viewer), self._is_deleted(True))
+        return self._readable(viewer)
+
+    def _sort_keys(self, params: Sortable) -> Sequence[SortKey]:
+        names = params.sort.split(",") if params.sort else []
+        # A total order, or pages would skip rows and repeat them.
+        names.append("-id" if names and names[-1].startswith("-") else "id")
+        keys: dict[str, SortKey] = {}
+        for name in names:
+            keys.setdefault(name.removeprefix("-"), self.sort_keys[name])
+        return tuple(keys.values())
+
+    def _window(self, params: Pagination, keys: Sequence[SortKey]) -> Window:
+        order = [(key.name, key.is_descending) for key in keys]
+        context = json.dumps([self.model.__tablename__, order, vars(params).get("q")])
+        return Window.of(params, keys, context)
+
+    def _rows(self, asked: Asked) -> AnySelect:
+        total = self._total(asked).scalar_subquery()
+        return select(self._shown(), total).where(*asked.conditions())
+
+    def _total(self, asked: Asked) -> AnySelect:
+        """How many there are, counted no further than is cheap."""
+        some = select(self.model.id).where(*asked.conditions())
+        bounded = some.limit(bindparam("count_bound", type_=Integer)).subquery()
+        return select(func.count()).select_from(bounded)
+
+    async def _count(self, db: Database, asked: Asked) -> int:
+        rows = await db.fetch((asked.shape, "total"), lambda: self._total(asked), asked.values)
+        return int(rows[0][0])
+
+
+def _slice(window: Window, rows: Sequence[Any], total: int, *, bound: int) -> Slice[Any]:
+    page, next_cursor, previous_cursor = window.page_of(rows)
+    return Slice(
+        items=[row[0] for row in page],
+        total=min(total, bound),
+        total_is="at_least" if total > bound else "exact",
+        page=window.page,
+        size=window.limit,
+        next_cursor=next_cursor,
+        previous_cursor=previous_cursor,
+    )
+
+
+def _rights(viewer: Principal | None) -> bool | None:
+    return viewer.is_superuser if viewer else None

@@ -1,0 +1,281 @@
+"""Full-text search: alike on both engines, at a cost that does not grow with the table.
+
+Rows are ranked by how few of the first fields hold all words of the query, and among those rows
+that have the whole words come before rows that only have their beginnings. Each rank is one lookup
+that stops at MAX_HITS, in the order of ids, and ranks below are looked up only if hits are missing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import reduce
+from operator import add
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    ColumnExpressionArgument,
+    String,
+    and_,
+    case,
+    cast,
+    column,
+    exists,
+    false,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    table,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.db.base import Base
+from app.db.query import AnySelect
+from app.db.search_index import MAX_WORD
+
+MAX_HITS = 500
+MAX_WORDS = 10
+MAX_COMPLETIONS = 32
+_MAX_CANDIDATES = 100
+_MIN_CORRECTED = 4
+_LIKENESS = 0.7  # one wrong letter of four, two of seven
+_LAST_CHARACTER = "\U0010ffff"
+
+# Where so many of the first rows match, reading on finds MAX_HITS sooner than PostgreSQL's index,
+# which gives all matches or none.
+_SAMPLE_ROWS = 1000
+_FREQUENT = 0.03
+_ROWS_READ = 30_000
+
+
+@dataclass(frozen=True)
+class Term:
+    """What a word of the query stands for: `word` itself, and the words of `loose`."""
+
+    word: str | None  # None where no row has it as a whole word
+    loose: Sequence[str]
+    is_prefix: bool = False  # `loose` are beginnings: too many words begin so to list them
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """The rows that match, all of one rank or, if `better` ones match too, of those ranks."""
+
+    rank: int
+    match: str
+    better: Sequence["Lookup"] = ()
+    last_id: int | None = None  # read the table up to here, rather than the index
+
+
+@dataclass(frozen=True)
+class Found:
+    model: type[Base]
+    is_sqlite: bool
+    lookups: Sequence[Lookup]
+
+    def hits(self, *where: ColumnExpressionArgument[bool]) -> CTE:
+        """Columns `id` and `rank`: the MAX_HITS first by rank, then id, of the rows of `where`."""
+        if not self.lookups:
+            return select(self.model.id, literal(0).label("rank")).where(false()).cte("hits")
+        conditions = self._is_any(*where) if self.is_sqlite else []
+        lists: list[CTE] = []
+        arms: list[Any] = []
+        for lookup in self.lookups:
+            hits = self._rows(lookup, *where).cte()
+            # A row is found again by every lookup of a lower rank: keep the first.
+            news = (hits.c.id.not_in(select(seen.c.id)) for seen in lists)
+            arms.append(select(hits.c.id, hits.c.rank).where(*news, *conditions))
+            lists.append(hits)
+        return union_all(*arms).limit(MAX_HITS).cte("hits")
+
+    def _is_any(self, *where: ColumnExpressionArgument[bool]) -> list[ColumnElement[bool]]:
+        """That the widest lookup finds a row: common words that never meet are compared once."""
+        row = self._rows(self.lookups[-1], *where).limit(1)
+        return [exists(row.cte("any_hit").select())]
+
+    def _rows(self, lookup: Lookup, *where: ColumnExpressionArgument[bool]) -> AnySelect:
+        ranks = [(self._matches(better.match), better.rank) for better in lookup.better]
+        rank = case(*ranks, else_=lookup.rank) if ranks else literal(lookup.rank)
+        rows = select(self.model.id, rank.label("rank")).where(*where).limit(MAX_HITS)
+        matches = self._matches(lookup.match)
+        if self.is_sqlite:
+            name = f"{self.model.__tablename__}_search"
+            index = table(name, column("rowid"))
+            rows = rows.join(index, index.c.rowid == self.model.id)
+            return rows.where(matches).order_by(index.c.rowid)
+        if lookup.last_id:
+            # IS TRUE, which no index can answer.
+            rows = rows.where(self.model.id <= lookup.last_id, matches.is_(True))
+            return rows.order_by(self.model.id)
+        # Of ids as they are, the planner would rather read the table in their order.
+        return rows.where(matches).order_by(rank.desc(), self.model.id + 0)
+
+    def _matches(self, match: str) -> ColumnElement[bool]:
+        name = f"{self.model.__tablename__}_search"
+        if self.is_sqlite:
+            # A table of FTS5 has a column of its own name: all that is in it.
+            return literal_column(f"{name}.{name}").match(match)
+        words: ColumnElement[Any] = literal_column(f"{self.model.__tablename__}.{name}")
+        return words.op("@@", is_comparison=True)(cast(match, TSQUERY))
+
+
+class Search:
+    """What `q` means for a model whose index was made by `search_index.create_v1`."""
+
+    def __init__(self, model: type[Base], *fields: InstrumentedAttribute[Any]) -> None:
+        """`fields` are those of the index, in the same order."""
+        self.model = model
+        self.tiers = range(1, len(fields) + 1)
+        self.name = f"{model.__tablename__}_search"
+        words = table(f"{self.name}_words", column("id"), column("word", String))
+        self.word_ids, self.words = words.c.id, words.c.word
+
+    async def find(self, db: AsyncSession, q: str) -> Found:
+        """The rows that have all words of `q`, as words or beginnings of words.
+
+        A word that is in no row is taken for a typo. One that is followed by others is complete, if
+        it can be. Nothing in `q` is an operator.
+        """
+        is_sqlite = db.get_bind().dialect.name == "sqlite"
+        terms = await self._terms(db, await self._split(db, q, is_sqlite), is_sqlite)
+        lookups = self._lookups(terms, is_sqlite) if terms else []
+        if lookups and not is_sqlite:
+            lookups = await self._choose_ways(db, lookups)
+        return Found(self.model, is_sqlite, lookups)
+
+    async def _split(self, db: AsyncSession, q: str, is_sqlite: bool) -> list[str]:
+        """By the very code that split what is in the index, so that nothing can differ."""
+        # NUL and lone surrogates cannot even be asked for.
+        text = q.replace("\0", " ").encode(errors="replace").decode()
+        if is_sqlite:
+            view = table(f"{self.name}_split", column("word"), column("input"), column("start"))
+            words = select(view.c.word).where(view.c.input == text).order_by(view.c.start)
+        else:
+            split = getattr(func, f"{self.name}_split")
+            words = select(func.unnest(split(text)).column_valued("word"))
+        found = [word[:MAX_WORD] for word in await db.scalars(words)]
+        return list(dict.fromkeys(found))[:MAX_WORDS]
+
+    async def _terms(self, db: AsyncSession, words: Sequence[str], is_sqlite: bool) -> list[Term]:
+        """None at all if some word can be in no row."""
+        completions = await self._completions(db, words)
+        terms = []
+        for word in words:
+            complete = completions[word]
+            if word[0] in "0123456789" or len(word) == MAX_WORD:
+                terms.append(Term(word, [word], is_prefix=True))
+            elif complete[:1] == [word] and word != words[-1]:
+                terms.append(Term(word, [word]))
+            elif len(complete) > MAX_COMPLETIONS:
+                terms.append(Term(word if word == complete[0] else None, [word], is_prefix=True))
+            elif complete:
+                terms.append(Term(word if word == complete[0] else None, complete))
+            elif corrected := await self._correct(db, word, is_sqlite):
+                terms.append(Term(corrected, [corrected]))
+            else:
+                return []
+        return terms
+
+    async def _completions(self, db: AsyncSession, words: Sequence[str]) -> dict[str, list[str]]:
+        """The first words of the vocabulary that begin with each of `words`."""
+        parts = [
+            select(literal_column(str(place)).label("place"), self.words.label("word"))
+            .where(self.words >= word, self.words < word + _LAST_CHARACTER)
+            .distinct()
+            .order_by(self.words)
+            .limit(MAX_COMPLETIONS + 1)
+            .subquery()
+            for place, word in enumerate(words)
+        ]
+        completions: dict[str, list[str]] = {word: [] for word in words}
+        if parts:
+            rows = await db.execute(union_all(*(select(part) for part in parts)))
+            for place, complete in sorted(rows.all()):
+                completions[words[place]].append(complete)
+        return completions
+
+    async def _correct(self, db: AsyncSession, word: str, is_sqlite: bool) -> str | None:
+        """The most alike of the words that share the most trigrams with `word`."""
+        padded = f" {word} "
+        trigrams = sorted({padded[i : i + 3] for i in range(len(word))})
+        if len(word) < _MIN_CORRECTED:
+            return None
+        position = func.instr if is_sqlite else func.strpos
+        shared = [
+            case((position(literal(" ") + self.words + " ", trigram) > 0, 1), else_=0)
+            for trigram in trigrams
+        ]
+        candidates = (
+            select(self.words)
+            .where(self._shares_any(trigrams, is_sqlite))
+            .where(func.length(self.words).between(len(word) - 2, len(word) + 2))
+            .order_by(reduce(add, shared).desc(), self.words)
+            .limit(_MAX_CANDIDATES)
+        )
+        words = list(await db.scalars(candidates))
+        return next(iter(get_close_matches(word, words, n=1, cutoff=_LIKENESS)), None)
+
+    def _shares_any(
+        self, trigrams: Sequence[str], is_sqlite: bool
+    ) -> ColumnExpressionArgument[bool]:
+        if is_sqlite:
+            name = f"{self.name}_trigrams"
+            index = table(name, column("rowid"), column(name))
+            any_of = " OR ".join(f'"{trigram}"' for trigram in trigrams)
+            return self.word_ids.in_(select(index.c.rowid).where(index.c[name].match(any_of)))
+        patterns = (f"%{trigram}%".replace("% ", "").replace(" %", "") for trigram in trigrams)
+        is_indexed = self.words.op("!~")(literal_column("'[0-9]'"))
+        return and_(is_indexed, or_(*(self.words.like(pattern) for pattern in patterns)))
+
+    def _lookups(self, terms: Sequence[Term], is_sqlite: bool) -> list[Lookup]:
+        lookups = []
+        for tier in self.tiers:
+            rank = 2 * (len(self.tiers) - tier) + 1
+            whole = [Term(None, [term.word]) for term in terms if term.word]
+            if len(whole) == len(terms):
+                lookups.append(Lookup(rank + 1, _match(tier, whole, is_sqlite)))
+            if whole != [Term(None, term.loose, term.is_prefix) for term in terms]:
+                lookups.append(Lookup(rank, _match(tier, terms, is_sqlite)))
+        return lookups
+
+    async def _choose_ways(self, db: AsyncSession, lookups: Sequence[Lookup]) -> list[Lookup]:
+        """For PostgreSQL, whose index gives all matches or none."""
+        words: ColumnElement[Any] = literal_column(self.name)
+        first = select(self.model.id, words).order_by(self.model.id).limit(_SAMPLE_ROWS).subquery()
+        counts = [
+            func.count().filter(words.op("@@")(cast(lookup.match, TSQUERY))) for lookup in lookups
+        ]
+        sample = select(func.min(first.c.id), func.max(first.c.id), *counts).select_from(first)
+        first_id, last_id, *frequent = (await db.execute(sample)).one()
+        if max(frequent) < _FREQUENT * _SAMPLE_ROWS:
+            return [replace(lookups[-1], better=lookups[:-1])]
+        # Far enough even if filters leave out most rows: reading ends where MAX_HITS are found.
+        until = first_id + (last_id - first_id + 1) * _ROWS_READ // _SAMPLE_ROWS
+        ways: list[Lookup] = []
+        for lookup, count in zip(lookups, frequent, strict=True):
+            if count >= _FREQUENT * _SAMPLE_ROWS:
+                ways.append(replace(lookup, last_id=until))
+            ways.append(lookup)
+        return ways
+
+
+def _match(tier: int, terms: Sequence[Term], is_sqlite: bool) -> str:
+    """A query in the engine's language; words are letters and digits, and quoted all the same."""
+    if is_sqlite:
+        quote, star, either, every = '"', "*", " OR ", " AND "
+    else:
+        quote, star, either, every = "'", ":*", " | ", " & "
+    return every.join(
+        "("
+        + either.join(
+            f"{quote}{tier}{word}{quote}{star if term.is_prefix else ''}" for word in term.loose
+        )
+        + ")"
+        for term in terms
+    )

@@ -1,0 +1,78 @@
+"""Rows as JSON made by the database, byte for byte what Pydantic would make of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Boolean, String, Uuid, literal_column
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from app.db.base import Document, FixedPoint, Money, UTCDateTime
+
+# How a type that the engine's JSON knows nothing of, or spells otherwise, becomes a JSON value.
+_ON_POSTGRESQL = {
+    UTCDateTime: (
+        "replace(to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US'), '.000000', '')"
+        " || 'Z'"
+    ),
+    Money: "({0} / 100)::text || '.' || lpad(({0} % 100)::text, 2, '0')",
+    FixedPoint: (
+        "CASE WHEN {0} < 0 THEN '-' ELSE '' END"
+        " || (abs({0}) / 1000000)::text || '.' || lpad((abs({0}) % 1000000)::text, 6, '0')"
+    ),
+}
+_ON_SQLITE = {
+    UTCDateTime: "replace(replace({}, ' ', 'T'), '.000000', '') || 'Z'",
+    Money: "CASE WHEN {0} IS NOT NULL THEN printf('%d.%02d', {0} / 100, {0} % 100) END",
+    FixedPoint: (
+        "CASE WHEN {0} IS NOT NULL THEN printf('%s%d.%06d', CASE WHEN {0} < 0 THEN '-' ELSE '' END,"
+        " abs({0}) / 1000000, abs({0}) % 1000000) END"
+    ),
+    Uuid: " || '-' || ".join(
+        f"substr({{0}}, {start}, {length})"
+        for start, length in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
+    ),
+    Document: "json({})",
+    Boolean: "json(CASE {0} WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE 'null' END)",
+}
+
+
+class RowJSON(FunctionElement[str]):
+    """A JSON object of columns, as text."""
+
+    type = String()
+    inherit_cache = True
+
+    def __init__(self, columns: Mapping[str, InstrumentedAttribute[Any]]) -> None:
+        # The names are part of the statement, and of the key it is cached by.
+        pairs: Any = ((literal_column(f"'{name}'"), column) for name, column in columns.items())
+        super().__init__(*(part for pair in pairs for part in pair))
+
+
+@compiles(RowJSON, "postgresql")
+def _row_to_json(row: RowJSON, compiler: SQLCompiler, **options: Any) -> str:
+    fields = _fields(row, compiler, _ON_POSTGRESQL, options)
+    columns = ", ".join(f'{value} AS "{name[1:-1]}"' for name, value in fields)
+    # Of names and types in the code alone.
+    return f"row_to_json((SELECT t FROM (SELECT {columns}) AS t))::text"  # noqa: S608
+
+
+@compiles(RowJSON, "sqlite")
+def _json_object(row: RowJSON, compiler: SQLCompiler, **options: Any) -> str:
+    fields = _fields(row, compiler, _ON_SQLITE, options)
+    return f"json_object({', '.join(f'{name}, {value}' for name, value in fields)})"
+
+
+def _fields(
+    row: RowJSON, compiler: SQLCompiler, spellings: Mapping[Any, str], options: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    clauses = list(row.clauses)
+    return [
+        (
+            compiler.process(name, **options),
+            spellings.get(type(column.type), "{}").format(compiler.process(column, **options)),
+        )
+        for name, column in zip(clauses[::2], clauses[1::2], strict=True)
+    ]

@@ -1,0 +1,54 @@
+"""Queries that are compiled once, and run on the driver itself."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from sqlalchemy import Dialect, Select
+
+MAX_KEPT = 1_000
+
+AnySelect = Select[*tuple[Any, ...]]
+
+
+class Query:
+    """A SELECT in the words of an engine; its values are given by name when it is run."""
+
+    def __init__(self, statement: AnySelect, dialect: Dialect) -> None:
+        compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+        self.sql = str(compiled)
+        self._parameters = [
+            (name, compiled.binds[name].value, _processor(compiled.binds[name].type, dialect))
+            for name in compiled.positiontup or ()
+        ]
+
+    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
+        """In the order in which the driver wants them."""
+        return [
+            process(values.get(name, default)) if process else values.get(name, default)
+            for name, default, process in self._parameters
+        ]
+
+
+def _processor(type_: Any, dialect: Dialect) -> Callable[[Any], Any] | None:
+    processor: Callable[[Any], Any] | None = type_.dialect_impl(dialect).bind_processor(dialect)
+    return processor
+
+
+class Queries:
+    """The last ones used, by what tells one from another."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._kept: OrderedDict[Hashable, Query] = OrderedDict()
+
+    def get(self, shape: Hashable, build: Callable[[], AnySelect]) -> Query:
+        """`shape` must say all that `build` depends on."""
+        query = self._kept.get(shape)
+        if query is None:
+            query = self._kept[shape] = Query(build(), self._dialect)
+            if len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(shape)
+        return query

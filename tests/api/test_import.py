@@ -1,0 +1,366 @@
+"""Import over HTTP: what is made, what is refused and why, and that nothing is half-written."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import select
+
+from app.api import transfers
+from app.api.v1.endpoints import products_bulk
+from app.bulk.files import MAX_ROW_BYTES
+from app.core.config import settings
+from app.db.session import Database
+from app.main import app, create_app
+from app.models import Product
+from app.schemas.bulk import MAX_ROW_ERRORS
+from tests.api.test_products import create
+from tests.conftest import ALICE, BOB
+
+HEAD = "sku,name,price\r\n"
+NOTHING = {"created": 0, "updated": 0, "unchanged": 0, "refused": 0, "errors_total": 0}
+
+
+async def send(
+    client: httpx2.AsyncClient,
+    content: str | bytes | AsyncIterator[bytes],
+    media_type: str = "text/csv",
+    **params: Any,
+) -> httpx2.Response:
+    headers = {"Content-Type": media_type}
+    return await client.post("/products/import", content=content, params=params, headers=headers)
+
+
+async def stored(database: Database) -> list[tuple[Any, ...]]:
+    async with database.reading() as db:
+        columns = (Product.sku, Product.name, Product.price, Product.owner_id, Product.version)
+        return [tuple(row) for row in await db.execute(select(*columns).order_by(Product.id))]
+
+
+def facts(answer: httpx2.Response) -> dict[str, Any]:
+    return {name: answer.json()[name] for name in NOTHING}
+
+
+def errors(answer: httpx2.Response) -> list[tuple[int, str | None, str]]:
+    return [(e["line"], e["field"], e["reason"]) for e in answer.json()["errors"]]
+
+
+async def test_csv_creates_and_updates_by_sku(alice: httpx2.AsyncClient) -> None:
+    chair = await create(alice, description="Oak", stock=7)
+    text = HEAD + "CH-1,Armchair,25\r\nDE-1,Desk,100.5\r\n"
+    answer = await send(alice, text)
+    assert answer.status_code == 200, answer.text
+    report = answer.json()
+    assert report == NOTHING | {
+        "mode": "all", "dry_run": False, "created": 1, "updated": 1, "errors": []
+    }  # fmt: skip
+    read = await alice.get(f"/products/{chair['id']}")
+    # What no column was sent for stays as it is.
+    assert read.json() == chair | {
+        "name": "Armchair", "price": "25.00", "updated_at": read.json()["updated_at"]
+    }  # fmt: skip
+    assert read.json()["updated_at"] > chair["updated_at"]
+    assert read.headers["etag"] == '"2"'
+    desk = (await alice.get("/products/", params={"sku": "DE-1"})).json()["items"][0]
+    assert desk["owner_id"] == ALICE.id
+    assert desk["created_at"] == desk["updated_at"]
+    assert (desk["price"], desk["currency"], desk["stock"]) == ("100.50", "EUR", 0)
+
+
+async def test_jsonl_creates_and_updates_by_sku(alice: httpx2.AsyncClient) -> None:
+    await create(alice, description="Oak", stock=7)
+    rows = [
+        {"sku": "CH-1", "name": "Armchair", "price": 25.1, "description": None},
+        {"sku": "DE-1", "name": "=1", "description": "a\u2028b", "price": "100.50", "stock": 3},
+    ]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n\n" for row in rows)
+    answer = await send(alice, text, "application/jsonl; charset=UTF-8")
+    assert facts(answer) == NOTHING | {"created": 1, "updated": 1}
+    items = (await alice.get("/products/")).json()["items"]
+    assert [(i["name"], i["description"], i["stock"], i["price"]) for i in items] == [
+        ("Armchair", None, 7, "25.10"),
+        ("=1", "a\u2028b", 3, "100.50"),
+    ]
+
+
+async def test_the_same_again_changes_nothing(
+    alice: httpx2.AsyncClient, database: Database
+) -> None:
+    text = HEAD + "".join(f"S-{n},Name,{n}\r\n" for n in range(1500))
+    assert facts(await send(alice, text)) == NOTHING | {"created": 1500}
+    before = await stored(database)
+    for mode in ("all", "skip"):
+        assert facts(await send(alice, text, mode=mode)) == NOTHING | {"unchanged": 1500}
+    assert await stored(database) == before
+
+
+async def test_deleted_product_does_not_stand_in_the_way(alice: httpx2.AsyncClient) -> None:
+    deleted = await create(alice)
+    await alice.delete(f"/products/{deleted['id']}")
+    assert facts(await send(alice, HEAD + "CH-1,New,1\r\n")) == NOTHING | {"created": 1}
+    assert (await alice.post(f"/products/{deleted['id']}/restore")).status_code == 400
+
+
+BAD_ROWS = [
+    ('A-1,"Good\nname",1', "name", "String should match pattern"),
+    ("A-1,Good,x", "price", "must be an amount such as 19.99"),
+    ("A-1,,1", "name", "Field required"),
+    ("A 1,Good,1", "sku", "String should match pattern"),
+    ("A-1,Good", None, "has 2 cells, not 3"),
+    ("A-1,Good,1,1", None, "has 4 cells, not 3"),
+    ("OK-1,Good,1", "sku", "stands already on line 2"),
+    ("BOB-1,Good,1", "sku", "is taken by another's row"),
+]
+
+
+@pytest.mark.parametrize("mode", ["all", "skip"])
+async def test_bad_row_is_told_with_line_field_and_reason(
+    mode: str, alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, database: Database
+) -> None:
+    await create(bob, sku="BOB-1")
+    before = await stored(database)
+    for row, field, reason in BAD_ROWS:
+        text = f'{HEAD}OK-1,"Good, too",1\r\n\r\n{row}\r\nOK-2,Good,1\r\n'
+        for dry_run in (True, False):
+            answer = await send(alice, text, mode=mode, dry_run=dry_run)
+            assert [error[:2] for error in errors(answer)] == [(4, field)]
+            assert errors(answer)[0][2].startswith(reason)
+            kept = await stored(database)
+            if mode == "all":
+                assert answer.status_code == 422
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert answer.json()["code"] == "import_refused"
+                assert facts(answer) == NOTHING | {"refused": 1, "errors_total": 1}
+            else:
+                assert answer.status_code == 200
+                made = answer.json()["created"] + answer.json()["unchanged"]
+                assert (made, answer.json()["refused"]) == (2, 1)
+            if mode == "all" or (dry_run and row == BAD_ROWS[0][0]):
+                assert kept == before
+    if mode == "skip":
+        assert [row[0] for row in kept] == ["BOB-1", "OK-1", "OK-2"]
+
+
+async def test_bad_line_of_jsonl_is_one_bad_row(alice: httpx2.AsyncClient) -> None:
+    good = '{"sku": "A-1", "name": "Good", "price": 1}'
+    bad = {
+        "{": "is not JSON: ",
+        "[]": "is no JSON object",
+        "[" * 100_000: "is not JSON",
+        "9" * 5000: "is not JSON",
+        '{"price": NaN}': "is not JSON: NaN is not JSON",
+        '{"sku": "A", "sku": "A"}': "is not JSON: A name stands twice in one object",
+        good.replace("}", ', "secret value": 1}'): "Extra inputs are not permitted",
+        good.replace("Good", "a\\u0000b"): "String should match pattern",
+        good.replace("Good", "\\ud800"): "",
+        good.replace("1}", "true}"): "must be a string or a number",
+    }
+    text = "\n".join([good, *bad])
+    answer = await send(alice, text, "application/jsonl", mode="skip")
+    assert facts(answer) == NOTHING | {
+        "created": 1, "refused": len(bad), "errors_total": len(bad)
+    }  # fmt: skip
+    told = errors(answer)
+    assert [line for line, _, _ in told] == list(range(2, 2 + len(bad)))
+    for (_, _, reason), expected in zip(told, bad.values(), strict=True):
+        assert reason.startswith(expected)
+    assert "secret value" not in answer.text
+
+
+async def test_errors_are_capped_but_counted(alice: httpx2.AsyncClient) -> None:
+    answer = await send(alice, HEAD + ",,\r\n" * 500)
+    assert answer.status_code == 422
+    assert facts(answer) == NOTHING | {"refused": 500, "errors_total": 1500}
+    assert len(answer.json()["errors"]) == MAX_ROW_ERRORS
+
+
+BROKEN = [
+    (HEAD + 'A-1,"torn,1\r\nA-2,b,1\r\n', 2, "a quote is not closed"),
+    (HEAD + 'A-1,b,1\r\nA-2,"torn,1\r\nA-3,"c",1\r\n', 3, "a quote is not closed"),
+    (HEAD + f"A-1,{'x' * 200_000},1", 2, "field larger than field limit"),
+    (HEAD + 'A-1,"' + "x\r\n" * 400_000, 2, ""),
+    (HEAD + f"A-1,b,1\r\nA-2,{'x' * MAX_ROW_BYTES},1", 3, "a row may have"),
+    (HEAD + ('"\n",' * 300_000), 2, "a row may have"),
+    (HEAD + "A-1,a\0b,1\r\n", 2, "a NUL character"),
+    (HEAD + "A-1,a,1\r\n" * 9 + "A,\udce9,1\r\n", 11, "is not UTF-8"),
+    ("", 1, "column sku, name, price is missing"),
+    ("sku,name\r\n", 1, "column price is missing"),
+    ("sku,name,price,sku\r\n", 1, "column sku stands there twice"),
+    ("sku,name,price,owner_id\r\n", 1, "column owner_id is unknown"),
+    ("sku,name,price,a secret\r\n", 1, "column number 4 is unknown"),
+    ("sku;name;price\r\n", 1, "cells must have commas between them"),
+]
+
+
+@pytest.mark.parametrize("mode", ["all", "skip"])
+async def test_broken_file_is_one_clear_error_and_keeps_nothing(
+    mode: str, alice: httpx2.AsyncClient, database: Database
+) -> None:
+    for text, line, reason in BROKEN:
+        answer = await send(alice, text.encode(errors="surrogateescape"), mode=mode)
+        assert answer.status_code == 422, text[:100]
+        problem = answer.json()
+        assert problem["code"] == "broken_file"
+        assert problem["detail"].startswith(f"Line {line}: {reason}"), problem
+        assert "secret" not in answer.text
+    assert await stored(database) == []
+
+
+async def test_utf_8_is_read_with_and_without_bom_and_nothing_else_is(
+    alice: httpx2.AsyncClient,
+) -> None:
+    for number, bom in enumerate(("", "\ufeff")):
+        text = f"{bom}{HEAD}A-{number},Zoë 🪑,1\n"
+        assert facts(await send(alice, text)) == NOTHING | {"created": 1}
+    items = (await alice.get("/products/")).json()["items"]
+    assert [item["name"] for item in items] == ["Zoë 🪑"] * 2
+    for encoding in ("utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252"):
+        answer = await send(alice, (HEAD + "B-1,Zoë,1\n").encode(encoding))
+        assert (answer.status_code, answer.json()["code"]) == (422, "broken_file")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "application/json"},
+        {"Content-Type": "text/csv; charset=latin-1"},
+        {"Content-Type": "text/csvx"},
+        {"Content-Type": "text/csv", "Content-Encoding": "gzip"},
+        {},
+    ],
+)
+async def test_other_kinds_of_body_are_refused(
+    headers: dict[str, str], alice: httpx2.AsyncClient
+) -> None:
+    answer = await alice.post("/products/import", content=HEAD, headers=headers)
+    assert answer.status_code == 415
+    assert "text/csv or application/jsonl" in answer.json()["detail"]
+
+
+async def test_misspelt_parameter_does_not_import(
+    alice: httpx2.AsyncClient, database: Database
+) -> None:
+    for params in ({"dryrun": True}, {"mode": "both"}, {"dry_run": "maybe"}):
+        answer = await send(alice, HEAD + "A-1,a,1\r\n", **params)
+        assert answer.status_code == 422
+    assert await stored(database) == []
+
+
+async def test_dry_run_tells_all_and_keeps_nothing(
+    alice: httpx2.AsyncClient, database: Database
+) -> None:
+    await create(alice)
+    before = await stored(database)
+    text = HEAD + "CH-1,Armchair,1\r\nA-1,a,1\r\n"
+    for mode in ("all", "skip"):
+        answer = await send(alice, text, dry_run=True, mode=mode)
+        assert facts(answer) == NOTHING | {"created": 1, "updated": 1}
+    assert await stored(database) == before
+    assert facts(await send(alice, text)) == NOTHING | {"created": 1, "updated": 1}
+
+
+async def test_rows_of_others_are_not_touched_by_superusers_either(
+    alice: httpx2.AsyncClient,
+    bob: httpx2.AsyncClient,
+    admin: httpx2.AsyncClient,
+    database: Database,
+) -> None:
+    await create(alice, sku="Z-1")
+    await create(alice, sku="Z-2", is_active=False)
+    before = await stored(database)
+    good = "".join(f"S-{n},Name,1\r\n" for n in range(1200))
+    for other in (bob, admin):
+        answer = await send(other, HEAD + "Z-2,Mine,1\r\n" + good + "Z-1,Mine,1\r\n")
+        assert answer.status_code == 422
+        assert errors(answer) == [
+            (2, "sku", "is taken by another's row"),
+            (1203, "sku", "is taken by another's row"),
+        ]
+        assert await stored(database) == before
+    answer = await send(bob, HEAD + "Z-2,Mine,1\r\nB-1,Mine,1\r\n", mode="skip")
+    assert facts(answer) == NOTHING | {"created": 1, "refused": 1, "errors_total": 1}
+    assert (await stored(database))[:-1] == before
+    assert (await stored(database))[-1][3] == BOB.id
+
+
+async def test_body_has_a_limit_of_its_own(
+    alice: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (HEAD + "".join(f"S-{n},Name,1\r\n" for n in range(500))).encode()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(text), 1000):
+            yield text[start : start + 1000]
+
+    monkeypatch.setattr(settings, "MAX_BODY_BYTES", 1024)
+    for limit, status in ((len(text) - 1, 413), (len(text), 200)):
+        monkeypatch.setattr(settings, "IMPORT_MAX_BODY_BYTES", limit)
+        app = create_app()
+        app.state.database = database
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(
+            transport=transport, base_url=alice.base_url, headers=alice.headers
+        ) as client:
+            for content in (text, chunks()):
+                assert (await send(client, content)).status_code == status
+            other = await client.post("/products/", content=b"x" * 2000)
+            assert other.status_code == 413
+        assert len(await stored(database)) == (500 if status == 200 else 0)
+
+
+async def test_too_many_imports_at_once_are_told_to_come_later(
+    alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for free, status in ((0, 503), (1, 200)):
+        monkeypatch.setattr(products_bulk.imports, "free", free)
+        answer = await send(alice, HEAD)
+        assert answer.status_code == status
+        assert products_bulk.imports.free == free
+    monkeypatch.setattr(products_bulk.imports, "free", 0)
+    assert int((await send(alice, HEAD)).headers["retry-after"]) > 0
+
+
+async def test_body_that_stalls_is_not_waited_for(
+    alice: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stalling() -> AsyncIterator[bytes]:
+        yield (HEAD + "A-1,a,1\r\n").encode()
+        await asyncio.sleep(0.3)
+        yield b"A-2,a,1\r\n"
+
+    for seconds, status in ((0.1, 408), (5, 200)):
+        monkeypatch.setattr(transfers, "STALLED_SECONDS", seconds)
+        assert (await send(alice, stalling())).status_code == status
+        assert len(await stored(database)) == (2 if status == 200 else 0)
+
+
+async def test_body_that_ends_too_early_keeps_nothing(database: Database) -> None:
+    sent: list[Any] = []
+    messages = iter(
+        [
+            {"type": "http.request", "body": (HEAD + "A-1,a,1\r\n").encode(), "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+    )
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send_nowhere(message: Any) -> None:
+        sent.append(message)
+
+    headers = {"host": "testserver", "content-type": "text/csv"} | ALICE.headers
+    scope = {
+        "type": "http", "method": "POST", "path": "/api/v1/products/import", "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "scheme": "http", "http_version": "1.1", "root_path": "", "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80), "raw_path": b"",
+    }  # fmt: skip
+    free = products_bulk.imports.free
+    await app(scope, receive, send_nowhere)
+    assert sent[0]["status"] == 400
+    assert products_bulk.imports.free == free
+    assert await stored(database) == []

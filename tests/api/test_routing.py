@@ -1,0 +1,52 @@
+"""The index of routes finds what FastAPI would find, and nothing else."""
+
+from collections.abc import Sequence
+
+import pytest
+from fastapi.routing import iter_route_contexts
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
+
+from app.api.routing import RouteIndex, StrictRoute
+from app.main import app
+
+INDEX, *BEHIND = app.routes
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+PATHS = {
+    *("/", "/health", "/health/", "/api/v1/users/me", "/api/v1/users/me/", "/api/v1/users/mee"),
+    *("/api/v1/products", "/api/v1/products//", "/api/v1/products/x", "/api/v1/products/1/"),
+    *("/api/v1/products/1/x", "/api/v1/products/-1", "/api/v1/products/٣", "/api/v1/products/1.0"),
+}
+
+
+def found(routes: Sequence[BaseRoute], method: str, path: str) -> object:
+    scope: Scope = {"type": "http", "method": method, "path": path, "root_path": ""}
+    for route in iter_route_contexts(routes):
+        match, child_scope = route.matches(scope)
+        if match is Match.FULL:
+            return child_scope["endpoint"], child_scope["path_params"]
+    return None
+
+
+@pytest.fixture
+def paths() -> set[str]:
+    contexts = iter_route_contexts(BEHIND)
+    known = {context.path_format for context in contexts if context.path_format}
+    return PATHS | {path.format(user_id=7, product_id=8) for path in known if "{path}" not in path}
+
+
+def test_index_agrees_with_the_routes_behind_it(paths: set[str]) -> None:
+    assert isinstance(INDEX, RouteIndex)
+    indexed = 0
+    for path in paths:
+        for method in METHODS:
+            expected = found(BEHIND, method, path)
+            answer = found([INDEX], method, path)
+            assert answer in (expected, None), (method, path)
+            indexed += answer is not None
+    assert indexed == sum(
+        len(route.methods or ())
+        for route in iter_route_contexts(BEHIND)
+        if isinstance(route.original_route, StrictRoute)
+    )
+    assert indexed > 20

@@ -1,0 +1,181 @@
+"""Import and export as they are run: two processes at once, bounded memory, a terminal, Ctrl-C."""
+
+import asyncio
+import os
+import pty
+import re
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+from sqlalchemy import func, select
+
+from app.db.session import Database, open_database
+from app.models import Product
+from tests.conftest import ALICE
+from tests.process import MYAPI, ServerProcess, environment, run_myapi, serving
+
+HEAD = "sku,name,description,price\r\n"
+TEXT = {"Content-Type": "text/csv"}
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with open_database() as database:
+        yield database
+
+
+@pytest.fixture
+def server(database_url: str) -> Iterator[ServerProcess]:
+    with serving("--workers", "2", DATABASE_URL=database_url) as server:
+        yield server
+
+
+def rows(count: int, *, name: str = "Name") -> str:
+    return HEAD + "".join(f"S-{n},{name},{'x' * 100},1\r\n" for n in range(count))
+
+
+async def count(database: Database) -> int:
+    async with database.reading() as db:
+        return await db.scalar(select(func.count()).select_from(Product)) or 0
+
+
+@pytest.mark.parametrize("mode", ["all", "skip"])
+async def test_two_imports_at_once_make_no_duplicates(
+    mode: str, server: ServerProcess, database: Database
+) -> None:
+    number = 2500
+    forwards = rows(number).splitlines(keepends=True)
+    # Backwards, so that the two lock the same rows in opposite orders.
+    files = ["".join(forwards), "".join([forwards[0], *forwards[:0:-1]])]
+    url = f"{server.url}/api/v1/products/import"
+
+    async def send(text: str) -> httpx2.Response:
+        # A connection each: the two processes take turns at accepting them.
+        async with httpx2.AsyncClient(headers=ALICE.headers | TEXT, timeout=60) as client:
+            return await client.post(url, params={"mode": mode}, content=text)
+
+    answers = await asyncio.gather(*map(send, files * 2))
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    reports = [answer.json() for answer in answers if answer.status_code == 200]
+    assert sum(report["created"] for report in reports) <= number
+    answer = await send(files[0])
+    assert answer.json()["refused"] == 0
+    assert await count(database) == number
+
+
+async def test_memory_does_not_grow_with_the_file(database_url: str) -> None:
+    """Fifty thousand rows, held in memory, would take fifty megabytes and more."""
+    with serving(DATABASE_URL=database_url) as server:
+        url = f"{server.url}/api/v1/products"
+        worker = psutil.Process(server.process.pid).children(recursive=True)[-1]
+        async with httpx2.AsyncClient(headers=ALICE.headers | TEXT, timeout=60) as client:
+
+            async def send(count: int) -> int:
+                answer = await client.post(f"{url}/import", content=rows(count))
+                return int(answer.json()["created"])
+
+            assert await send(2000) == 2000
+            await client.get(f"{url}/export")
+            before = peak_bytes(worker)
+            assert await send(50_000) == 48_000
+            imported = peak_bytes(worker) - before
+            answer = await client.get(f"{url}/export", params={"format": "jsonl"})
+            assert answer.content.count(b"\n") == 50_000
+            exported = peak_bytes(worker) - before
+    assert imported < 30e6
+    assert exported < 30e6
+
+
+def peak_bytes(process: psutil.Process) -> int:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def test_import_and_export_are_commands(database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "products.csv"
+    file.write_text(rows(1200) + "S-1,Again,,1\r\nA [b]1,Name,,x\r\n")
+    refused = run_myapi("import", str(file), "--as", "alice", DATABASE_URL=database_url)
+    assert refused.returncode == 1
+    assert "1202" in refused.stdout
+    assert "stands already on line 3" in refused.stdout
+    assert "0 created, 0 updated, 0 unchanged, 2 refused" in refused.stdout
+    tried = run_myapi(
+        *("import", str(file), "--as", "alice", "--mode", "skip", "--dry-run"),
+        DATABASE_URL=database_url,
+    )
+    assert "1,200 created, 0 updated, 0 unchanged, 2 refused" in tried.stdout
+    taken = run_myapi(
+        "import", str(file), "--as", "alice", "--mode", "skip", DATABASE_URL=database_url
+    )
+    assert taken.returncode == 1
+    assert "1,200 created" in taken.stdout
+
+    out = tmp_path / "out.jsonl"
+    exported = run_myapi("export", str(out), DATABASE_URL=database_url)
+    assert exported.returncode == 0, exported.stderr
+    assert out.read_bytes().count(b"\n") == 1200
+    again = run_myapi("import", str(out), "--as", "alice", DATABASE_URL=database_url)
+    assert again.returncode == 0
+    assert "0 created, 0 updated, 1,200 unchanged, 0 refused" in again.stdout
+    assert {path.name for path in tmp_path.iterdir()} >= {"products.csv", "out.jsonl"}
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_what_commands_cannot_do_is_told_in_one_line(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "old.csv"
+    file.write_text("old")
+    url = empty_database_url
+    unmigrated = run_myapi("export", str(file), DATABASE_URL=url)
+    assert "myapi migrate" in unmigrated.stderr
+    assert file.read_text() == "old"
+    unknown = run_myapi("export", str(tmp_path / "products"), DATABASE_URL=url)
+    assert unknown.stderr == "myapi: --format is needed, one of csv, jsonl\n"
+    for failed in (unmigrated, unknown):
+        assert failed.returncode == 1
+        assert "Traceback" not in failed.stderr
+    assert not list(tmp_path.glob(".old*"))
+
+
+@pytest.mark.parametrize("mode", ["all", "skip"])
+async def test_ctrl_c_in_mode_all_leaves_nothing(
+    mode: str, database_url: str, database: Database, tmp_path: Path
+) -> None:
+    """The control is mode skip, which keeps what it has done."""
+    file = tmp_path / "products.csv"
+    file.write_text(rows(30_000))
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+        [MYAPI, "import", str(file), "--as", "alice", "--mode", mode],
+        env=environment(DATABASE_URL=database_url, TERM="xterm"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    seen = await asyncio.to_thread(read_until, ours, rb"Writing.* [1-9][0-9]?%")
+    process.send_signal(signal.SIGINT)
+    seen += await asyncio.to_thread(read_until, ours, None)
+    assert process.wait(timeout=30) == 130, seen
+    assert b"Traceback" not in seen
+    assert b"rows/s" in seen
+    kept = await count(database)
+    assert kept == 0 if mode == "all" else 0 < kept < 30_000
+
+
+def read_until(terminal: int, pattern: bytes | None) -> bytes:
+    """What a terminal shows until then, or until its end."""
+    seen = b""
+    while pattern is None or not re.search(pattern, seen):
+        try:
+            seen += os.read(terminal, 4096)
+        except OSError:  # its other side is closed
+            break
+    return seen
