@@ -30,6 +30,7 @@ format: .venv/dev.stamp ## Format the code and mend what the linter can
 
 bench: .venv/dev.stamp ## Measure speed against the guide's way of doing it
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.growth
 
 lock: $(UV) ## Write the locks anew from pyproject.toml
 	$(LOCK) pyproject.toml --group build --output-file requirements.lock

@@ -58,8 +58,8 @@ def test_wrong_superuser_is_refused_in_one_line_a_field(database_url: str) -> No
 
 
 def test_seeded_rows_are_there_and_sign_in(database_url: str) -> None:
-    for number in ("5001", "2"):  # more than are inserted at once, and then some more
-        result = run_myapi("seed", "--users=3", f"--products={number}", DATABASE_URL=database_url)
+    for count in ("5001", "2"):  # more than are inserted at once, and then some more
+        result = run_myapi("seed", "--users=3", f"--products={count}", DATABASE_URL=database_url)
         assert result.returncode == 0, result.stderr
     *_, name, _, _, _, password = result.stdout.split()
     with serving(DATABASE_URL=database_url) as server, httpx2.Client(base_url=server.url) as client:
