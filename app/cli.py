@@ -5,12 +5,14 @@ import getpass
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import structlog
 import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from app.bulk.files import Format
 from app.core.config import settings
@@ -21,10 +23,22 @@ ImportMode = Literal["all", "skip"]
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
-generate = typer.Typer(no_args_is_help=True, help="Write a resource into this checkout.")
-destroy = typer.Typer(no_args_is_help=True, help="Take a generated resource away again.")
-cli.add_typer(generate, name="generate")
-cli.add_typer(destroy, name="destroy")
+class OneLineGroup(TyperGroup):
+    """Commands whose misspelt options are one line too."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TyperException as wrong:
+            if not wrong.message:
+                raise  # the help, for a command without arguments
+            sys.exit(f"myapi: {wrong.format_message()}")
+
+
+generate = typer.Typer(cls=OneLineGroup, no_args_is_help=True)
+destroy = typer.Typer(cls=OneLineGroup, no_args_is_help=True)
+cli.add_typer(generate, name="generate", help="Write a resource into this checkout.")
+cli.add_typer(destroy, name="destroy", help="Take a generated resource away again.")
 
 
 def main() -> None:
@@ -182,7 +196,7 @@ def openapi() -> None:
 def generate_resource(
     name: Annotated[str, typer.Argument(help="In the singular: order, order_line.")],
     fields: Annotated[
-        list[str] | None, typer.Argument(help="name:type, then :unique, :index or :search.")
+        list[str] | None, typer.Argument(help="name:type, and :unique, :index or :search.")
     ] = None,
     policy: Annotated[str, typer.Option(help="owner, public-read or superuser.")] = "owner",
     plural: Annotated[str | None, typer.Option(help="If it is not the usual one.")] = None,
@@ -190,23 +204,27 @@ def generate_resource(
     """Write model, schemas, crud, endpoints, migration and tests of a resource.
 
     \b
-    Types: str text int bool money decimal date datetime uuid json ref; a ? after one: or null.
+    Types:
+      str text int bool money decimal date datetime uuid json
+      ref:product       the id of a row of another resource
+      str?  ref:user?   a ? after it: it may be null
+
     \b
-    Policies, beside superusers, who may do all:
-      owner        its owner reads and writes
-      public-read  everybody reads, its owner writes
-      superuser    nobody else
+    Policies; superusers may do all:
+      owner             its owner reads and writes it
+      public-read       everybody reads it, its owner writes it
+      superuser         nobody else has anything to do with it
 
     \b
     Example:
-      myapi generate resource order number:str:unique total:money \\
-        'note:text?' issued_on:date customer:ref:user --policy owner
+      .venv/bin/myapi generate resource order number:str:unique \\
+        total:money 'note:text?' issued_on:date customer:ref:user --policy owner
     """
     from app.generator.resource import generate
 
     for line in generate(name, fields or [], policy=policy, plural=plural):
         typer.echo(line)
-    typer.echo("\nNow: myapi migrate\nand: make check")
+    typer.echo("\nNext: .venv/bin/myapi migrate\n      make check")
 
 
 @destroy.command("resource", no_args_is_help=True)
@@ -216,11 +234,13 @@ def destroy_resource(
         bool, typer.Option("--force", help="Though files were changed since.")
     ] = False,
 ) -> None:
-    """Remove what `generate resource` wrote, file for file and line for line."""
+    """Remove what `generate resource` wrote, to the letter; the last one first."""
     from app.generator.database import is_applied
     from app.generator.resource import destroy, revision_of
 
     if asyncio.run(is_applied(revision_of(name))):
-        sys.exit(f"myapi: {name}: the database has its table; first: alembic downgrade -1")
+        sys.exit(
+            f"myapi: {name}: the database has its table; first: .venv/bin/alembic downgrade -1"
+        )
     for line in destroy(name, is_forced=force):
         typer.echo(line)

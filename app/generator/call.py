@@ -200,7 +200,7 @@ def _check_together(fields: Sequence[Field]) -> None:
             if name in known:
                 twin = known[name].name
                 why = "twice" if twin == field.name else f"already, as the column of {twin}"
-                raise CannotGenerate(f"{field.name}: {name} is there {why}")
+                raise CannotGenerate(f"{field.name}: {name} is there {why}; leave one out")
         known |= {field.name: field, field.column: field}
 
 

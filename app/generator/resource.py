@@ -59,7 +59,7 @@ def destroy(name: str, *, is_forced: bool, root: Path = ROOT) -> list[str]:
     registries = unregister(call.names, kept, is_forced=is_forced)
     found = [path for path in files if checkout.exists(path)]
     checkout.change(dict.fromkeys(found) | registries)
-    return [*(f"remove  {path}" for path in found), *(f"delete  {path}" for path in registries)]
+    return [*(f"remove  {path}" for path in found), *(f"restore {path}" for path in registries)]
 
 
 def revision_of(name: str, *, root: Path = ROOT) -> str:
