@@ -26,7 +26,7 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 class OneLineGroup(TyperGroup):
     """Commands whose misspelt options are one line too."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except TyperException as wrong:
@@ -216,9 +216,9 @@ def generate_resource(
       superuser         nobody else has anything to do with it
 
     \b
-    Example:
-      .venv/bin/myapi generate resource order number:str:unique \\
-        total:money 'note:text?' issued_on:date customer:ref:user --policy owner
+    Examples:
+      .venv/bin/myapi generate resource order number:str:unique total:money
+      .venv/bin/myapi generate resource line order:ref:order 'note:text?'
     """
     from app.generator.resource import generate
 

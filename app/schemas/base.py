@@ -34,7 +34,8 @@ MAX_WHOLE = 2**53 - 1  # the same for whole numbers
 MAX_DOCUMENT_BYTES = 10_000
 MAX_DOCUMENT_DEPTH = 16
 _NUMBER = r"-?[0-9]{1,9}(\.[0-9]{1,6})?"
-_MOMENT = r"(?!0001|9999)[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}"
+_DAY = "(?!0001|9999)[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_MOMENT = rf"{_DAY}[Tt][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}"
 _UUID = "-".join(f"[0-9A-Fa-f]{{{digits}}}" for digits in (8, 4, 4, 4, 12))
 USERNAME = r"[A-Za-z0-9._-]{3,50}"
 
@@ -114,7 +115,8 @@ def _exact(value: object, least: Decimal, most: Decimal, step: Decimal) -> Decim
 
 
 def check_day(value: object) -> object:
-    if not isinstance(value, str) or not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+    """RFC 3339, but for the first and the last year: PostgreSQL's driver takes ends for infinite."""
+    if not isinstance(value, str) or not re.fullmatch(_DAY, value):
         raise ValueError("must be a date such as 2026-11-24")
     return value
 

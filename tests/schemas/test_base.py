@@ -1,0 +1,75 @@
+"""Field types that several schemas share: what they take, and as what."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError, create_model
+
+from app.schemas.base import Day, Document, Id, InputModel, Moment, Number, Uuid, Whole
+
+
+def model_of(type_: Any) -> Any:
+    return create_model("Sent", __base__=InputModel, field=(type_, ...))
+
+
+TAKEN: list[tuple[Any, Any, str]] = [
+    (Number, "1.5", '"1.500000"'),
+    (Number, "-0", '"0.000000"'),
+    (Number, 1.5, '"1.500000"'),
+    (Number, 0.1, '"0.100000"'),
+    (Number, -7, '"-7.000000"'),
+    (Number, "999999999.999999", '"999999999.999999"'),
+    (Number, 999999999.999999, '"999999999.999999"'),
+    (Day, "0001-01-01", '"0001-01-01"'),
+    (Day, "2024-02-29", '"2024-02-29"'),
+    (Day, "9999-12-31", '"9999-12-31"'),
+    (Moment, "2026-11-24T12:00:00Z", '"2026-11-24T12:00:00Z"'),
+    (Moment, "2026-11-24t12:00:00.5+02:00", '"2026-11-24T10:00:00.500000Z"'),
+    (Moment, "2026-11-24T00:00:00-14:00", '"2026-11-24T14:00:00Z"'),
+    (Uuid, "8E03978E-40d5-43dd-bc93-6894a57f9324", '"8e03978e-40d5-43dd-bc93-6894a57f9324"'),
+    (Whole, 5.0, "5"),
+    (Whole, -(2**53) + 1, "-9007199254740991"),
+    (Id, 2**53 - 1, "9007199254740991"),
+    (Document, {"a": [1, None]}, '{"a":[1,null]}'),
+    (Document, [], "[]"),
+]
+
+
+@pytest.mark.parametrize(("type_", "sent", "shown"), TAKEN)
+def test_value_is_taken(type_: Any, sent: object, shown: str) -> None:
+    assert model_of(type_)(field=sent).model_dump_json() == f'{{"field":{shown}}}'
+
+
+def nested(depth: int) -> list[Any]:
+    document: list[Any] = []
+    for _ in range(depth - 1):
+        document = [document]
+    return document
+
+
+REFUSED: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "number": (Number, ("٣", "1_0", " 1", "1.", ".5", "1e3", "Infinity", float("nan"), 1e9, None)),
+    "day": (Day, ("٢٠٢٦-11-24", "2026-11-24 ", "2026-W48-2", "10000-01-01", "2025-02-29", None)),
+    "moment": (Moment, ("2026-11-24T25:00:00Z", "2026-11-24T12:00:00", "9999-12-31T23:00:00Z")),
+    "uuid": (Uuid, ("urn:uuid:8e03978e-40d5-43dd-bc93-6894a57f9324", "8e03978e40d543ddbc93", b"")),
+    "whole": (Whole, (float("inf"), float("nan"), "5", True, 2**53)),
+    "id": (Id, (0, -1, 2**53, "1", True)),
+    "document": (Document, ("{}", None, 1, [float("nan")], [float("inf")], ["\ud800"])),
+    "deep document": (Document, (nested(17), nested(100_000))),
+    "long document": (Document, (["x" * 10_000], ["é" * 5_000], {"x" * 10_000: 1})),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_value_is_refused(name: str) -> None:
+    type_, values = REFUSED[name]
+    model = model_of(type_)
+    for value in values:
+        with pytest.raises(ValidationError):
+            model(field=value)
+
+
+def test_bounds_of_a_document_are_no_narrower() -> None:
+    """The control."""
+    for document in (nested(16), ["x" * 9_996]):
+        assert model_of(Document)(field=document).model_dump() == {"field": document}
