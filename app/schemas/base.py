@@ -115,7 +115,7 @@ def _exact(value: object, least: Decimal, most: Decimal, step: Decimal) -> Decim
 
 
 def check_day(value: object) -> object:
-    """RFC 3339, but for the first and the last year: PostgreSQL's driver takes ends for infinite."""
+    """RFC 3339, without the first and the last year: asyncpg takes their ends for infinite."""
     if not isinstance(value, str) or not re.fullmatch(_DAY, value):
         raise ValueError("must be a date such as 2026-11-24")
     return value

@@ -48,7 +48,7 @@ NUMBERS: tuple[str, ...] = (
     "0.000001",
 )
 NUMBERS += ("0.100000", "10.000000", "999999999.999999")
-DAYS = (date(1, 1, 1), date(999, 12, 31), date(2026, 11, 24), date(9999, 12, 31))
+DAYS = (date(2, 1, 1), date(999, 12, 31), date(2026, 11, 24), date(9998, 12, 31))
 TOKENS = (
     UUID(int=0),
     UUID(int=1),
