@@ -218,7 +218,7 @@ def generate_resource(
     \b
     Examples:
       .venv/bin/myapi generate resource order number:str:unique total:money
-      .venv/bin/myapi generate resource line order:ref:order 'note:text?'
+      .venv/bin/myapi generate resource order_line order:ref:order count:int
     """
     from app.generator.resource import generate
 

@@ -26,11 +26,9 @@ ROOT = Path(__file__).parents[2]
 MAX_IDENTIFIER = 63  # bytes, PostgreSQL's
 
 
-def generate(
-    name: str, fields: Sequence[str], *, policy: str, plural: str | None, root: Path = ROOT
-) -> list[str]:
+def generate(name: str, fields: Sequence[str], *, policy: str, plural: str | None) -> list[str]:
     """Write the resource; return what was done, a line for each file."""
-    checkout = Checkout(root)
+    checkout = Checkout(ROOT)
     call = read_call(name, fields, policy=policy, plural=plural, models=checkout.targets())
     _check_new(checkout, call.names)
     stamp = Stamp(secrets.token_hex(6), checkout.head(), utc_now())
@@ -44,9 +42,9 @@ def generate(
     return [*(f"create  {path}" for path in files), *(f"insert  {path}" for path in registries)]
 
 
-def destroy(name: str, *, is_forced: bool, root: Path = ROOT) -> list[str]:
+def destroy(name: str, *, is_forced: bool) -> list[str]:
     """Remove what `generate` wrote; what was changed since goes with it only if `is_forced`."""
-    checkout = Checkout(root)
+    checkout = Checkout(ROOT)
     migration = _migration_of(checkout, name)
     call = _call_of(checkout, migration)
     _check_last(checkout, name, migration)
@@ -62,9 +60,9 @@ def destroy(name: str, *, is_forced: bool, root: Path = ROOT) -> list[str]:
     return [*(f"remove  {path}" for path in found), *(f"restore {path}" for path in registries)]
 
 
-def revision_of(name: str, *, root: Path = ROOT) -> str:
+def revision_of(name: str) -> str:
     """Of the migration that made the resource's table."""
-    return _migration_of(Checkout(root), name).revision
+    return _migration_of(Checkout(ROOT), name).revision
 
 
 def _check_new(checkout: Checkout, names: Names) -> None:
