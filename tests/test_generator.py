@@ -214,6 +214,8 @@ BAD_CALLS = {
     "page title:str": "page: app/schemas/page.py is there already; try: page_item",
     "policy title:str": "policy: app/crud/policy.py is there already; try: policy_item",
     "problem title:str": "problem: there is a schema Problem already; try: problem_item",
+    "line title:str": "line: the code uses that name itself; try: line_item",
+    "a title:str": "a: the name of a resource must have a word of two letters or more",
     "index title:str amount:int": "index: the code uses that name itself; try: index_item",
     "money amount:money": "money: the code uses that name itself; try: money_item",
     "db title:str": "db: the code uses that name itself; try: db_item",

@@ -36,6 +36,7 @@ def model_of(call: Call) -> dict[str, str]:
         indexes = [f"Index(None, {columns[0]}, {model}.id)"]
     return {
         "of_whom": ", each owned by the user who made it" if call.has_owner else "",
+        "column_types": _further({field.kind.column for field in call.fields} - {""}),
         "columns": block(_columns(call)),
         "constraints": block(constraints) if checks else "",
         "indexes": "\n".join(indexes),
@@ -68,6 +69,7 @@ def schema_of(call: Call) -> dict[str, str]:
     if call.has_owner:
         for_output.append("owner_id: int")
     return {
+        "inputs": _further({field.kind.input for field in call.fields} - {"bool"}),
         "for_create": block(for_create),
         "for_update": block(for_update),
         "for_output": block(for_output),
@@ -169,6 +171,11 @@ def _list_text(call: Call) -> str:
 
 def _problems(*errors: str) -> str:
     return f"responses=problems({', '.join(errors)})" if errors else ""
+
+
+def _further(names: set[str]) -> str:
+    """Of an import; only what is needed, since the resource may have one of the other names."""
+    return "".join(f", {name}" for name in sorted(names))
 
 
 def python_of(field: Field) -> str:

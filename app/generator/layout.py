@@ -35,9 +35,10 @@ def fold(line: str) -> list[str]:
     start, end = brackets
     indent = line[: len(line) - len(line.lstrip())]
     head, inner, tail = line[: start + 1], line[start + 1 : end], indent + line[end:]
-    is_collection = not re.search(r"[\w\])]$", line[:start])
     whole = f"{indent}{_INDENT}{inner}"
-    if len(whole) <= WIDTH and not is_collection:
+    is_collection = not re.search(r"[\w\])]$", line[:start])
+    is_only_parameter = _is_function(line) and len(_items(inner)) == 1
+    if len(whole) <= WIDTH and not is_collection and not is_only_parameter:
         return [head, whole, tail]
     items = [folded for item in _items(inner) for folded in fold(f"{indent}{_INDENT}{item},")]
     return [head, *items, tail]
@@ -84,10 +85,14 @@ def fold_import(module: str, names: list[str]) -> list[str]:
 def _brackets(line: str) -> tuple[int, int] | None:
     """Where to break: after the name of a function, else at the last bracket of the line."""
     pairs = _pairs(line)
-    if re.match(r"\s*(async )?def ", line):
+    if _is_function(line):
         return pairs[0] if pairs else None
     last = [(start, end) for start, end in pairs if re.fullmatch("[:,]?", line[end + 1 :])]
     return last[0] if last else None
+
+
+def _is_function(line: str) -> bool:
+    return re.match(r"\s*(async )?def ", line) is not None
 
 
 def _pairs(line: str) -> list[tuple[int, int]]:

@@ -71,6 +71,8 @@ def in_words(name: str) -> str:
 
 
 def why_no_resource(name: str) -> str | None:
+    if not re.search("[a-z]{2}", name):
+        return "must have a word of two letters or more"
     if not WORDS.fullmatch(name):
         return "must be lower-case words with _ between them, such as order or order_line"
     if len(name) > MAX_NAME:

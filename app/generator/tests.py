@@ -75,7 +75,7 @@ def _samples(samples: dict[str, str], others: dict[str, str]) -> Iterator[str]:
 def _numbers(call: Call) -> str:
     if not any(field.is_unique and not field.refers_to for field in call.fields):
         return ""
-    return "# For the values that no two rows share.\nNUMBERS = count(1)"
+    return "# For the values that no two rows share.\nNUMBERS = count(100)"
 
 
 def _new_values(call: Call) -> dict[str, str]:
