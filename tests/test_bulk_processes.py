@@ -158,6 +158,8 @@ async def test_ctrl_c_in_mode_all_leaves_nothing(
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
+        # Whoever runs the tests in the background has it ignored, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(theirs)
     seen = await asyncio.to_thread(read_until, ours, rb"Writing.* [1-9][0-9]?%")
