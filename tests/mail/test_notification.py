@@ -50,8 +50,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-async def notify(client: httpx2.AsyncClient, email: str) -> httpx2.Response:
-    return await client.post("/send-notification/", params={"email": email})
+async def notify(client: httpx2.AsyncClient, email: str, **headers: str) -> httpx2.Response:
+    return await client.post("/send-notification/", params={"email": email}, headers=headers)
 
 
 @pytest.mark.parametrize("email", ["carol@example.com", "jürgen@example.com"])
@@ -66,6 +66,14 @@ async def test_notification_reaches_the_mailbox(
     assert message["To"] == email
     assert message["From"] == settings.MAIL_FROM
     assert message.get_content().strip() == "Registration successful"
+
+
+async def test_retry_is_mailed_once(admin: httpx2.AsyncClient, mailbox: Mailbox) -> None:
+    keys = ("first", "first", "second")  # the last is the control
+    answers = [await notify(admin, "carol@example.com", **{"Idempotency-Key": key}) for key in keys]
+    assert {(answer.status_code, answer.text) for answer in answers} == {(200, answers[0].text)}
+    assert ["idempotency-replayed" in answer.headers for answer in answers] == [False, True, False]
+    assert len(mailbox.messages) == 2
 
 
 async def test_without_a_server_mail_is_written_to_the_folder(

@@ -8,7 +8,7 @@ from app import schemas
 from app.api.errors import problems
 from app.api.routing import StrictRoute
 from app.core.errors import NotPermitted
-from app.dependencies import get_current_superuser
+from app.dependencies import DbSession, get_current_superuser
 from app.mail.messages import notification
 from app.mail.send import send_mail
 from app.schemas.base import Email
@@ -18,8 +18,9 @@ router = APIRouter(route_class=StrictRoute)
 
 @router.post("/", dependencies=[Depends(get_current_superuser)], responses=problems(NotPermitted))
 async def send_notification(
-    email: Annotated[Email, Query()], background_tasks: BackgroundTasks
+    db: DbSession, email: Annotated[Email, Query()], background_tasks: BackgroundTasks
 ) -> schemas.Message:
     """Mail somebody that their registration was successful, for superusers."""
+    # Of `db` only the Idempotency-Key is wanted, so that a retry mails nobody twice.
     background_tasks.add_task(send_mail, notification(email))
     return schemas.Message(message="Notification will be sent")
