@@ -17,16 +17,17 @@ class Query:
     def __init__(self, statement: AnySelect, dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         self.sql = str(compiled)
+        binds = {name: compiled.binds[name] for name in compiled.positiontup or ()}
+        self._defaults = {name: bind.value for name, bind in binds.items() if not bind.required}
         self._parameters = [
-            (name, compiled.binds[name].value, _processor(compiled.binds[name].type, dialect))
-            for name in compiled.positiontup or ()
+            (name, _processor(binds[name].type, dialect)) for name in compiled.positiontup or ()
         ]
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
-        """In the order in which the driver wants them."""
+        """In the order in which the driver wants them; KeyError if one is missing."""
+        given = {**self._defaults, **values}
         return [
-            process(values.get(name, default)) if process else values.get(name, default)
-            for name, default, process in self._parameters
+            process(given[name]) if process else given[name] for name, process in self._parameters
         ]
 
 

@@ -113,10 +113,11 @@ class Database:
         four times what the query does.
         """
         query = self._queries.get(shape, build)
+        arguments = query.arguments(values)
         with _pool_is_bounded():
             connection = await greenlet_spawn(self.engine.sync_engine.pool.connect)
         try:
-            rows = await self._run(connection.driver_connection, query.sql, query.arguments(values))
+            rows = await self._run(connection.driver_connection, query.sql, arguments)
         except BaseException as failed:
             # Whatever it was, nobody else gets this connection.
             await greenlet_spawn(connection.invalidate, failed)

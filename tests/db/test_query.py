@@ -1,0 +1,24 @@
+"""Queries on the driver itself: every value that they need is given, or they are not run."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Integer, bindparam, event, literal, select
+
+from app.db.query import AnySelect
+from app.db.session import Database
+
+
+def sum_of_two() -> AnySelect:
+    return select(bindparam("a", type_=Integer) + bindparam("b", 2) + literal(3))
+
+
+async def test_missing_value_is_no_null_and_takes_no_connection(database: Database) -> None:
+    taken: list[Any] = []
+    event.listen(database.engine.sync_engine, "checkout", lambda *taking: taken.append(taking))
+    with pytest.raises(KeyError, match="a"):
+        await database.fetch("sum", sum_of_two, {"b": 1})
+    assert not taken
+    for values, expected in (({"a": 1}, 6), ({"a": 1, "b": 1}, 5), ({"a": None}, None)):
+        assert (await database.fetch("sum", sum_of_two, values))[0][0] == expected
+    assert len(taken) == 3
