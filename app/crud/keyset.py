@@ -30,6 +30,7 @@ from app.core.security import keyed_hash
 from app.db.query import AnySelect
 from app.schemas.page import Pagination
 
+RANK = "*rank"  # how well a row fits what was searched for; no field can have this name
 _SEAL_BYTES = 16
 
 Found = Sequence[Any]
@@ -171,7 +172,7 @@ class Window:
 
     def _beside(self, row: Found, *, is_before: bool) -> str:
         page = max(1, self.page - 1) if is_before else self.page + 1
-        fields = json.loads(row[0]) | {"rank": row[-1]}
+        fields = json.loads(row[0]) | {RANK: row[-1]}
         return Cursor([fields[key.name] for key in self.keys], is_before, page).seal(self.context)
 
 

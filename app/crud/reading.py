@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.crud.filters import FieldOperators, declared
-from app.crud.keyset import SortKey, Window
+from app.crud.keyset import RANK, SortKey, Window
 from app.crud.policy import Policy, Principal, any_like, viewer_values
 from app.crud.search import MAX_HITS, Search
 from app.db.base import MAX_ID, Base, SoftDeletable, Versioned
@@ -151,7 +151,7 @@ class ReadBase(Generic[ModelT]):
         async with db.reading() as session:
             hits = (await search.find(session, q)).hits(*asked.conditions())
             best_first = (
-                SortKey("rank", hits.c.rank, is_descending=True),
+                SortKey(RANK, hits.c.rank, is_descending=True),
                 SortKey("id", hits.c.id, is_descending=False),
             )
             keys = self._sort_keys(params) if params.sort else best_first
