@@ -156,13 +156,12 @@ class ReadBase(Generic[ModelT]):
             )
             keys = self._sort_keys(params) if params.sort else best_first
             window = self._window(params, keys)
-            total = select(func.count()).select_from(hits).scalar_subquery()
-            found = select(self._shown(), total, hits.c.rank)
+            count = select(func.count()).select_from(hits)
+            found = select(self._shown(), count.scalar_subquery(), hits.c.rank)
             found = window.cut(found.join(hits, hits.c.id == self.model.id))
             rows = (await session.execute(found, {**asked.values, **window.values()})).all()
-        # Of a page beyond the last hit nothing tells how many there are: at least those before it.
-        total_found = rows[0][1] if rows else params.skip
-        return _slice(window, rows, total_found, bound=MAX_HITS - 1)
+            total = rows[0][1] if rows else await session.scalar(count, asked.values) or 0
+        return _slice(window, rows, total, bound=MAX_HITS - 1)
 
     def _row(self, viewer: Principal | None) -> AnySelect:
         is_it = self.model.id == bindparam("id")

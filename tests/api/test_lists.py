@@ -15,7 +15,7 @@ from sqlalchemy import Table, delete, insert, select
 
 import app.crud
 from app.core.config import settings
-from app.crud import reading
+from app.crud import reading, search
 from app.crud.base import CRUDBase
 from app.crud.product import product_crud
 from app.crud.user import user_crud
@@ -308,6 +308,20 @@ async def test_total_is_counted_as_far_as_is_cheap(
         monkeypatch.setattr(reading, "MAX_COUNT", bound)
         page = (await client.get("/products/", params={"limit": 5})).json()
         assert (page["total"], page["total_is"]) == expected
+
+
+async def test_hits_are_counted_beyond_the_last_page_too(
+    client: httpx2.AsyncClient, rows: list[Product], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desks = len([product for product in rows if product.name.lower() == "desk"])
+    for bound, expected in ((desks + 1, (desks, "exact")), (desks, (desks - 1, "at_least"))):
+        monkeypatch.setattr(reading, "MAX_HITS", bound)
+        monkeypatch.setattr(search, "MAX_HITS", bound)
+        for skip in (0, 100):
+            params: dict[str, Any] = {"q": "desk", "limit": 5, "skip": skip}
+            page = (await client.get("/products/", params=params)).json()
+            assert (page["total"], page["total_is"]) == expected
+            assert bool(page["items"]) == (skip == 0)
 
 
 async def test_order_of_texts_is_that_of_their_code_points(
