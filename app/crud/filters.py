@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field
-from sqlalchemy import ColumnElement, Integer, and_, bindparam
+from sqlalchemy import ColumnElement, and_, bindparam
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.db.base import MAX_ID, FixedPoint
@@ -23,7 +23,6 @@ EQUALITY: Final = ("eq", "in")
 RANGE: Final = ("eq", "gte", "gt", "lte", "lt")
 MAX_CHOICES = 100
 
-_MAX_INT32 = 2**31 - 1
 _LAST_CHARACTER = chr(sys.maxunicode)
 
 # A prefix is a range: no wildcards, the case of letters counts on both engines, an index serves.
@@ -75,8 +74,7 @@ class Filter:
         python_type = self.column.type.python_type
         one = _TYPES.get(type(self.column.type), _TYPES[python_type])
         if python_type is int:
-            limit = _MAX_INT32 if type(self.column.type) is Integer else MAX_ID
-            one = Annotated[int, Field(ge=-limit, le=limit)]
+            one = Annotated[int, Field(ge=-MAX_ID, le=MAX_ID)]
         if self.operator != "in":
             return one
         if python_type is str:

@@ -25,7 +25,6 @@ from pydantic import (
 _HIDDEN = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
 LINE = rf"^[^{_HIDDEN}]*[^\s{_HIDDEN}][^{_HIDDEN}]*$"
 TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"
-_PASSWORD_NEEDS = {r"[A-Z]": "uppercase letter", r"[a-z]": "lowercase letter", r"[0-9]": "digit"}
 CENT = Decimal("0.01")
 MAX_MONEY = Decimal("9999999999.99")
 MILLIONTH = Decimal("0.000001")
