@@ -1,15 +1,13 @@
-"""The database: its engine, how a unit of work begins and ends, and what its failures mean."""
+"""The database: its engine, and how a unit of work begins and ends."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import asyncpg
 import structlog
 from pydantic_core import to_json
 from sqlalchemy import Dialect, event, text
-from sqlalchemy.engine import Connection, ExceptionContext, make_url
+from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
@@ -24,36 +22,10 @@ from sqlalchemy.util import greenlet_spawn
 
 from app.core.config import settings
 from app.core.errors import Unavailable
+from app.db.failures import meaning_of, translate
 from app.db.query import AnySelect, Queries
-from app.db.retries import TransactionConflict
 
 log = structlog.get_logger()
-
-# SQLSTATEs of a server that cannot do the work now: it stops, starts, is full, was failed over,
-# or a statement, lock or idle timeout ran out.
-_READ_ONLY = "25006"
-_CONNECTION_LOST = "08"
-_UNAVAILABLE = {
-    _READ_ONLY,
-    "25P03",
-    "53100",
-    "53200",
-    "53300",
-    "55P03",
-    "57014",
-    "57P01",
-    "57P02",
-    "57P03",
-}
-# Two transactions stood in each other's way: a serialization failure, a deadlock. SQLite has
-# neither, since its transactions begin as writers, one at a time.
-_CONFLICT = {"40001", "40P01"}
-_SQLITE_UNAVAILABLE = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_CANTOPEN,
-}
 
 
 class Database:
@@ -121,7 +93,7 @@ class Database:
         except BaseException as failed:
             # Whatever it was, nobody else gets this connection.
             await greenlet_spawn(connection.invalidate, failed)
-            if meaning := _meaning_of(failed):
+            if meaning := meaning_of(failed):
                 raise meaning from failed
             raise
         connection.close()  # awaits nothing, since no transaction was begun
@@ -184,7 +156,7 @@ def create_engine(url: str, *, statement_timeout_seconds: float | None = None) -
         pool_reset_on_return=None if is_sqlite else "rollback",
     )
     event.listen(engine.sync_engine, "do_connect", _connect)
-    event.listen(engine.sync_engine, "handle_error", _translate)
+    event.listen(engine.sync_engine, "handle_error", translate)
     if is_sqlite:
         event.listen(engine.sync_engine, "connect", _set_pragmas)
         event.listen(engine.sync_engine, "begin", _begin)
@@ -239,35 +211,6 @@ async def _run_on_sqlite(
 ) -> Sequence[Sequence[Any]]:
     rows: Sequence[Sequence[Any]] = await connection.execute_fetchall(sql, arguments)
     return rows
-
-
-def _translate(context: ExceptionContext) -> Unavailable | TransactionConflict | None:
-    error = context.original_exception
-    if not isinstance(error, Exception):
-        return None  # cancelled, by Ctrl-C or with a client that is gone: the database is well
-    if isinstance(error, TimeoutError) or getattr(error, "sqlstate", None) == _READ_ONLY:
-        context.is_disconnect = True
-    return _meaning_of(error, is_disconnect=context.is_disconnect)
-
-
-def _meaning_of(
-    error: BaseException, *, is_disconnect: bool = False
-) -> Unavailable | TransactionConflict | None:
-    sqlstate: str | None = getattr(error, "sqlstate", None)
-    if sqlstate in _CONFLICT:
-        return TransactionConflict(type(error).__name__)
-    # The low byte is the primary code, the rest says more about it.
-    sqlite_code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    is_lost = is_disconnect or isinstance(error, (OSError, asyncpg.InterfaceError))
-    if (
-        is_lost
-        or sqlstate in _UNAVAILABLE
-        or (sqlstate or "").startswith(_CONNECTION_LOST)
-        or sqlite_code in _SQLITE_UNAVAILABLE
-    ):
-        log.warning("database_failed", error=type(error).__name__, sqlstate=sqlstate)
-        return Unavailable("The database")
-    return None
 
 
 def _set_pragmas(connection: Any, entry: ConnectionPoolEntry) -> None:

@@ -1,0 +1,69 @@
+"""What a failure of the database means: it is away, two were in each other's way, or a bug."""
+
+import sqlite3
+
+import asyncpg
+import structlog
+from sqlalchemy.engine import ExceptionContext
+
+from app.core.errors import Unavailable
+from app.db.retries import TransactionConflict
+
+log = structlog.get_logger()
+
+# SQLSTATEs of a server that cannot do the work now: it stops, starts, is full, was failed over,
+# or a statement, lock or idle timeout ran out.
+_READ_ONLY = "25006"
+_CONNECTION_LOST = "08"
+_UNAVAILABLE = {
+    _READ_ONLY,
+    "25P03",
+    "53100",
+    "53200",
+    "53300",
+    "55P03",
+    "57014",
+    "57P01",
+    "57P02",
+    "57P03",
+}
+# Two transactions stood in each other's way: a serialization failure, a deadlock. SQLite has
+# neither, since its transactions begin as writers, one at a time.
+_CONFLICT = {"40001", "40P01"}
+_SQLITE_UNAVAILABLE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+}
+
+
+def translate(context: ExceptionContext) -> Unavailable | TransactionConflict | None:
+    """For SQLAlchemy's `handle_error`: what is raised instead."""
+    error = context.original_exception
+    if not isinstance(error, Exception):
+        return None  # cancelled, by Ctrl-C or with a client that is gone: the database is well
+    if isinstance(error, TimeoutError) or getattr(error, "sqlstate", None) == _READ_ONLY:
+        context.is_disconnect = True
+    return meaning_of(error, is_disconnect=context.is_disconnect)
+
+
+def meaning_of(
+    error: BaseException, *, is_disconnect: bool = False
+) -> Unavailable | TransactionConflict | None:
+    """None if it is a bug of ours."""
+    sqlstate: str | None = getattr(error, "sqlstate", None)
+    if sqlstate in _CONFLICT:
+        return TransactionConflict(type(error).__name__)
+    # The low byte is the primary code, the rest says more about it.
+    sqlite_code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    is_lost = is_disconnect or isinstance(error, (OSError, asyncpg.InterfaceError))
+    if (
+        is_lost
+        or sqlstate in _UNAVAILABLE
+        or (sqlstate or "").startswith(_CONNECTION_LOST)
+        or sqlite_code in _SQLITE_UNAVAILABLE
+    ):
+        log.warning("database_failed", error=type(error).__name__, sqlstate=sqlstate)
+        return Unavailable("The database")
+    return None
