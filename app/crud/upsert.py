@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -15,7 +15,6 @@ from sqlalchemy import (
     TypeDecorator,
     and_,
     bindparam,
-    cast,
     column,
     func,
     inspect,
@@ -71,7 +70,7 @@ class Upsert:
         self, model: type[Base], key: str, schema: type[BaseModel], dialect: Dialect
     ) -> None:
         self.model = model
-        self.table: Table = model.__table__  # type: ignore[assignment]
+        self.table = cast(Table, model.__table__)
         columns = inspect(model).columns
         self.key = self.table.c[columns[key].name]
         self.columns = {field: self.table.c[columns[field].name] for field in schema.model_fields}
@@ -148,7 +147,7 @@ class Upsert:
 def _unpacked(dialect: str, columns: Sequence[Column[Any]]) -> list[ColumnElement[Any]]:
     """The columns of the rows that `rows` holds, in their order."""
     if dialect == "postgresql":
-        records = func.json_to_recordset(cast(_ROWS, JSON))
+        records = func.json_to_recordset(_ROWS.cast(JSON))
         row = records.table_valued(*(column(c.name, c.type) for c in columns))
         return list(row.render_derived(with_types=True).c)
     row = func.json_each(_ROWS).table_valued("value")
