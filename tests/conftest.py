@@ -29,6 +29,7 @@ from app.db.migrations import upgrade
 from app.db.session import Database, open_database
 from app.main import app, lifespan
 from tests import servers
+from tests.process import ServerProcess, serving
 
 ENGINES = ("sqlite", "postgresql")
 
@@ -174,6 +175,13 @@ async def running_app(database_url: str) -> AsyncIterator[None]:
 def database(running_app: None) -> Database:
     database: Database = app.state.database
     return database
+
+
+@pytest.fixture
+def server(database_url: str) -> Iterator[ServerProcess]:
+    """The same database served by two processes."""
+    with serving("--workers", "2", DATABASE_URL=database_url) as server:
+        yield server
 
 
 @pytest.fixture

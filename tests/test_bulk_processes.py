@@ -6,7 +6,6 @@ import pty
 import re
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx2
@@ -14,25 +13,13 @@ import psutil
 import pytest
 from sqlalchemy import func, select
 
-from app.db.session import Database, open_database
+from app.db.session import Database
 from app.models import Product
 from tests.conftest import ALICE
 from tests.process import MYAPI, ServerProcess, environment, run_myapi, serving
 
 HEAD = "sku,name,description,price\r\n"
 TEXT = {"Content-Type": "text/csv"}
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database() as database:
-        yield database
-
-
-@pytest.fixture
-def server(database_url: str) -> Iterator[ServerProcess]:
-    with serving("--workers", "2", DATABASE_URL=database_url) as server:
-        yield server
 
 
 def rows(count: int, *, name: str = "Name") -> str:

@@ -3,14 +3,13 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
 
 import httpx2
 import psutil
 import pytest
 from sqlalchemy import func, select, text
 
-from app.db.session import Database, open_database
+from app.db.session import Database
 from app.models import IdempotencyKey, Product
 from tests.api.test_products import CHAIR
 from tests.conftest import ALICE, BOB
@@ -35,12 +34,6 @@ SLOW_INSERT = {
 }
 
 
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database() as database:
-        yield database
-
-
 async def rows(database: Database) -> tuple[int, int]:
     """How many products and kept answers there are."""
     async with database.reading() as db:
@@ -56,17 +49,16 @@ def client_of(server: ServerProcess) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=server.url, limits=limits, timeout=30)
 
 
-async def test_of_fifty_at_once_one_is_done(database_url: str, database: Database) -> None:
-    with serving("--workers", "2", DATABASE_URL=database_url) as server:
-        async with client_of(server) as client:
-            answers = await asyncio.gather(
-                *(client.post(PATH, json=CHAIR, headers=HEADERS) for _ in range(50))
-            )
-            late = await client.post(PATH, json=CHAIR, headers=HEADERS)
-            other_body = await client.post(PATH, json=CHAIR | {"stock": 1}, headers=HEADERS)
-            other_user = await client.post(
-                PATH, json=CHAIR | {"sku": "CH-2"}, headers=HEADERS | BOB.headers
-            )
+async def test_of_fifty_at_once_one_is_done(server: ServerProcess, database: Database) -> None:
+    async with client_of(server) as client:
+        answers = await asyncio.gather(
+            *(client.post(PATH, json=CHAIR, headers=HEADERS) for _ in range(50))
+        )
+        late = await client.post(PATH, json=CHAIR, headers=HEADERS)
+        other_body = await client.post(PATH, json=CHAIR | {"stock": 1}, headers=HEADERS)
+        other_user = await client.post(
+            PATH, json=CHAIR | {"sku": "CH-2"}, headers=HEADERS | BOB.headers
+        )
     done = [answer for answer in answers if answer.status_code == 201]
     refused = [answer for answer in answers if answer.status_code == 409]
     assert len(done) + len(refused) == 50
@@ -80,16 +72,15 @@ async def test_of_fifty_at_once_one_is_done(database_url: str, database: Databas
     assert await rows(database) == (2, 2)
 
 
-async def test_without_a_key_all_fifty_are_done(database_url: str, database: Database) -> None:
+async def test_without_a_key_all_fifty_are_done(server: ServerProcess, database: Database) -> None:
     """The control, with what tells them apart in the body alone."""
-    with serving("--workers", "2", DATABASE_URL=database_url) as server:
-        async with client_of(server) as client:
-            answers = await asyncio.gather(
-                *(
-                    client.post(PATH, json=CHAIR | {"sku": f"CH-{n}"}, headers=ALICE.headers)
-                    for n in range(50)
-                )
+    async with client_of(server) as client:
+        answers = await asyncio.gather(
+            *(
+                client.post(PATH, json=CHAIR | {"sku": f"CH-{n}"}, headers=ALICE.headers)
+                for n in range(50)
             )
+        )
     assert {answer.status_code for answer in answers} == {201}
     assert await rows(database) == (50, 0)
 
@@ -105,14 +96,13 @@ async def slow_inserts(engine: str, database: Database) -> str:
 
 
 async def test_client_that_hung_up_and_retries_has_one_effect(
-    database_url: str, database: Database, slow_inserts: str
+    server: ServerProcess, database: Database, slow_inserts: str
 ) -> None:
     """Whether the first request was still finished, or ended when its client went away."""
-    with serving("--workers", "2", DATABASE_URL=database_url) as server:
-        async with client_of(server) as client:
-            with pytest.raises(httpx2.ReadTimeout):
-                await client.post(PATH, json=CHAIR, headers=HEADERS, timeout=0.7)
-            answer = await retried(client)
+    async with client_of(server) as client:
+        with pytest.raises(httpx2.ReadTimeout):
+            await client.post(PATH, json=CHAIR, headers=HEADERS, timeout=0.7)
+        answer = await retried(client)
     assert answer.status_code == 201
     assert await rows(database) == (1, 1)
 

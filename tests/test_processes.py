@@ -7,25 +7,24 @@ import httpx2
 import pytest
 
 from tests.conftest import ALICE
-from tests.process import serving
+from tests.process import ServerProcess, serving
 
 VARIANTS = ("carol@example.com", "Carol@Example.com", "CAROL@EXAMPLE.COM", "carol@EXAMPLE.com")
 
 
-async def test_of_fifty_sign_ups_at_once_one_succeeds(database_url: str) -> None:
-    with serving("--workers", "2", DATABASE_URL=database_url) as server:
-        limits = httpx2.Limits(max_connections=50, max_keepalive_connections=0)
-        async with httpx2.AsyncClient(base_url=server.url, limits=limits, timeout=30) as client:
+async def test_of_fifty_sign_ups_at_once_one_succeeds(server: ServerProcess) -> None:
+    limits = httpx2.Limits(max_connections=50, max_keepalive_connections=0)
+    async with httpx2.AsyncClient(base_url=server.url, limits=limits, timeout=30) as client:
 
-            async def sign_up(n: int) -> httpx2.Response:
-                user = {
-                    "email": VARIANTS[n % len(VARIANTS)],
-                    "username": f"carol{n}",
-                    "password": "Carol-Pass-1",
-                }
-                return await client.post("/api/v1/users/", json=user)
+        async def sign_up(n: int) -> httpx2.Response:
+            user = {
+                "email": VARIANTS[n % len(VARIANTS)],
+                "username": f"carol{n}",
+                "password": "Carol-Pass-1",
+            }
+            return await client.post("/api/v1/users/", json=user)
 
-            answers = await asyncio.gather(*(sign_up(n) for n in range(50)))
+        answers = await asyncio.gather(*(sign_up(n) for n in range(50)))
     statuses = [answer.status_code for answer in answers]
     assert statuses.count(201) == 1
     assert statuses.count(400) == 49

@@ -1,33 +1,21 @@
 """Many buyers and writers, two processes: nothing is sold twice, and no update is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from app.db.session import Database, open_database
+from app.db.session import Database
 from app.models import Product, StockMovement
 from tests.api.test_lists import row
 from tests.conftest import ALICE
-from tests.process import ServerProcess, serving
+from tests.process import ServerProcess
 
 STOCK, BUYERS = 100, 300
 ROUNDS = 1
 UPDATES = 50
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database() as database:
-        yield database
-
-
-@pytest.fixture
-def server(database_url: str) -> Iterator[ServerProcess]:
-    with serving("--workers", "2", DATABASE_URL=database_url) as server:
-        yield server
 
 
 @pytest.fixture
