@@ -2,15 +2,15 @@
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, cast
 
 import asyncpg
 import structlog
 from pydantic_core import to_json
 from sqlalchemy import Dialect, event, text
 from sqlalchemy.engine import Connection, ExceptionContext, make_url
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, MissingGreenlet
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -19,8 +19,9 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.orm import Session, SessionTransaction
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.util.concurrency import in_greenlet
 
 from app.core.config import settings
 from app.core.errors import Unavailable
@@ -66,6 +67,7 @@ class Database:
         autocommit = {"begin": None} if is_sqlite else {"isolation_level": "AUTOCOMMIT"}
         repeatable = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         snapshot = {"begin": "BEGIN"} if is_sqlite else repeatable
+        self._pool = cast(QueuePool, self.engine.sync_engine.pool)
         self._queries = Queries(self.engine.dialect)
         self._run = _run_on_sqlite if is_sqlite else _run_on_postgresql
         self._writing = async_sessionmaker(self.engine, expire_on_commit=False)
@@ -113,8 +115,7 @@ class Database:
         four times what the query does.
         """
         query = self._queries.get(shape, build)
-        with _pool_is_bounded():
-            connection = await greenlet_spawn(self.engine.sync_engine.pool.connect)
+        connection = await self._connect()
         try:
             rows = await self._run(connection.driver_connection, query.sql, query.arguments(values))
         except BaseException as failed:
@@ -125,6 +126,15 @@ class Database:
             raise
         connection.close()  # awaits nothing, since no transaction was begun
         return rows
+
+    async def _connect(self) -> PoolProxiedConnection:
+        pool = self._pool
+        if pool.checkedin():
+            # One that lies ready is taken without awaiting, for which no greenlet is needed.
+            with suppress(MissingGreenlet):
+                return pool.connect()
+        with _pool_is_bounded():
+            return await greenlet_spawn(pool.connect)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
@@ -219,6 +229,8 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _connect(dialect: Dialect, entry: ConnectionPoolEntry, args: Any, kwargs: Any) -> Any:
+    if not in_greenlet():
+        raise MissingGreenlet  # Database._connect begins again in one
     try:
         return dialect.connect(*args, **kwargs)
     except Exception as failed:

@@ -20,7 +20,7 @@ PATHS = {
 
 
 def found(routes: Sequence[BaseRoute], method: str, path: str) -> object:
-    scope: Scope = {"type": "http", "method": method, "path": path, "root_path": ""}
+    scope: Scope = {"type": "http", "app": app, "method": method, "path": path, "root_path": ""}
     for route in iter_route_contexts(routes):
         match, child_scope = route.matches(scope)
         if match is Match.FULL:
