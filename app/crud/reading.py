@@ -24,7 +24,7 @@ from app.db.query import AnySelect
 from app.db.session import Database
 from app.schemas.page import Pagination, Sortable
 
-MAX_COUNT = 10_000
+MAX_COUNT = 1_000
 STREAMED_ROWS = 500
 
 ModelT = TypeVar("ModelT", bound=Base)

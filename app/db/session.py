@@ -1,5 +1,6 @@
 """The database: its engine, how a unit of work begins and ends, and what its failures mean."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -68,6 +69,7 @@ class Database:
         repeatable = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         snapshot = {"begin": "BEGIN"} if is_sqlite else repeatable
         self._pool = cast(QueuePool, self.engine.sync_engine.pool)
+        self._turns = asyncio.Semaphore(settings.DATABASE_POOL_SIZE)
         self._queries = Queries(self.engine.dialect)
         self._run = _run_on_sqlite if is_sqlite else _run_on_postgresql
         self._writing = async_sessionmaker(self.engine, expire_on_commit=False)
@@ -115,17 +117,34 @@ class Database:
         four times what the query does.
         """
         query = self._queries.get(shape, build)
-        connection = await self._connect()
+        await self._wait_for_turn()
         try:
-            rows = await self._run(connection.driver_connection, query.sql, query.arguments(values))
-        except BaseException as failed:
-            # Whatever it was, nobody else gets this connection.
-            await greenlet_spawn(connection.invalidate, failed)
-            if meaning := _meaning_of(failed):
-                raise meaning from failed
-            raise
-        connection.close()  # awaits nothing, since no transaction was begun
+            connection = await self._connect()
+            try:
+                rows = await self._run(
+                    connection.driver_connection, query.sql, query.arguments(values)
+                )
+            except BaseException as failed:
+                # Whatever it was, nobody else gets this connection.
+                await greenlet_spawn(connection.invalidate, failed)
+                if meaning := _meaning_of(failed):
+                    raise meaning from failed
+                raise
+            connection.close()  # awaits nothing, since no transaction was begun
+        finally:
+            self._turns.release()
         return rows
+
+    async def _wait_for_turn(self) -> None:
+        """As many as there are connections go on; the pool's own queue costs more than a query."""
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout(settings.DATABASE_POOL_TIMEOUT_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Unavailable("The database") from None
 
     async def _connect(self) -> PoolProxiedConnection:
         pool = self._pool
