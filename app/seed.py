@@ -15,14 +15,31 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.security import get_password_hash
 from app.db.base import Base
 from app.db.session import open_database
-from app.models import Product, User
+from app.models import Category, Product, User
 
 BATCH = 5_000
 
 KINDS = ("Small", "Large", "Light", "Heavy", "Folding", "Portable", "Classic", "Modern", "Quiet")
 MATERIALS = ("Oak", "Steel", "Linen", "Cotton", "Glass", "Copper", "Leather", "Bamboo", "Wool")
-THINGS = ("Chair", "Lamp", "Table", "Kettle", "Bag", "Blanket", "Shelf", "Clock", "Bowl", "Desk")
-NAMES = [" ".join(words) for words in product(KINDS, MATERIALS, THINGS)]
+CATEGORIES = {
+    "furniture": ("chairs", "tables", "shelves", "desks"),
+    "home": ("lamps", "blankets", "clocks", "bags"),
+    "kitchen": ("kettles", "bowls"),
+}
+THINGS = {
+    "Chair": "chairs",
+    "Lamp": "lamps",
+    "Table": "tables",
+    "Kettle": "kettles",
+    "Bag": "bags",
+    "Blanket": "blankets",
+    "Shelf": "shelves",
+    "Clock": "clocks",
+    "Bowl": "bowls",
+    "Desk": "desks",
+}
+SALE_EVERY = 50
+NAMES = list(product(KINDS, MATERIALS, THINGS))
 
 
 async def seed_database(users: int, products: int) -> None:
@@ -38,6 +55,7 @@ async def seed_database(users: int, products: int) -> None:
             await _insert(db, User, rows, task, progress)
             demo_users = select(User.id).where(User.username.startswith("demo")).order_by(User.id)
             owners = list(await db.scalars(demo_users))
+            await _add_categories(db)
             rows = _products(await _next_id(db, Product), products, owners)
             await _insert(
                 db, Product, rows, progress.add_task("Products", total=products), progress
@@ -65,10 +83,21 @@ def _users(first: int, count: int, hashed_password: str) -> Iterator[dict[str, A
         }
 
 
+async def _add_categories(db: AsyncSession) -> None:
+    """Those that are not there yet."""
+    known = set(await db.scalars(select(Category.slug)))
+    for top, below in CATEGORIES.items():
+        for slug, parent in ((top, None), *((each, top) for each in below)):
+            if slug not in known:
+                db.add(Category(slug=slug, name=slug.title(), parent=parent))
+                await db.flush()
+
+
 def _products(first: int, count: int, owners: list[int]) -> Iterator[dict[str, Any]]:
     choose = random.Random(first)  # noqa: S311 - demo data, the same every time
     for n in range(first, first + count):
-        name = choose.choice(NAMES)
+        kind, material, thing = choose.choice(NAMES)
+        name = f"{kind} {material} {thing}"
         yield {
             "sku": f"DEMO-{n}",
             "name": name,
@@ -76,6 +105,8 @@ def _products(first: int, count: int, owners: list[int]) -> Iterator[dict[str, A
             "price": Decimal(choose.randrange(100, 100_000)) / 100,
             "currency": "EUR",
             "stock": choose.randrange(1000),
+            "category": THINGS[thing],
+            "tags": sorted([material.lower(), *([] if n % SALE_EVERY else ["sale"])]),
             "owner_id": choose.choice(owners),
         }
 
@@ -88,5 +119,6 @@ async def _insert(
     progress: Progress,
 ) -> None:
     while batch := list(islice(rows, BATCH)):
-        await db.execute(insert(model), batch)
+        # RETURNING, so that many rows are one statement: triggers run once for each.
+        await db.execute(insert(model).returning(model.id), batch)
         progress.advance(task, len(batch))

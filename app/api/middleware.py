@@ -1,12 +1,12 @@
 """Plain ASGI around every request: identity and log outside, limits and last resort inside."""
 
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Mapping
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +27,7 @@ API_HEADERS = {
     "x-content-type-options": "nosniff",
 }
 HSTS = "max-age=31536000; includeSubDomains"
+_API_HEADERS = [(name.encode(), value.encode()) for name, value in API_HEADERS.items()]
 
 
 class RequestContext:
@@ -39,9 +40,9 @@ class RequestContext:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         started = time.perf_counter()
-        headers = Headers(scope=scope)
-        sent_id = headers.get("x-request-id", "")
-        request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex
+        sent = dict(scope["headers"])
+        sent_id = sent.get(b"x-request-id", b"").decode("latin-1")
+        request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else secrets.token_hex(16)
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -51,14 +52,14 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                answer = MutableHeaders(scope=message)
-                answer["x-request-id"] = request_id
-                for name, value in API_HEADERS.items():
-                    answer.setdefault(name, value)
-                if "authorization" in headers:
-                    answer.setdefault("cache-control", "no-store")
+                own = [(b"x-request-id", request_id.encode()), *_API_HEADERS]
+                if b"authorization" in sent:
+                    own.append((b"cache-control", b"no-store"))
                 if scope["scheme"] == "https":
-                    answer["strict-transport-security"] = HSTS
+                    own.append((b"strict-transport-security", HSTS.encode()))
+                answer = message["headers"]
+                present = {name for name, _ in answer}
+                answer += [header for header in own if header[0] not in present]
             await send(message)
 
         try:

@@ -125,7 +125,10 @@ def _add_pages(operation: dict[str, Any], dependant: Dependant, endpoint: Any) -
         _success(operation)["headers"] = {"Link": _LINK}
     for params in _list_params_of(dependant):
         properties = params.model.model_json_schema()["properties"]
-        operation["parameters"] += [_query_parameter(*each) for each in properties.items()]
+        operation["parameters"] += [
+            _query_parameter(name, schema, is_repeatable=name in params.repeatable)
+            for name, schema in properties.items()
+        ]
         operation["responses"] |= _documented(InvalidInput)
 
 
@@ -136,12 +139,12 @@ def _list_params_of(dependant: Dependant) -> Iterator[ListParams[Any]]:
         yield from _list_params_of(each)
 
 
-def _query_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _query_parameter(name: str, schema: dict[str, Any], *, is_repeatable: bool) -> dict[str, Any]:
     parameter = {"name": name, "in": "query", "required": False, "schema": schema}
     if "description" in schema:
         parameter["description"] = schema.pop("description")
     if schema.get("type") == "array":
-        parameter |= {"style": "form", "explode": False}  # with commas
+        parameter |= {"style": "form", "explode": is_repeatable}  # else with commas
     return parameter
 
 

@@ -4,9 +4,6 @@ RFC 9110 sections 8.8.3, 10.2.2 and 13, RFC 8288.
 """
 
 import re
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
-from functools import wraps
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,24 +18,15 @@ from app.db.base import Base, Versioned
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 CONDITIONAL_METHODS = ("PUT", "PATCH", "DELETE")
 
-_returned: ContextVar[Any] = ContextVar("_returned", default=None)
 
-
-def noting_what_it_returns(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+def answer_with(returned: Any) -> Any:
     """What is JSON already becomes the answer; FastAPI makes one of anything else."""
-
-    @wraps(handler)
-    async def noting(**arguments: Any) -> Any:
-        returned = await handler(**arguments)
-        _returned.set(returned)
-        match returned:
-            case Stored():
-                return _json_response(returned.content)
-            case Slice():
-                return _json_response(_page(returned))
-        return returned
-
-    return noting
+    match returned:
+        case Stored():
+            return _json_response(returned.content)
+        case Slice():
+            return _json_response(_page(returned))
+    return returned
 
 
 def _json_response(content: str) -> Response:
@@ -57,9 +45,8 @@ def _page(page: Slice[Any]) -> str:
     return f'{{"items":[{",".join(page.items)}],{to_json(around).decode()[1:]}'
 
 
-def describe(request: Request, response: Response) -> Response:
+def describe(request: Request, response: Response, returned: Any) -> Response:
     """Add the headers; what the client has already is not sent again."""
-    returned = _returned.get()
     if isinstance(returned, Slice):
         if link := _links(request, returned):
             response.headers["Link"] = link

@@ -1,7 +1,6 @@
 """What the routes of a resource ask for, made from its crud: the row in the path, a list."""
 
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -16,7 +15,7 @@ from app.crud.reading import Stored
 from app.db.base import Base, SoftDeletable, Versioned
 from app.dependencies import SAFE_METHODS, CurrentUser, DbSession, OptionalUser
 from app.schemas.bulk import ExportParams
-from app.schemas.page import CommonQueryParams, Pagination, Sortable
+from app.schemas.page import REPEATABLE, CommonQueryParams, Pagination, Sortable
 
 MAX_SORT_LENGTH = 200
 
@@ -84,15 +83,22 @@ class ListParams(Generic[ParamsT]):
 
     def __init__(self, model: type[ParamsT]) -> None:
         self.model = model
+        self.repeatable = {
+            name for name, field in model.model_fields.items() if REPEATABLE in field.metadata
+        }
 
     async def __call__(self, request: Request) -> ParamsT:
         """Read here, because FastAPI asks for each of them in turn, whether it was sent or not."""
-        sent = request.query_params.multi_items()
-        if len(names := Counter(name for name, _ in sent)) < len(sent):
-            twice = max(names, key=names.__getitem__)
-            raise InvalidInput.at("query", twice, msg="must be sent only once")
+        sent: dict[str, Any] = {}
+        for name, value in request.query_params.multi_items():
+            if name in self.repeatable:
+                sent.setdefault(name, []).append(value)
+            elif name in sent:
+                raise InvalidInput.at("query", name, msg="must be sent only once")
+            else:
+                sent[name] = value
         try:
-            return self.model.model_validate(dict(sent))
+            return self.model.model_validate(sent)
         except ValidationError as invalid:
             errors = [error | {"loc": ("query", *error["loc"])} for error in invalid.errors()]
             raise RequestValidationError(errors) from None

@@ -1,17 +1,20 @@
 """How requests are read and run: identifiers are digits, JSON is RFC 8259 to the letter."""
 
-from collections import defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from functools import partial, wraps
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.direct import direct_app
 from app.api.idempotency import keep_answer
-from app.api.representation import describe, noting_what_it_returns
+from app.api.representation import answer_with, describe
 from app.api.retries import RepeatableRequest
 from app.core import strict_json
 from app.db.base import MAX_ID
@@ -32,6 +35,11 @@ class IdConvertor(Convertor[int]):
 
 register_url_convertor("id", IdConvertor())
 
+_PARAMETER = re.compile("{[^}]*}")
+_ID = re.compile(r"(?<=/)[0-9]+(?=/|\Z)")
+
+_returned: ContextVar[Any] = ContextVar("_returned", default=None)
+
 
 class StrictRoute(APIRoute):
     """A route that takes UTF-8 alone, no NaN or Infinity, and no name twice in one object.
@@ -42,7 +50,7 @@ class StrictRoute(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().__init__(path, noting_what_it_returns(endpoint), **options)
+        super().__init__(path, _noting_what_it_returns(endpoint), **options)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _run_repeatably(super().handle, scope, receive, send)
@@ -52,11 +60,22 @@ class StrictRoute(APIRoute):
 
         async def handle_strictly(request: Request) -> Response:
             strict_request = StrictRequest(request.scope, request.receive)
-            response = describe(strict_request, await handle(strict_request))
+            response = await handle(strict_request)
+            response = describe(strict_request, response, _returned.get())
             await keep_answer(strict_request, response)
             return response
 
         return handle_strictly
+
+
+def _noting_what_it_returns(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+    @wraps(handler)
+    async def noting(**arguments: Any) -> Any:
+        returned = await handler(**arguments)
+        _returned.set(returned)
+        return answer_with(returned)
+
+    return noting
 
 
 class StrictRequest(Request):
@@ -71,30 +90,35 @@ class StrictRequest(Request):
 class RouteIndex(BaseRoute):
     """Finds the route of a path at once; FastAPI asks all included routers, one by one and twice.
 
-    What it does not find is left to the routes behind it: other methods, redirects, 404.
+    What it does not find is left to the routes behind it: redirects, 404, 405; and so is a request
+    that is traced, or of a test with other dependencies, which need each of FastAPI's steps.
     """
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
-        self._fixed: dict[str, list[RouteContext]] = defaultdict(list)
-        self._with_ids: dict[int, list[RouteContext]] = defaultdict(list)
-        for route in iter_route_contexts(routes):
-            if isinstance(route.original_route, StrictRoute) and route.path:
-                if "{" in route.path:
-                    self._with_ids[route.path.count("/")].append(route)
-                else:
-                    self._fixed[route.path].append(route)
+        self._routes = {
+            (method, _PARAMETER.sub("0", route.path_format)): route
+            for route in iter_route_contexts(routes)
+            if isinstance(route.original_route, StrictRoute) and route.path_format
+            for method in route.methods or ()
+        }
+        self._apps: dict[tuple[str, str], ASGIApp] = {
+            key: direct_app(route) or partial(_run_repeatably, route.app)
+            for key, route in self._routes.items()
+        }
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and "fastapi.telemetry" not in scope:
             path = scope["path"].removeprefix(scope.get("root_path", ""))
-            for route in self._fixed.get(path) or self._with_ids.get(path.count("/")) or ():
+            key = scope["method"], _ID.sub("0", path)
+            route = self._routes.get(key)
+            if route and not scope["app"].dependency_overrides:
                 match, child_scope = route.matches(scope)
                 if match is Match.FULL:
-                    return match, child_scope | {"route": route}
+                    return match, child_scope | {"route": route, "route_app": self._apps[key]}
         return Match.NONE, {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _run_repeatably(scope["route"].app, scope, receive, send)
+        await scope["route_app"](scope, receive, send)
 
 
 async def _run_repeatably(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

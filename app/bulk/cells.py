@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -18,7 +18,10 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _BOOLEANS = {"true": True, "false": False}
 
 
-def to_cell(value: str | int | Decimal | None) -> str:
+def to_cell(value: str | int | Decimal | list[str] | None) -> str:
+    """Of a list, its words with commas between them."""
+    if isinstance(value, list):
+        value = ",".join(value)
     if isinstance(value, str):
         return f"'{value}" if _NEEDS_MARK.match(value) else value
     if isinstance(value, bool):
@@ -29,6 +32,11 @@ def to_cell(value: str | int | Decimal | None) -> str:
 def text_of(cell: str) -> str:
     """Without the mark; an apostrophe before anything else is the text's own."""
     return cell[1:] if cell[0] == "'" and _IS_MARKED.match(cell) else cell
+
+
+def words_of(cell: str) -> list[str]:
+    text = text_of(cell)
+    return text.split(",") if text else []
 
 
 def integer_of(cell: str) -> int | str:
@@ -43,6 +51,8 @@ def reader_of(field: FieldInfo) -> Callable[[str], Any]:
     """What a cell that is not empty says; what it cannot say is left for the schema to refuse."""
     if field.annotation is bool:
         return boolean_of
+    if get_origin(field.annotation) is list:
+        return words_of
     return integer_of if field.annotation is int else text_of
 
 

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from app.bulk.files import NAME, READERS, Format, Record
 from app.bulk.stage import Stage
 from app.crud.base import CRUDBase
-from app.crud.upsert import Batch, Upsert, Upserted
+from app.crud.upsert import Batch, Refused, Upsert, Upserted
 from app.db.retries import retrying
 from app.db.session import Database
 from app.schemas import ImportParams, ImportReport
@@ -45,7 +45,7 @@ class Import(Generic[SchemaT]):
         **values: Any,
     ) -> None:
         self.database = database
-        self.upsert = Upsert(crud.model, crud.natural_key, schema, database.engine.dialect)
+        self.upsert = Upsert(crud, schema, database.engine.dialect)
         self.key = crud.natural_key
         self.schema = schema
         self.validate = TypeAdapter(schema).validate_python
@@ -113,22 +113,22 @@ class Import(Generic[SchemaT]):
 
     async def _write_at_once(self, stage: Stage) -> None:
         done: list[Upserted] = []
-        taken: list[str] = []
+        refused: list[Refused] = []
         batches = stage.batches()
         async with self.database.transaction() as db:
             for batch in batches:
                 done.append(await self.upsert.run(db, batch, self.values))
-                if taken := list(done[-1].taken):
+                if refused := list(done[-1].refused):
                     await db.rollback()
                     break
                 self.watch("write", sum(each.rows for each in done), stage.rows)
-        if not taken:
+        if not refused:
             self._count(done)
             return
         async with self.database.reading() as db:
             for batch in batches:
-                taken += await self.upsert.taken(db, batch, self.values)
-        self._refuse_taken(stage, taken)
+                refused += await self.upsert.refused(db, batch, self.values)
+        self._refuse(stage, refused)
 
     async def _write_batch_by_batch(self, stage: Stage) -> None:
         """Each by itself, so that no lock is held for long. No key is in two of them: a dry run
@@ -138,7 +138,7 @@ class Import(Generic[SchemaT]):
         for batch in stage.batches():
             started = time.perf_counter()
             done.append(await retrying(partial(self._write_batch, batch)))
-            self._refuse_taken(stage, done[-1].taken)
+            self._refuse(stage, done[-1].refused)
             self.watch("write", sum(each.rows for each in done), stage.rows)
             # SQLite has one writer, and who waits for it is not told when it is free.
             await asyncio.sleep((time.perf_counter() - started) * _PAUSE)
@@ -158,9 +158,9 @@ class Import(Generic[SchemaT]):
             self.report.updated += each.updated
             self.report.unchanged += each.unchanged
 
-    def _refuse_taken(self, stage: Stage, keys: Sequence[str]) -> None:
-        for key in keys:
-            self.report.refuse(stage.line_of(key), (self.key, "is taken by another's row"))
+    def _refuse(self, stage: Stage, rows: Sequence[Refused]) -> None:
+        for row in rows:
+            self.report.refuse(stage.line_of(row.key), (row.field, row.reason))
 
 
 def _flush(waiting: dict[frozenset[str], list[bytes]], stage: Stage) -> None:

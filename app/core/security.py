@@ -4,10 +4,11 @@ import asyncio
 import hmac
 import os
 import secrets
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import TypeVar
 
 import jwt
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068 section 2.1, not a secret
 MAX_TOKEN_LENGTH = 4096  # refused before it is parsed
+MAX_KNOWN_TOKENS = 4096  # verified once, not at each request
 MAX_WAITING_HASHES = 256
 
 # bcrypt only reads hashes that were brought along; new ones are always Argon2id.
@@ -93,23 +95,45 @@ def read_access_token(token: str) -> int:
     """The user's id in a valid access token; anything else raises `NotAuthenticated`."""
     if len(token) > MAX_TOKEN_LENGTH:
         raise NotAuthenticated
+    user_id, expires_at = _verify_access_token(
+        token,
+        key=settings.SECRET_KEY.get_secret_value(),
+        algorithm=settings.ALGORITHM,
+        issuer=settings.TOKEN_ISSUER,
+        audience=settings.TOKEN_AUDIENCE,
+    )
+    if time.time() >= expires_at:
+        raise NotAuthenticated
+    return user_id
+
+
+@lru_cache(MAX_KNOWN_TOKENS)
+def _verify_access_token(
+    token: str, *, key: str, algorithm: str, issuer: str, audience: str
+) -> tuple[int, int]:
+    """The user's id, and when it expires: all else of a token that was good once stays good.
+
+    Only what the signature covers is kept; whether the user may still come in, the database is
+    asked each time.
+    """
     try:
         verified = jwt.decode_complete(
             token,
-            settings.SECRET_KEY.get_secret_value(),
-            algorithms=[settings.ALGORITHM],
-            issuer=settings.TOKEN_ISSUER,
-            audience=settings.TOKEN_AUDIENCE,
+            key,
+            algorithms=[algorithm],
+            issuer=issuer,
+            audience=audience,
             options={"require": ["exp", "iat", "sub", "jti", "iss", "aud"]},
         )
-        user_id = int(verified["payload"]["sub"])
+        payload = verified["payload"]
+        user_id, expires_at = int(payload["sub"]), int(payload["exp"])
     except (jwt.InvalidTokenError, ValueError):
         raise NotAuthenticated from None
     # Base64 has several spellings of the same bytes: a token has one.
     spelling = base64url_encode(verified["signature"]).decode()
     if verified["header"].get("typ") != ACCESS_TOKEN_TYPE or not token.endswith(f".{spelling}"):
         raise NotAuthenticated
-    return user_id
+    return user_id, expires_at
 
 
 def keyed_hash(purpose: str, message: bytes) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, and_, inspect, select
+from sqlalchemy import Column, ColumnElement, and_, inspect, literal, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
@@ -19,6 +19,13 @@ from app.db.retries import TransactionConflict
 
 CreateSchemaT = TypeVar("CreateSchemaT", bound=BaseModel)
 UpdateSchemaT = TypeVar("UpdateSchemaT", bound=BaseModel)
+
+
+def referred(column: InstrumentedAttribute[Any]) -> Column[Any]:
+    """What a column with a foreign key refers to: an id, or a natural key."""
+    (key,) = column.property.columns[0].foreign_keys
+    target: Column[Any] = key.column
+    return target
 
 
 class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
@@ -100,8 +107,10 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
     ) -> None:
         for column, crud in self.references.items():
             key = sent.get(column.key)
-            if key is not None and not await crud.get(db, key, viewer=viewer):
-                raise UnknownReference(column.key, crud.model.__name__)
+            if key is not None:
+                row = select(literal(1)).where(referred(column) == key, crud._readable(viewer))
+                if not await db.scalar(row):
+                    raise UnknownReference(column.key, crud.model.__name__)
 
     async def _insert(self, db: AsyncSession, values: dict[str, Any]) -> ModelT:
         db_obj = self.model(**values)

@@ -2,7 +2,7 @@
 
 import operator
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -10,11 +10,13 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field
-from sqlalchemy import ColumnElement, and_, bindparam
+from sqlalchemy import Column, ColumnElement, and_, bindparam, not_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.db.base import MAX_ID, FixedPoint
+from app.db.query import AnySelect
 from app.schemas.base import Choice, Day, Line, Moment, Money, Number, Uuid
+from app.schemas.page import REPEATABLE
 
 FieldOperators = Mapping[InstrumentedAttribute[Any], Sequence[str]]
 
@@ -22,6 +24,7 @@ FieldOperators = Mapping[InstrumentedAttribute[Any], Sequence[str]]
 EQUALITY: Final = ("eq", "in")
 RANGE: Final = ("eq", "gte", "gt", "lte", "lt")
 MAX_CHOICES = 100
+MAX_WORDS = 10
 
 _LAST_CHARACTER = chr(sys.maxunicode)
 
@@ -37,16 +40,47 @@ _CONDITIONS: dict[str, Callable[..., ColumnElement[bool]]] = {
 }
 
 
+# Runs a query, built and compiled once for each shape, with these values.
+Fetch = Callable[
+    [Hashable, Callable[[], AnySelect], Mapping[str, Any]], Awaitable[Sequence[Sequence[Any]]]
+]
+
+
 @dataclass(frozen=True)
 class Filter:
-    """`parameter` is its name in a query string."""
+    """Rows that are wanted, by a `parameter` of a list."""
 
-    column: InstrumentedAttribute[Any]
-    operator: str
     parameter: str
+
+    @property
+    def value_type(self) -> Any:
+        """What Pydantic takes for a value."""
+        raise NotImplementedError
+
+    async def resolve(self, sent: Any, fetch: Fetch) -> Any:
+        """What stands for it in all that follows, where the database has to be asked first."""
+        return sent
 
     def values(self, sent: Any) -> dict[str, Any]:
         """What was sent, by the names of the statement's parameters."""
+        return {}
+
+    def shape(self, sent: Any) -> Hashable:
+        """All that `condition` depends on."""
+        raise NotImplementedError
+
+    def condition(self, sent: Any) -> ColumnElement[bool]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ColumnFilter(Filter):
+    """Compares a column with what is sent."""
+
+    column: InstrumentedAttribute[Any]
+    operator: str
+
+    def values(self, sent: Any) -> dict[str, Any]:
         match self.operator:
             case "isnull":
                 return {}
@@ -57,7 +91,6 @@ class Filter:
         return {self.parameter: sent}
 
     def shape(self, sent: Any) -> Hashable:
-        """All that `condition` depends on."""
         return self.parameter, sent if self.operator == "isnull" else len(self.values(sent))
 
     def condition(self, sent: Any) -> ColumnElement[bool]:
@@ -68,7 +101,6 @@ class Filter:
 
     @property
     def value_type(self) -> Any:
-        """What Pydantic takes for a value."""
         if self.operator == "isnull":
             return bool
         python_type = self.column.type.python_type
@@ -83,10 +115,59 @@ class Filter:
         return Annotated[some, BeforeValidator(_split), Field(min_length=1, max_length=MAX_CHOICES)]
 
 
+@dataclass(frozen=True)
+class Holds(Filter):
+    """Rows of which something is true, or false."""
+
+    holds: ColumnElement[bool]
+
+    @property
+    def value_type(self) -> Any:
+        return bool
+
+    def shape(self, sent: bool) -> Hashable:
+        return self.parameter, sent
+
+    def condition(self, sent: bool) -> ColumnElement[bool]:
+        return self.holds if sent else not_(self.holds)
+
+
+@dataclass(frozen=True)
+class WithAll(Filter):
+    """Rows that have all of some words, which a table of their own holds by word and row."""
+
+    word_type: Any
+    word: Column[str]
+    row_id: Column[int]
+    of: InstrumentedAttribute[int]
+
+    @property
+    def value_type(self) -> Any:
+        words = list[self.word_type]  # type: ignore[name-defined]  # made at run time
+        return Annotated[
+            words,
+            Field(max_length=MAX_WORDS, description="All of these, each sent by itself"),
+            REPEATABLE,
+        ]
+
+    def values(self, sent: Sequence[str]) -> dict[str, Any]:
+        return {f"{self.parameter}_{place}": word for place, word in enumerate(sent)}
+
+    def shape(self, sent: Sequence[str]) -> Hashable:
+        return self.parameter, len(sent)
+
+    def condition(self, sent: Sequence[str]) -> ColumnElement[bool]:
+        rows = (
+            select(self.row_id).where(self.word == bindparam(name)) for name in self.values(sent)
+        )
+        return and_(*(self.of.in_(each) for each in rows))
+
+
 def declared(filters: FieldOperators) -> Iterator[Filter]:
     for column, operators in filters.items():
         for name in operators:
-            yield Filter(column, name, column.key if name == "eq" else f"{column.key}__{name}")
+            suffix = "" if name == "eq" else f"__{name}"
+            yield ColumnFilter(f"{column.key}{suffix}", column, name)
 
 
 def _split(sent: str) -> list[str]:

@@ -2,11 +2,14 @@
 
 from app import schemas
 from app.crud.base import CRUDBase
-from app.crud.filters import EQUALITY, RANGE
+from app.crud.category import Below, category_crud
+from app.crud.filters import EQUALITY, RANGE, Holds, WithAll
 from app.crud.policy import Policy, either, only, owner
 from app.crud.search import Search
 from app.models import Product
+from app.models.product import product_tags
 from app.schemas import ProductCreate, ProductUpdate
+from app.schemas.product import Tag
 
 
 class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
@@ -27,6 +30,12 @@ class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
         Product.created_at: RANGE,
     }
     search = Search(Product, Product.sku, Product.name, Product.description)
+    further_filters = (
+        Below("category", Product.category),
+        WithAll("tag", Tag, product_tags.c.tag, product_tags.c.product_id, Product.id),
+        Holds("in_stock", Product.stock > 0),
+    )
+    references = {Product.category: category_crud}
     natural_key = "sku"
     sorted_by = (Product.sku, Product.name, Product.price, Product.created_at)
 

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Integer, Row, and_, bindparam, func, liter
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.crud.filters import FieldOperators, declared
+from app.crud.filters import Fetch, FieldOperators, Filter, declared
 from app.crud.keyset import RANK, SortKey, Window
 from app.crud.policy import Policy, Principal, any_like, viewer_values
 from app.crud.search import MAX_HITS, Search
@@ -24,7 +24,7 @@ from app.db.query import AnySelect
 from app.db.session import Database
 from app.schemas.page import Pagination, Sortable
 
-MAX_COUNT = 10_000
+MAX_COUNT = 1_000
 STREAMED_ROWS = 500
 
 ModelT = TypeVar("ModelT", bound=Base)
@@ -66,6 +66,7 @@ class ReadBase(Generic[ModelT]):
     policy: ClassVar[Policy]
     schema: ClassVar[type[BaseModel]]
     filters: ClassVar[FieldOperators] = {}
+    further_filters: ClassVar[Sequence[Filter]] = ()
     sorted_by: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
     search: ClassVar[Search | None] = None
     natural_key: ClassVar[str]  # the unique field that its owner knows a row by
@@ -75,7 +76,7 @@ class ReadBase(Generic[ModelT]):
             if not hasattr(self, declaration):
                 raise TypeError(f"{type(self).__name__} must state its {declaration}")
         self.model = model
-        self.declared_filters = tuple(declared(self.filters))
+        self.declared_filters = (*declared(self.filters), *self.further_filters)
         self.sort_keys = {
             f"{sign}{column.key}": SortKey(column.key, column, is_descending=sign == "-")
             for column in (model.id, *self.sorted_by)
@@ -101,7 +102,7 @@ class ReadBase(Generic[ModelT]):
         within: Mapping[InstrumentedAttribute[Any], Any] | None = None,
     ) -> Slice[ModelT]:
         """A page of the rows that `viewer` may read; `within` narrows them, as to one parent."""
-        asked = self._ask(params, viewer, within or {})
+        asked = await self._ask(db.fetch, params, viewer, within or {})
         q = vars(params).get("q")
         if q and self.search:
             return await self._search(db, self.search, q, params, asked)
@@ -116,7 +117,7 @@ class ReadBase(Generic[ModelT]):
 
     async def count(self, db: AsyncSession, *, params: Sortable, viewer: Principal | None) -> int:
         """All rows of a list, which takes a while if there are many."""
-        asked = self._ask(params, viewer, {})
+        asked = await self._ask(_fetching(db), params, viewer, {})
         rows = await self._all(db, select(func.count()).select_from(self.model), params, asked)
         return await db.scalar(rows, asked.values) or 0
 
@@ -129,7 +130,7 @@ class ReadBase(Generic[ModelT]):
         viewer: Principal | None,
     ) -> AsyncIterator[Sequence[Row[Any]]]:
         """All rows of a list, some at a time; the database holds the rest back until asked."""
-        asked = self._ask(params, viewer, {})
+        asked = await self._ask(_fetching(db), params, viewer, {})
         order = (key.order(is_reversed=False) for key in self._sort_keys(params))
         rows = (await self._all(db, select(*columns), params, asked)).order_by(*order)
         found = await db.stream(rows.execution_options(yield_per=STREAMED_ROWS), asked.values)
@@ -180,8 +181,9 @@ class ReadBase(Generic[ModelT]):
         deleted_at: InstrumentedAttribute[Any] = self.model.deleted_at
         return deleted_at.is_not(None) if yes else deleted_at.is_(None)
 
-    def _ask(
+    async def _ask(
         self,
+        fetch: Fetch,
         params: Sortable,
         viewer: Principal | None,
         within: Mapping[InstrumentedAttribute[Any], Any],
@@ -189,7 +191,7 @@ class ReadBase(Generic[ModelT]):
         sent = vars(params)
         is_deleted = sent.get("is_deleted", False)
         filters = [
-            (each, value)
+            (each, await each.resolve(value, fetch))
             for each in self.declared_filters
             if (value := sent.get(each.parameter)) is not None
         ]
@@ -257,6 +259,17 @@ def _slice(window: Window, rows: Sequence[Any], total: int, *, bound: int) -> Sl
         next_cursor=next_cursor,
         previous_cursor=previous_cursor,
     )
+
+
+def _fetching(db: AsyncSession) -> Fetch:
+    """As `Database.fetch`, but in a unit of work."""
+
+    async def fetch(
+        shape: Hashable, build: Callable[[], AnySelect], values: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        return (await db.execute(build(), values)).all()
+
+    return fetch
 
 
 def _rights(viewer: Principal | None) -> bool | None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -16,9 +16,11 @@ from sqlalchemy import (
     and_,
     bindparam,
     column,
+    exists,
     func,
     inspect,
     literal,
+    not_,
     or_,
     select,
     text,
@@ -30,6 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import JSON, String, TypeEngine
 
 from app.core.errors import Conflict
+from app.crud.base import CRUDBase, referred
 from app.db.base import Base, SoftDeletable, Timestamped, Versioned, utc_now
 
 # One value however many rows there are, rather than one for each of their cells.
@@ -49,31 +52,56 @@ class Batch:
         return cls(f"[{b','.join(rows).decode()}]", len(rows), sent)
 
 
+class Reference(NamedTuple):
+    """A field that names a row of another `resource`, by the column that it refers to."""
+
+    field: str
+    target: Column[Any]
+    resource: str
+
+    def is_known(self, value: ColumnElement[Any]) -> ColumnElement[bool]:
+        return or_(value.is_(None), exists().where(self.target == value))
+
+
+class Refused(NamedTuple):
+    """A row of a batch that the database has no place for, by its key."""
+
+    key: str
+    field: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Upserted:
-    """`taken` are the keys of rows that are not the caller's."""
-
     created: int
     updated: int
     unchanged: int
-    taken: Sequence[str]
+    refused: Sequence[Refused]
 
     @property
     def rows(self) -> int:
-        return self.created + self.updated + self.unchanged + len(self.taken)
+        return self.created + self.updated + self.unchanged + len(self.refused)
 
 
 class Upsert:
-    """For one model, by its `key`, a column that is unique among rows that are not deleted."""
+    """Of one resource, by its natural key, which is unique among rows that are not deleted."""
 
     def __init__(
-        self, model: type[Base], key: str, schema: type[BaseModel], dialect: Dialect
+        self, crud: CRUDBase[Any, Any, Any], schema: type[BaseModel], dialect: Dialect
     ) -> None:
-        self.model = model
-        self.table = cast(Table, model.__table__)
-        columns = inspect(model).columns
+        self.model: type[Base] = crud.model
+        self.table = cast(Table, crud.model.__table__)
+        self.references = [
+            Reference(column.key, referred(column), other.model.__name__)
+            for column, other in crud.references.items()
+            if column.key in schema.model_fields
+        ]
+        key = self.key_field = crud.natural_key
+        columns = inspect(crud.model).columns
         self.key = self.table.c[columns[key].name]
-        self.columns = {field: self.table.c[columns[field].name] for field in schema.model_fields}
+        self.columns: dict[str, Column[Any]] = {
+            field: self.table.c[columns[field].name] for field in schema.model_fields
+        }
         self._stored = [
             # A plain string: SQLAlchemy's own kind would be written ten times as slowly.
             (field, str(column.name), _storer(column.type, dialect))
@@ -92,31 +120,44 @@ class Upsert:
         except IntegrityError as error:
             raise Conflict(f"{self.model.__name__} refers to something that has changed") from error
         created = versions.count(1)
-        taken = [] if len(versions) == batch.count else await self.taken(db, batch, values)
+        refused = [] if len(versions) == batch.count else await self.refused(db, batch, values)
         return Upserted(
             created=created,
             updated=len(versions) - created,
-            unchanged=batch.count - len(versions) - len(taken),
-            taken=taken,
+            unchanged=batch.count - len(versions) - len(refused),
+            refused=refused,
         )
 
-    async def taken(
+    async def refused(
         self, db: AsyncSession, batch: Batch, values: Mapping[str, Any]
-    ) -> Sequence[str]:
-        """The keys of the batch that stand on rows where `values` differ."""
-        sent = _unpacked(_dialect(db), [self.key])
+    ) -> Sequence[Refused]:
+        """Those that refer to nothing, and those whose key a row has of which `values` differ."""
+        unpacked = _unpacked(_dialect(db), self.columns)
         others = or_(*(self.table.c[name] != value for name, value in values.items()))
-        rows = select(self.key).where(self.key.in_(select(*sent)), self._is_kept(), others)
-        return (await db.scalars(rows, {"rows": batch.rows})).all()
+        sent = select(unpacked[self.key_field].label("key"))
+        taken = select(self.key).where(self.key.in_(sent), self._is_kept(), others)
+        reasons = {self.key_field: (taken, "is taken by another's row")}
+        for each in self.references:
+            unknown = sent.where(not_(each.is_known(unpacked[each.field])))
+            reasons[each.field] = (unknown, f"no such {each.resource}")
+        found: dict[str, Refused] = {}
+        for field, (rows, reason) in reasons.items():
+            for key in await db.scalars(rows, {"rows": batch.rows}):
+                found.setdefault(key, Refused(key, field, reason))
+        return list(found.values())
 
     def _statement(self, dialect: str, sent: Set[str], values: Mapping[str, Any]) -> Any:
         given = dict(values)
         if issubclass(self.model, Timestamped):
             given["created_at"] = given["updated_at"] = utc_now()
+        unpacked = _unpacked(dialect, self.columns)
         rows = select(
-            *_unpacked(dialect, list(self.columns.values())),
+            *unpacked.values(),
             *(literal(value, self.table.c[name].type) for name, value in given.items()),
-        ).where(text("true"))  # or SQLite takes ON CONFLICT for the condition of a join
+        ).where(
+            text("true"),  # or SQLite takes ON CONFLICT for the condition of a join
+            *(each.is_known(unpacked[each.field]) for each in self.references),
+        )
         insert = (postgresql if dialect == "postgresql" else sqlite).insert(self.table)
         insert = insert.from_select(
             [*(c.name for c in self.columns.values()), *given], rows, include_defaults=False
@@ -144,14 +185,17 @@ class Upsert:
         return self.table.c.deleted_at.is_(None)
 
 
-def _unpacked(dialect: str, columns: Sequence[Column[Any]]) -> list[ColumnElement[Any]]:
-    """The columns of the rows that `rows` holds, in their order."""
+def _unpacked(dialect: str, columns: Mapping[str, Column[Any]]) -> dict[str, ColumnElement[Any]]:
+    """By field, the columns of the rows that `rows` holds."""
     if dialect == "postgresql":
         records = func.json_to_recordset(_ROWS.cast(JSON))
-        row = records.table_valued(*(column(c.name, c.type) for c in columns))
-        return list(row.render_derived(with_types=True).c)
+        row = records.table_valued(*(column(c.name, c.type) for c in columns.values()))
+        return dict(zip(columns, row.render_derived(with_types=True).c, strict=True))
     row = func.json_each(_ROWS).table_valued("value")
-    return [func.json_extract(row.c.value, f"$.{c.name}", type_=c.type) for c in columns]
+    return {
+        field: func.json_extract(row.c.value, f"$.{c.name}", type_=c.type)
+        for field, c in columns.items()
+    }
 
 
 def _storer(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any]:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from pydantic_core import to_json
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, MetaData, String, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -88,6 +89,20 @@ class Document(TypeDecorator[Any]):
     def compare_values(self, x: Any, y: Any) -> bool:
         # As JSON: to Python 1, 1.0 and true are equal, and a change from one to another were lost.
         return json.dumps(x) == json.dumps(y)
+
+
+class StringList(TypeDecorator[list[str]]):
+    """Strings, stored as JSON text: PostgreSQL cannot compare its own kind of JSON."""
+
+    impl = Text
+    cache_ok = True
+    python_type = list
+
+    def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> str | None:
+        return None if value is None else to_json(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> list[str] | None:
+        return None if value is None else json.loads(value)
 
 
 def utc_now() -> datetime:

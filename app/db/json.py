@@ -9,7 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from app.db.base import Document, FixedPoint, Money, UTCDateTime
+from app.db.base import Document, FixedPoint, Money, StringList, UTCDateTime
 
 # How a type that the engine's JSON knows nothing of, or spells otherwise, becomes a JSON value.
 _ON_POSTGRESQL = {
@@ -17,6 +17,7 @@ _ON_POSTGRESQL = {
         "replace(to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US'), '.000000', '')"
         " || 'Z'"
     ),
+    StringList: "{}::json",
     Money: "({0} / 100)::text || '.' || lpad(({0} % 100)::text, 2, '0')",
     FixedPoint: (
         "CASE WHEN {0} < 0 THEN '-' ELSE '' END"
@@ -35,6 +36,7 @@ _ON_SQLITE = {
         for start, length in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
     ),
     Document: "json({})",
+    StringList: "json({})",
     Boolean: "json(CASE {0} WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE 'null' END)",
 }
 

@@ -1,14 +1,15 @@
 """The database: its engine, and how a unit of work begins and ends."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, cast
 
 import structlog
 from pydantic_core import to_json
 from sqlalchemy import Dialect, event, text
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, MissingGreenlet
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -17,8 +18,9 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.orm import Session, SessionTransaction
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.util.concurrency import in_greenlet
 
 from app.core.config import settings
 from app.core.errors import Unavailable
@@ -38,6 +40,8 @@ class Database:
         autocommit = {"begin": None} if is_sqlite else {"isolation_level": "AUTOCOMMIT"}
         repeatable = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         snapshot = {"begin": "BEGIN"} if is_sqlite else repeatable
+        self._pool = cast(QueuePool, self.engine.sync_engine.pool)
+        self._turns = asyncio.Semaphore(settings.DATABASE_POOL_SIZE)
         self._queries = Queries(self.engine.dialect)
         self._run = _run_on_sqlite if is_sqlite else _run_on_postgresql
         self._writing = async_sessionmaker(self.engine, expire_on_commit=False)
@@ -86,18 +90,41 @@ class Database:
         """
         query = self._queries.get(shape, build)
         arguments = query.arguments(values)
-        with _pool_is_bounded():
-            connection = await greenlet_spawn(self.engine.sync_engine.pool.connect)
+        await self._wait_for_turn()
         try:
-            rows = await self._run(connection.driver_connection, query.sql, arguments)
-        except BaseException as failed:
-            # Whatever it was, nobody else gets this connection.
-            await greenlet_spawn(connection.invalidate, failed)
-            if meaning := meaning_of(failed):
-                raise meaning from failed
-            raise
-        connection.close()  # awaits nothing, since no transaction was begun
+            connection = await self._connect()
+            try:
+                rows = await self._run(connection.driver_connection, query.sql, arguments)
+            except BaseException as failed:
+                # Whatever it was, nobody else gets this connection.
+                await greenlet_spawn(connection.invalidate, failed)
+                if meaning := meaning_of(failed):
+                    raise meaning from failed
+                raise
+            connection.close()  # awaits nothing, since no transaction was begun
+        finally:
+            self._turns.release()
         return rows
+
+    async def _wait_for_turn(self) -> None:
+        """As many as there are connections go on; the pool's own queue costs more than a query."""
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout(settings.DATABASE_POOL_TIMEOUT_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Unavailable("The database") from None
+
+    async def _connect(self) -> PoolProxiedConnection:
+        pool = self._pool
+        if pool.checkedin():
+            # One that lies ready is taken without awaiting, for which no greenlet is needed.
+            with suppress(MissingGreenlet):
+                return pool.connect()
+        with _pool_is_bounded():
+            return await greenlet_spawn(pool.connect)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
@@ -192,6 +219,8 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _connect(dialect: Dialect, entry: ConnectionPoolEntry, args: Any, kwargs: Any) -> Any:
+    if not in_greenlet():
+        raise MissingGreenlet  # Database._connect begins again in one
     try:
         return dialect.connect(*args, **kwargs)
     except Exception as failed:

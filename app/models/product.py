@@ -2,15 +2,18 @@
 
 from decimal import Decimal
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, true
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import (
     NEVER_REUSED,
     Base,
+    BigInt,
     Identified,
     Money,
     SoftDeletable,
+    StringList,
+    Text,
     Timestamped,
     Versioned,
 )
@@ -26,6 +29,8 @@ class Product(Identified, Timestamped, Versioned, SoftDeletable, Base):
     currency: Mapped[str]
     stock: Mapped[int] = mapped_column(default=0, server_default="0")
     is_active: Mapped[bool] = mapped_column(default=True, server_default=true())
+    category: Mapped[str | None] = mapped_column(ForeignKey("categories.slug"))
+    tags: Mapped[list[str]] = mapped_column(StringList, default=list, server_default="[]")
     owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
 
     __table_args__ = (
@@ -38,5 +43,27 @@ class Product(Identified, Timestamped, Versioned, SoftDeletable, Base):
 is_kept = Product.deleted_at.is_(None)
 Index("uq_products_sku", Product.sku, unique=True, sqlite_where=is_kept, postgresql_where=is_kept)
 # One for each order that a list may have; the id makes it total.
-for column in (Product.name, Product.price, Product.created_at, Product.owner_id):
+for column in (
+    Product.name,
+    Product.price,
+    Product.category,
+    Product.created_at,
+    Product.owner_id,
+):
     Index(None, column, Product.id)
+
+# Which products have a tag: kept by the database, see db/catalogue.py.
+product_tags = Table(
+    "product_tags",
+    Base.metadata,
+    Column("tag", Text, primary_key=True),
+    Column(
+        "product_id",
+        BigInt,
+        ForeignKey("products.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+        index=True,
+    ),
+    sqlite_with_rowid=False,
+)

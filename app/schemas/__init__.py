@@ -1,4 +1,12 @@
 from app.schemas.bulk import ImportParams, ImportReport, RowError
+from app.schemas.category import (
+    Category,
+    CategoryCount,
+    CategoryCounts,
+    CategoryCreate,
+    CategoryList,
+    CategoryUpdate,
+)
 from app.schemas.message import Message, Problem
 from app.schemas.page import Page
 from app.schemas.product import Product, ProductCreate, ProductList, ProductUpdate
@@ -11,6 +19,12 @@ from app.schemas.token import LoginForm, Token
 from app.schemas.user import User, UserAdminUpdate, UserCreate, UserList, UserUpdate
 
 __all__ = [
+    "Category",
+    "CategoryCount",
+    "CategoryCounts",
+    "CategoryCreate",
+    "CategoryList",
+    "CategoryUpdate",
     "ImportParams",
     "ImportReport",
     "LoginForm",

@@ -37,6 +37,7 @@ _DAY = "(?!0001|9999)[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _MOMENT = rf"{_DAY}[Tt][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}"
 _UUID = "-".join(f"[0-9A-Fa-f]{{{digits}}}" for digits in (8, 4, 4, 4, 12))
 USERNAME = r"[A-Za-z0-9._-]{3,50}"
+SLUG = "[a-z0-9]+(-[a-z0-9]+)*"
 
 
 class InputModel(BaseModel):
@@ -169,6 +170,8 @@ Email = Annotated[
     AfterValidator(canonical_email),
     WithJsonSchema({"type": "string", "format": "email", "maxLength": 254}),
 ]
+# A word, or words with hyphens between them.
+Slug = Annotated[str, StringConstraints(pattern=f"^{SLUG}$", max_length=64)]
 Username = Annotated[str, StringConstraints(pattern=f"^{USERNAME}$")]
 Password = Annotated[
     str,

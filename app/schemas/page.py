@@ -9,6 +9,9 @@ from app.schemas.base import Line, OutputModel
 MAX_SKIP = 10_000
 MAX_CURSOR_LENGTH = 4_000
 
+# Marks a parameter whose values are sent as `a=1&a=2`, OpenAPI's style `form` with `explode`.
+REPEATABLE = "repeatable"
+
 ItemT = TypeVar("ItemT")
 
 

@@ -14,10 +14,20 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from app.schemas.base import InputModel, Line, Money, OutputModel, Text, refuse_text_and_booleans
+from app.schemas.base import (
+    SLUG,
+    InputModel,
+    Line,
+    Money,
+    OutputModel,
+    Slug,
+    Text,
+    refuse_text_and_booleans,
+)
 from app.schemas.page import Page
 
 MAX_STOCK = 2**31 - 1
+MAX_TAGS = 20
 CURRENCY_CODES = frozenset(currency.code for currency in iso4217.Currency)
 
 
@@ -39,6 +49,12 @@ Stock = Annotated[
     Field(ge=0, le=MAX_STOCK, strict=False),
     BeforeValidator(refuse_text_and_booleans),
 ]
+Tag = Annotated[str, StringConstraints(pattern=f"^{SLUG}$", max_length=40)]
+Tags = Annotated[
+    list[Tag],
+    Field(max_length=MAX_TAGS),
+    AfterValidator(lambda tags: sorted(set(tags))),
+]
 
 
 class ProductCreate(InputModel):
@@ -49,6 +65,8 @@ class ProductCreate(InputModel):
     currency: Currency = "EUR"
     stock: Stock = 0
     is_active: bool = True
+    category: Slug | None = None
+    tags: Tags = Field(default=[])
 
 
 class ProductUpdate(InputModel):
@@ -59,6 +77,8 @@ class ProductUpdate(InputModel):
     currency: Currency | MISSING = MISSING
     stock: Stock | MISSING = MISSING
     is_active: bool | MISSING = MISSING
+    category: Slug | None | MISSING = MISSING
+    tags: Tags | MISSING = MISSING
 
 
 class Product(OutputModel):
@@ -70,6 +90,8 @@ class Product(OutputModel):
     currency: str
     stock: int
     is_active: bool
+    category: str | None
+    tags: list[str]
     owner_id: int
     created_at: datetime
     updated_at: datetime

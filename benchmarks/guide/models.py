@@ -1,5 +1,6 @@
 """The tables that myapi's migrations make."""
 
+import json
 from decimal import Decimal
 
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKey, Integer, String
@@ -33,9 +34,15 @@ class Product(Base):
     currency = Column(String, nullable=False)
     stock = Column(Integer, default=0)
     is_active = Column(Boolean, default=True)
+    category = Column(String, nullable=True)
+    tags_json = Column("tags", String, default="[]")
     owner_id = Column(BigInteger, ForeignKey("users.id"), nullable=False)
     created_at = Column(DateTime(timezone=True))
     updated_at = Column(DateTime(timezone=True))
+
+    @property
+    def tags(self) -> list[str]:
+        return json.loads(self.tags_json)
 
     @property
     def price(self) -> Decimal:

@@ -30,6 +30,8 @@ class Product(BaseModel):
     currency: str
     stock: int
     is_active: bool
+    category: str | None = None
+    tags: list[str]
     owner_id: int
     created_at: datetime
     updated_at: datetime

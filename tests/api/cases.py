@@ -32,6 +32,14 @@ _STATUSES: dict[str, dict[Route, tuple[int, ...]]] = {
         ("PATCH", "{id}"): (401, 401, 401, 200, 403, 401, 200),
         ("DELETE", "{id}"): (401, 401, 401, 204, 403, 401, 204),
     },
+    "published": {
+        ("GET", ""): (200, 401, 401, 200, 200, 401, 200),
+        ("POST", ""): (401, 401, 401, 403, 403, 401, 201),
+        ("GET", "{id}"): (200, 401, 401, 200, 200, 401, 200),
+        ("PUT", "{id}"): (401, 401, 401, 403, 403, 401, 200),
+        ("PATCH", "{id}"): (401, 401, 401, 403, 403, 401, 200),
+        ("DELETE", "{id}"): (401, 401, 401, 403, 403, 401, 204),
+    },
     "superuser": {
         ("GET", ""): (401, 401, 401, 403, 403, 401, 200),
         ("POST", ""): (401, 401, 401, 403, 403, 401, 201),
@@ -57,6 +65,20 @@ class Resource:
     create: Create
     valid: Callable[[httpx2.AsyncClient], Awaitable[Body]]
     change: Callable[[httpx2.AsyncClient], Awaitable[Body]]
+    fixed: frozenset[str] = frozenset()  # what only a POST takes
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether there are people who may not read a row."""
+        return self.policy in ("owner", "superuser")
+
+    @property
+    def is_written_by_superusers(self) -> bool:
+        return self.policy in ("published", "superuser")
+
+    async def body_for(self, method: str, writer: httpx2.AsyncClient) -> Body:
+        body = await self.valid(writer)
+        return {n: v for n, v in body.items() if method == "POST" or n not in self.fixed}
 
     @property
     def statuses(self) -> dict[tuple[str, str], tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """Errors over HTTP: RFC 9457 problem details of every class, which give nothing away."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
@@ -218,7 +219,7 @@ async def test_wrong_method_is_told_all_right_ones(client: httpx2.AsyncClient) -
     for method in ("OPTIONS", "TRACE", "BREW"):
         allowed = {}
         for path in methods_by_path():
-            url = "http://testserver" + path.format(user_id=1, product_id=1)
+            url = "http://testserver" + re.sub("{[^}]*}", "1", path)
             answer = await client.request(method, url)
             check_problem(answer, 405, "method_not_allowed")
             allowed[path] = set(answer.headers["allow"].split(", "))

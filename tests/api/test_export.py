@@ -25,7 +25,7 @@ from tests.api.test_middleware import call
 from tests.api.test_products import create
 from tests.conftest import ALICE
 
-COLUMNS = "sku,name,description,price,currency,stock,is_active"
+COLUMNS = "sku,name,description,price,currency,stock,is_active,category,tags"
 TEXTS = (
     *("=1+1", "+1", "-1", "@x", "'", "''", "'=1", "''=1", "'tis", '"quoted"', "a,b;c", "Zoë 🪑"),
     *("＝1", "x" * 200),
@@ -63,7 +63,7 @@ async def test_csv_is_that_of_rfc_4180(alice: httpx2.AsyncClient) -> None:
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["content-disposition"] == 'attachment; filename="products.csv"'
     assert answer.content.decode() == (
-        f'{COLUMNS}\r\nCH-1,\'=HYPERLINK(),"a ""b"", c\nd",19.90,EUR,3,true\r\n'
+        f'{COLUMNS}\r\nCH-1,\'=HYPERLINK(),"a ""b"", c\nd",19.90,EUR,3,true,,\'\r\n'
     )
 
 

@@ -32,6 +32,8 @@ async def test_created_product_belongs_to_its_creator(alice: httpx2.AsyncClient)
         "currency": "EUR",
         "stock": 0,
         "is_active": True,
+        "category": None,
+        "tags": [],
         "owner_id": 1,
         "created_at": product["created_at"],
         "updated_at": product["created_at"],

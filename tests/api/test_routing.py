@@ -1,5 +1,6 @@
 """The index of routes finds what FastAPI would find, and nothing else."""
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -20,7 +21,7 @@ PATHS = {
 
 
 def found(routes: Sequence[BaseRoute], method: str, path: str) -> object:
-    scope: Scope = {"type": "http", "method": method, "path": path, "root_path": ""}
+    scope: Scope = {"type": "http", "app": app, "method": method, "path": path, "root_path": ""}
     for route in iter_route_contexts(routes):
         match, child_scope = route.matches(scope)
         if match is Match.FULL:
@@ -32,7 +33,7 @@ def found(routes: Sequence[BaseRoute], method: str, path: str) -> object:
 def paths() -> set[str]:
     contexts = iter_route_contexts(BEHIND)
     known = {context.path_format for context in contexts if context.path_format}
-    return PATHS | {path.format(user_id=7, product_id=8) for path in known if "{path}" not in path}
+    return PATHS | {re.sub("{[^}]*}", "7", path) for path in known if "{path}" not in path}
 
 
 def test_index_agrees_with_the_routes_behind_it(paths: set[str]) -> None:

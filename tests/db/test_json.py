@@ -42,6 +42,7 @@ PRODUCTS = strategies.fixed_dictionaries(
         "currency": strategies.sampled_from(["EUR", "JPY"]),
         "stock": strategies.integers(0, 2**31 - 1),
         "is_active": strategies.booleans(),
+        "tags": strategies.lists(TEXTS, max_size=3, unique=True),
         "owner_id": strategies.just(ALICE.id),
         "created_at": MOMENTS,
         "updated_at": MOMENTS,

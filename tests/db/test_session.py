@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 
 import httpx2
 import pytest
-from sqlalchemy import event, func, select, text, update
+from sqlalchemy import event, func, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from app.core.config import settings
@@ -139,6 +139,26 @@ async def test_full_pool_is_refused(hasty_database: Database) -> None:
         await db.execute(text("SELECT 1"))
         assert await refused_within_two_seconds(hasty_database.reading(), "SELECT 1")
     await hasty_database.check()
+
+
+async def test_reads_take_turns_and_none_waits_for_ever(hasty_database: Database) -> None:
+    def read() -> Awaitable[Sequence[Sequence[object]]]:
+        return hasty_database.fetch("one", lambda: select(literal(1)), {})
+
+    for cancelled in (False, True):
+        waiting = [asyncio.ensure_future(read()) for _ in range(20)]
+        if cancelled:
+            await asyncio.sleep(0)
+            for each in waiting:
+                each.cancel()
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        assert len(answers) == 20
+        assert cancelled or all(not isinstance(rows, BaseException) for rows in answers)
+    async with hasty_database.reading() as db:
+        await db.execute(text("SELECT 1"))
+        refused = await asyncio.gather(read(), read(), return_exceptions=True)
+        assert [type(each) for each in refused] == [Unavailable, Unavailable]
+    assert [tuple(row) for row in await read()] == [(1,)]
 
 
 async def test_held_lock_is_not_waited_for_long(

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from app.api.v1.endpoints import (
     auth,
+    categories,
     notifications,
     products,
     products_bulk,
@@ -22,3 +23,4 @@ api_router.include_router(
     tags=["products"],
 )
 api_router.include_router(notifications.router, prefix="/send-notification", tags=["notifications"])
+api_router.include_router(categories.router, prefix="/categories", tags=["categories"])

@@ -40,7 +40,9 @@ async def create_product(
     db: DbSession, product_in: schemas.ProductCreate, current_user: CurrentUser
 ) -> models.Product:
     """Create a product, owned by the caller."""
-    return await product_crud.create(db, obj_in=product_in, owner_id=current_user.id)
+    return await product_crud.create(
+        db, obj_in=product_in, viewer=current_user, owner_id=current_user.id
+    )
 
 
 @router.get(
@@ -66,10 +68,13 @@ async def read_product(product: ProductInPath) -> Stored[models.Product]:
     operation_id="patch_product",
 )
 async def update_product(
-    db: DbSession, product: OwnProduct, product_in: schemas.ProductUpdate
+    db: DbSession,
+    product: OwnProduct,
+    product_in: schemas.ProductUpdate,
+    current_user: CurrentUser,
 ) -> models.Product:
     """Change any part of a product, as its owner or a superuser."""
-    return await product_crud.update(db, db_obj=product, obj_in=product_in)
+    return await product_crud.update(db, db_obj=product, obj_in=product_in, viewer=current_user)
 
 
 @router.delete(

@@ -1,0 +1,93 @@
+"""Reads run directly: what FastAPI asks of a route at each request is asked once.
+
+A GET whose handler returns JSON as the database made it, and whose dependencies are all coroutines,
+needs no exit stacks, threads, scopes, body or response model. All other routes are FastAPI's.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, cast, get_origin
+
+from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import request_params_to_args
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import RouteContext
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.representation import answer_with, describe
+from app.crud.reading import Slice, Stored
+from app.db.retries import retrying
+
+# Of one request: what was returned by the dependencies that were called.
+Handler = Callable[..., Awaitable[Any]]
+Known = dict[Callable[..., Any], Any]
+ArgumentsOf = Callable[[Request, Known], Awaitable[dict[str, Any]]]
+
+
+def direct_app(route: RouteContext) -> ASGIApp | None:
+    """The route as an ASGI application, None if it needs FastAPI."""
+    handler = inspect.unwrap(cast(Handler, route.endpoint))
+    returned_type = get_origin(inspect.signature(handler).return_annotation)
+    if route.methods != {"GET"} or returned_type not in (Stored, Slice):
+        return None
+    if not _is_plain(route.dependant):
+        return None
+    arguments_of = _arguments_of(route.dependant)
+
+    async def answer(request: Request) -> Response:
+        returned = await handler(**await arguments_of(request, {}))
+        return describe(request, answer_with(returned), returned)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await retrying(partial(answer, Request(scope, receive)))
+        await response(scope, receive, send)
+
+    return app
+
+
+def _is_plain(dependant: Dependant) -> bool:
+    """Whether it takes nothing but the request, parameters of its path, and what is as plain."""
+    needs_fastapi = (
+        *(dependant.query_params, dependant.header_params, dependant.cookie_params),
+        *(dependant.body_params, dependant.concurrency),
+        *(dependant.own_oauth_scopes, dependant.security_scopes_param_name),
+        *(dependant.websocket_param_name, dependant.http_connection_param_name),
+        *(dependant.response_param_name, dependant.background_tasks_param_name),
+    )
+    return not any(needs_fastapi) and all(map(_is_plain_call, dependant.dependencies))
+
+
+def _is_plain_call(dependant: Dependant) -> bool:
+    call = dependant.call
+    is_coroutine = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(
+        getattr(call, "__call__", None)  # noqa: B004 - the method is wanted, not whether it is there
+    )
+    return is_coroutine and dependant.use_cache and _is_plain(dependant)
+
+
+def _arguments_of(dependant: Dependant) -> ArgumentsOf:
+    """What gives its arguments; a dependency that several ask for is called once a request."""
+    asked = [
+        (each.name, cast(Handler, each.call), _arguments_of(each))
+        for each in dependant.dependencies
+    ]
+
+    async def arguments_of(request: Request, known: Known) -> dict[str, Any]:
+        arguments: dict[str, Any] = {}
+        for name, call, its_arguments_of in asked:
+            if call not in known:
+                known[call] = await call(**await its_arguments_of(request, known))
+            if name:
+                arguments[name] = known[call]
+        if dependant.path_params:
+            values, errors = request_params_to_args(dependant.path_params, request.path_params)
+            if errors:
+                raise RequestValidationError(errors)
+            arguments |= values
+        if dependant.request_param_name:
+            arguments[dependant.request_param_name] = request
+        return arguments
+
+    return arguments_of

@@ -1,0 +1,99 @@
+"""Categories of products: open to all readers, written by superusers."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, status
+
+from app import models, schemas
+from app.api.errors import problems
+from app.api.resources import listed, readable, writable
+from app.api.routing import StrictRoute
+from app.core.errors import AlreadyExists, Conflict, NotFound, NotPermitted
+from app.crud.category import category_crud
+from app.crud.reading import Slice, Stored
+from app.dependencies import (
+    OPTIONAL_AUTH,
+    CurrentUser,
+    DbRead,
+    DbSession,
+    OptionalUser,
+    get_current_superuser,
+)
+from app.schemas.page import Pagination
+
+router = APIRouter(route_class=StrictRoute)
+superuser_only = Depends(get_current_superuser)
+
+CategoryParams = Annotated[Pagination, Depends(listed(category_crud))]
+CategoryInPath = Annotated[Stored[models.Category], Depends(readable(category_crud))]
+CategoryToChange = Annotated[models.Category, Depends(writable(category_crud))]
+
+
+@router.get("/", response_model=schemas.CategoryList, openapi_extra=OPTIONAL_AUTH)
+async def read_categories(
+    db: DbRead, params: CategoryParams, viewer: OptionalUser
+) -> Slice[models.Category]:
+    """List categories."""
+    return await category_crud.get_multi(db, params=params, viewer=viewer)
+
+
+@router.post(
+    "/",
+    response_model=schemas.Category,
+    status_code=status.HTTP_201_CREATED,
+    dependencies=[superuser_only],
+    responses=problems(AlreadyExists, NotPermitted),
+)
+async def create_category(
+    db: DbSession, category_in: schemas.CategoryCreate, current_user: CurrentUser
+) -> models.Category:
+    """Create a category, at the top or below its parent; for superusers."""
+    return await category_crud.create(db, obj_in=category_in, viewer=current_user)
+
+
+@router.get("/counts")
+async def count_products(db: DbRead) -> schemas.CategoryCounts:
+    """Count the products that everybody may see, by category, with those of all below it."""
+    return await category_crud.count_products(db)
+
+
+@router.get(
+    "/{category_id:id}",
+    response_model=schemas.Category,
+    responses=problems(NotFound),
+    openapi_extra=OPTIONAL_AUTH,
+)
+async def read_category(category: CategoryInPath) -> Stored[models.Category]:
+    """Read a category."""
+    return category
+
+
+@router.put(
+    "/{category_id:id}",
+    response_model=schemas.Category,
+    responses=problems(NotPermitted, NotFound),
+)
+@router.patch(
+    "/{category_id:id}",
+    response_model=schemas.Category,
+    responses=problems(NotPermitted, NotFound),
+    operation_id="patch_category",
+)
+async def update_category(
+    db: DbSession,
+    category: CategoryToChange,
+    category_in: schemas.CategoryUpdate,
+    current_user: CurrentUser,
+) -> models.Category:
+    """Rename a category, or move it with all that is below it; for superusers."""
+    return await category_crud.update(db, db_obj=category, obj_in=category_in, viewer=current_user)
+
+
+@router.delete(
+    "/{category_id:id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=problems(NotPermitted, NotFound, Conflict),
+)
+async def delete_category(db: DbSession, category: CategoryToChange) -> None:
+    """Delete a category that has no products and none below it, for superusers."""
+    await category_crud.delete(db, db_obj=category)

@@ -1,0 +1,222 @@
+"""Categories over HTTP: a tree that everybody reads and superusers write."""
+
+import asyncio
+from itertools import count
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.crud.category import CRUDCategory, category_crud
+from app.crud.policy import Principal
+from app.db.session import Database
+from app.models import Category
+from app.schemas import CategoryUpdate
+from tests.api.cases import WRITES, WRONG_LINES, Resource
+from tests.conftest import ADMIN
+
+PATH = "/categories/"
+VIEWER = Principal(ADMIN.id, is_superuser=True)
+# For the values that no two rows share.
+NUMBERS = count(100)
+WRONG_SLUGS: tuple[object, ...] = ("", " ", "A", "ä", "a_b", "-a", "a-", "a--b", "a\n", "x" * 65, 1)
+
+
+async def valid(writer: httpx2.AsyncClient) -> dict[str, Any]:
+    """The body of one more category, whatever there is already."""
+    return {"slug": f"c-{next(NUMBERS):06}", "name": "Chairs", "parent": None}
+
+
+async def change(writer: httpx2.AsyncClient) -> dict[str, Any]:
+    """Other values, which come later in every order."""
+    return {"name": "Tables"}
+
+
+async def create(writer: httpx2.AsyncClient, **changes: Any) -> dict[str, Any]:
+    answer = await writer.post(PATH, json=await valid(writer) | changes)
+    assert answer.status_code == 201, answer.text
+    row: dict[str, Any] = answer.json()
+    return row
+
+
+RESOURCE = Resource(
+    PATH,
+    "category_id",
+    "published",
+    create=create,
+    valid=valid,
+    change=change,
+    fixed=frozenset({"slug"}),
+)
+
+
+async def create_chain(writer: httpx2.AsyncClient, *slugs: str) -> list[dict[str, Any]]:
+    """Each below the one before."""
+    parents = [None, *slugs]
+    return [
+        await create(writer, slug=slug, parent=parent)
+        for slug, parent in zip(slugs, parents, strict=False)
+    ]
+
+
+async def move(writer: httpx2.AsyncClient, row: dict[str, Any], parent: str | None) -> Any:
+    return await writer.patch(f"{PATH}{row['id']}", json={"parent": parent})
+
+
+async def test_created_category_is_read_and_listed(
+    admin: httpx2.AsyncClient, client: httpx2.AsyncClient
+) -> None:
+    top = await create(admin, slug="furniture")
+    body = {"slug": "chairs", "name": "Chairs", "parent": "furniture"}
+    answer = await admin.post(PATH, json=body)
+    row = answer.json()
+    assert answer.headers["location"] == f"/api/v1{PATH}{row['id']}"
+    assert row == {
+        "id": row["id"],
+        "slug": "chairs",
+        "name": "Chairs",
+        "parent": "furniture",
+        "created_at": row["created_at"],
+        "updated_at": row["created_at"],
+    }
+    assert (await client.get(f"{PATH}{row['id']}")).json() == row
+    assert (await client.get(PATH, params={"sort": "-slug"})).json()["items"] == [top, row]
+    assert (await client.get(PATH, params={"parent": "furniture"})).json()["items"] == [row]
+    assert (await client.get(PATH, params={"parent__isnull": True})).json()["items"] == [top]
+
+
+async def test_others_read_and_write_nothing(
+    client: httpx2.AsyncClient, alice: httpx2.AsyncClient, admin: httpx2.AsyncClient
+) -> None:
+    row, body = await create(admin), await valid(admin)
+    for caller, status in ((client, 401), (alice, 403)):
+        assert (await caller.post(PATH, json=body)).status_code == status
+        for method in WRITES:
+            answer = await caller.request(method, f"{PATH}{row['id']}", json={"name": "Mine"})
+            assert answer.status_code == status, method
+    assert (await client.get(PATH)).json()["items"] == [row]
+
+
+async def test_slug_is_for_good_and_taken_once(admin: httpx2.AsyncClient) -> None:
+    row = await create(admin, slug="chairs")
+    for method in ("PUT", "PATCH"):
+        answer = await admin.request(method, f"{PATH}{row['id']}", json={"slug": "seats"})
+        assert answer.status_code == 422
+        assert [error["loc"] for error in answer.json()["errors"]] == [["body", "slug"]]
+    answer = await admin.post(PATH, json={"slug": "chairs", "name": "Others"})
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "Category with this slug already exists"
+
+
+async def test_wrong_value_is_refused(admin: httpx2.AsyncClient) -> None:
+    row, body = await create(admin), await valid(admin)
+    wrong = {"slug": (*WRONG_SLUGS, None), "name": (*WRONG_LINES, None), "parent": WRONG_SLUGS}
+    for field, values in wrong.items():
+        for value in values:
+            answer = await admin.post(PATH, json=body | {field: value})
+            assert answer.status_code == 422, (field, value)
+            assert answer.json()["errors"][0]["loc"] == ["body", field]
+    assert (await admin.get(PATH)).json()["items"] == [row]
+
+
+async def test_unknown_parent_is_refused(admin: httpx2.AsyncClient) -> None:
+    row, body = await create(admin), await valid(admin)
+    for method, path, sent in (("POST", PATH, body), ("PATCH", f"{PATH}{row['id']}", {})):
+        answer = await admin.request(method, path, json=sent | {"parent": "nowhere"})
+        assert (answer.status_code, answer.json()["code"]) == (422, "unknown_reference")
+        assert [error["loc"] for error in answer.json()["errors"]] == [["body", "parent"]]
+
+
+async def test_category_is_moved_with_all_below_it_but_never_below_itself(
+    admin: httpx2.AsyncClient,
+) -> None:
+    top, middle, low = await create_chain(admin, "top", "middle", "low")
+    other = await create(admin, slug="other")
+    for row, parent in ((top, "top"), (top, "middle"), (top, "low"), (middle, "low")):
+        answer = await move(admin, row, parent)
+        assert answer.status_code == 422, parent
+        assert answer.json()["errors"][0]["msg"] == "must not be the category or below it"
+    assert (await move(admin, middle, "other")).json()["parent"] == "other"
+    assert (await move(admin, top, "low")).json()["parent"] == "low"
+    assert (await move(admin, other, "top")).status_code == 422
+    assert (await move(admin, low, None)).json()["parent"] is None
+
+
+async def test_tree_has_ten_levels_at_most(admin: httpx2.AsyncClient) -> None:
+    *_, last = await create_chain(admin, *(f"level-{n}" for n in range(10)))
+    answer = await admin.post(PATH, json=await valid(admin) | {"parent": last["slug"]})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["loc"] == ["body", "parent"]
+    first, _ = await create_chain(admin, "first", "second")
+    assert (await move(admin, first, "level-8")).status_code == 422
+    assert (await move(admin, first, "level-7")).status_code == 200
+
+
+async def test_category_in_use_stays(admin: httpx2.AsyncClient, alice: httpx2.AsyncClient) -> None:
+    top, low = await create_chain(admin, "top", "low")
+    product = {"sku": "P", "name": "Chair", "price": 1, "category": "low"}
+    assert (await alice.post("/products/", json=product)).status_code == 201
+    for row in (top, low):
+        answer = await admin.delete(f"{PATH}{row['id']}")
+        assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+    await alice.patch("/products/1", json={"category": None})
+    for row in (low, top):
+        assert (await admin.delete(f"{PATH}{row['id']}")).status_code == 204
+        assert (await admin.get(f"{PATH}{row['id']}")).status_code == 404
+
+
+class Unlocked(CRUDCategory):
+    """The control: it looks at the way up and locks nothing of it."""
+
+    async def _check_place(self, db: Any, parent: str | None, **_: Any) -> None:
+        assert parent in ("a", "b")
+
+
+async def move_each_below_the_other(database: Database, crud: CRUDCategory) -> list[str]:
+    """Two transactions at once; what was refused."""
+    refused = []
+    looked = asyncio.Barrier(2)
+
+    async def move(key: int, parent: str) -> None:
+        try:
+            async with database.transaction() as db:
+                if database.engine.dialect.name == "postgresql":
+                    await looked.wait()  # SQLite's second writer begins when the first has ended
+                category = await crud.get_writable(db, key, viewer=VIEWER)
+                assert category
+                obj_in = CategoryUpdate(parent=parent)
+                await crud.update(db, db_obj=category, obj_in=obj_in, viewer=VIEWER)
+        except Exception as error:
+            refused.append(type(error).__name__)
+
+    await asyncio.gather(move(1, "b"), move(2, "a"))
+    return refused
+
+
+@pytest.fixture
+async def two(admin: httpx2.AsyncClient) -> None:
+    assert [(await create(admin, slug=slug))["id"] for slug in "ab"] == [1, 2]
+
+
+async def parents(admin: httpx2.AsyncClient) -> list[str | None]:
+    return [item["parent"] for item in (await admin.get(PATH)).json()["items"]]
+
+
+async def test_two_moves_at_once_make_no_cycle(
+    two: None, admin: httpx2.AsyncClient, database: Database
+) -> None:
+    for _ in range(5):
+        refused = await move_each_below_the_other(database, category_crud)
+        # PostgreSQL ends one of two that wait for each other; a request would be run again.
+        assert refused in (["InvalidInput"], ["TransactionConflict"])
+        assert None in await parents(admin)
+        for key in (1, 2):
+            await move(admin, {"id": key}, None)
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+async def test_control_two_moves_without_locks_make_a_cycle(
+    two: None, admin: httpx2.AsyncClient, database: Database
+) -> None:
+    assert await move_each_below_the_other(database, Unlocked(Category)) == []
+    assert await parents(admin) == ["b", "a"]
