@@ -19,7 +19,7 @@ from app.crud.keyset import RANK, SortKey, Window
 from app.crud.policy import Policy, Principal, any_like, viewer_values
 from app.crud.search import MAX_HITS, Search
 from app.db.base import MAX_ID, Base, SoftDeletable, Versioned
-from app.db.json import RowJSON
+from app.db.json import SEPARATOR, JoinedJSON, RowJSON
 from app.db.query import AnySelect
 from app.db.session import Database
 from app.schemas.page import Pagination, Sortable
@@ -107,12 +107,12 @@ class ReadBase(Generic[ModelT]):
         if q and self.search:
             return await self._search(db, self.search, q, params, asked)
         window = self._window(params, self._sort_keys(params))
-        rows = await db.fetch(
+        ((items, total),) = await db.fetch(
             (asked.shape, window.shape()),
-            lambda: window.cut(self._rows(asked)),
+            lambda: self._page(asked, window),
             {**asked.values, **window.values()},
         )
-        total = rows[0][1] if rows else await self._count(db, asked)
+        rows = [(item,) for item in items.split(SEPARATOR)] if items else []
         return _slice(window, rows, total, bound=MAX_COUNT)
 
     async def count(self, db: AsyncSession, *, params: Sortable, viewer: Principal | None) -> int:
@@ -233,19 +233,18 @@ class ReadBase(Generic[ModelT]):
         context = json.dumps([self.model.__tablename__, order, vars(params).get("q")])
         return Window.of(params, keys, context)
 
-    def _rows(self, asked: Asked) -> AnySelect:
-        total = self._total(asked).scalar_subquery()
-        return select(self._shown(), total).where(*asked.conditions())
+    def _page(self, asked: Asked, window: Window) -> AnySelect:
+        """All items in one row, and the total: each further one would cost the driver."""
+        item = self._shown().label("item")
+        page = window.cut(select(item).where(*asked.conditions())).subquery()
+        items = select(JoinedJSON(page.c.item)).scalar_subquery()
+        return select(items, self._total(asked).scalar_subquery())
 
     def _total(self, asked: Asked) -> AnySelect:
         """How many there are, counted no further than is cheap."""
         some = select(self.model.id).where(*asked.conditions())
         bounded = some.limit(bindparam("count_bound", type_=Integer)).subquery()
         return select(func.count()).select_from(bounded)
-
-    async def _count(self, db: Database, asked: Asked) -> int:
-        rows = await db.fetch((asked.shape, "total"), lambda: self._total(asked), asked.values)
-        return int(rows[0][0])
 
 
 def _slice(window: Window, rows: Sequence[Any], total: int, *, bound: int) -> Slice[Any]:

@@ -11,6 +11,9 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from app.db.base import Document, FixedPoint, Money, StringList, UTCDateTime
 
+# Between texts of JSON, which never have it in them, RFC 7464.
+SEPARATOR = "\x1e"
+
 # How a type that the engine's JSON knows nothing of, or spells otherwise, becomes a JSON value.
 _ON_POSTGRESQL = {
     UTCDateTime: (
@@ -53,6 +56,13 @@ class RowJSON(FunctionElement[str]):
         super().__init__(*(part for pair in pairs for part in pair))
 
 
+class JoinedJSON(FunctionElement[str]):
+    """Many texts of JSON in one, in their order, with the separator between them."""
+
+    type = String()
+    inherit_cache = True
+
+
 @compiles(RowJSON, "postgresql")
 def _row_to_json(row: RowJSON, compiler: SQLCompiler, **options: Any) -> str:
     fields = _fields(row, compiler, _ON_POSTGRESQL, options)
@@ -65,6 +75,16 @@ def _row_to_json(row: RowJSON, compiler: SQLCompiler, **options: Any) -> str:
 def _json_object(row: RowJSON, compiler: SQLCompiler, **options: Any) -> str:
     fields = _fields(row, compiler, _ON_SQLITE, options)
     return f"json_object({', '.join(f'{name}, {value}' for name, value in fields)})"
+
+
+@compiles(JoinedJSON, "postgresql")
+def _string_agg(joined: JoinedJSON, compiler: SQLCompiler, **options: Any) -> str:
+    return f"string_agg({compiler.process(joined.clauses, **options)}, chr({ord(SEPARATOR)}))"
+
+
+@compiles(JoinedJSON, "sqlite")
+def _group_concat(joined: JoinedJSON, compiler: SQLCompiler, **options: Any) -> str:
+    return f"group_concat({compiler.process(joined.clauses, **options)}, char({ord(SEPARATOR)}))"
 
 
 def _fields(
