@@ -11,8 +11,8 @@ import app.models  # noqa: F401 - so that Base.metadata knows all tables
 from alembic import context
 from app.core.config import settings
 from app.db.base import Base
+from app.db.engine import create_engine
 from app.db.search_index import is_search_object
-from app.db.session import create_engine
 
 MIGRATION_LOCK = 7_291_640_118  # any number, the same for all that migrate this database
 

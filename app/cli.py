@@ -69,10 +69,12 @@ def serve(
     from granian.server import Server
 
     from app.core.logging import configure_logging
+    from app.db.budget import check_connection_budget
 
     if migrate_first:
         migrate()
     configure_logging()
+    asyncio.run(check_connection_budget(workers))
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     structlog.get_logger().info("serving", url=address, docs=f"{address}/api/docs")
     Server(

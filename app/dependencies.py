@@ -37,6 +37,8 @@ async def get_db(request: Request) -> AsyncIterator[AsyncSession]:
     async with database.transaction(first=keyed.claim if keyed else None) as db:
         request.state.remember = partial(keyed.remember, db) if keyed else None
         yield db
+    if caller := getattr(request.state, "caller", None):
+        await user_crud.note_write(database, caller.id)
 
 
 # With the default scope the commit would come after the response: a failure would answer 200.
@@ -104,6 +106,7 @@ class CallerScheme(OAuth2PasswordBearer):
         user = await user_crud.get_principal(request.app.state.database, user_id)
         if user is None:
             raise NotAuthenticated
+        request.state.caller = user
         return user
 
 

@@ -74,7 +74,7 @@ def valkey_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "myapi.db"
-    _migrate_and_fill(f"sqlite:///{path}")
+    prepare(f"sqlite:///{path}")
     return path
 
 
@@ -82,11 +82,11 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgresql_template(postgresql_url: str) -> str:
     name = f"template_{uuid4().hex}"
     asyncio.run(_run_sql(postgresql_url, f"CREATE DATABASE {name}"))
-    _migrate_and_fill(_database(postgresql_url, name))
+    prepare(_database(postgresql_url, name))
     return name
 
 
-def _migrate_and_fill(url: str) -> None:
+def prepare(url: str) -> None:
     """The schema, with the cast in it: hashing their passwords in every test would be slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "DATABASE_URL", _async_url(url))

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 MIN_SECRET_KEY_BYTES = 32  # RFC 7518 section 3.2: an HS256 key is at least as long as its hash
@@ -76,6 +76,9 @@ class Settings(BaseSettings):
 
     # Database
     DATABASE_URL: SecretStr = SecretStr("sqlite:///./myapi.db")
+    # Lists and items are read there, but for who wrote lately
+    DATABASE_REPLICA_URL: SecretStr | None = None
+    DATABASE_REPLICA_MAX_LAG_SECONDS: float = Field(default=10, gt=0)
     DATABASE_POOL_SIZE: int = Field(default=10, ge=1)
     DATABASE_POOL_TIMEOUT_SECONDS: float = Field(default=5, gt=0)
     DATABASE_STATEMENT_TIMEOUT_SECONDS: float = Field(default=10, gt=0)
@@ -119,9 +122,11 @@ class Settings(BaseSettings):
             raise ValueError("takes origins such as https://shop.example.com")
         return [origin.rstrip("/") for origin in value]
 
-    @field_validator("DATABASE_URL")
+    @field_validator("DATABASE_URL", "DATABASE_REPLICA_URL")
     @classmethod
-    def name_async_driver(cls, value: SecretStr) -> SecretStr:
+    def name_async_driver(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            return None
         try:
             url = make_url(value.get_secret_value())
         except (ArgumentError, ValueError):
@@ -132,6 +137,8 @@ class Settings(BaseSettings):
             raise ValueError("must start with sqlite:// or postgresql://")
         if driver == _DRIVERS["sqlite"] and url.database in (None, "", ":memory:"):
             raise ValueError("must name a file, as in sqlite:///./myapi.db")
+        if info.field_name == "DATABASE_REPLICA_URL" and not _is_postgresql(url, info):
+            raise ValueError("needs PostgreSQL, here and in DATABASE_URL")
         return SecretStr(url.set(drivername=driver).render_as_string(hide_password=False))
 
     @field_validator("SECRET_KEY")
@@ -169,6 +176,12 @@ class Settings(BaseSettings):
     @property
     def is_production(self) -> bool:
         return self.ENVIRONMENT == "production"
+
+
+def _is_postgresql(url: URL, info: ValidationInfo) -> bool:
+    primary = info.data.get("DATABASE_URL")
+    urls = (url, make_url(primary.get_secret_value())) if primary else (url,)
+    return all(each.get_backend_name() in ("postgresql", "postgres") for each in urls)
 
 
 def _in_production(info: ValidationInfo) -> bool:

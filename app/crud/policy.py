@@ -14,6 +14,7 @@ class Principal:
 
     id: int
     is_superuser: bool
+    wrote_lately: bool = False  # so that a replica may not have it yet
 
 
 # The rows that a viewer gets; None is somebody who has not signed in.

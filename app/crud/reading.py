@@ -7,6 +7,7 @@ After that a read is one round trip, and no object is made for any row.
 import json
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
@@ -90,7 +91,8 @@ class ReadBase(Generic[ModelT]):
         if not 0 < id <= MAX_ID:
             return None
         shape = (self.model, "row", _rights(viewer))
-        rows = await db.fetch(shape, lambda: self._row(viewer), {"id": id} | viewer_values(viewer))
+        values = {"id": id} | viewer_values(viewer)
+        rows = await db.fetch(shape, lambda: self._row(viewer), values, may_lag=_may_lag(viewer))
         return Stored(*rows[0]) if rows else None
 
     async def get_multi(
@@ -102,12 +104,14 @@ class ReadBase(Generic[ModelT]):
         within: Mapping[InstrumentedAttribute[Any], Any] | None = None,
     ) -> Slice[ModelT]:
         """A page of the rows that `viewer` may read; `within` narrows them, as to one parent."""
-        asked = await self._ask(db.fetch, params, viewer, within or {})
+        fetch = partial(db.fetch, may_lag=_may_lag(viewer))
+        asked = await self._ask(fetch, params, viewer, within or {})
         q = vars(params).get("q")
         if q and self.search:
-            return await self._search(db, self.search, q, params, asked)
+            async with db.reading(may_lag=_may_lag(viewer)) as session:
+                return await self._search(session, self.search, q, params, asked)
         window = self._window(params, self._sort_keys(params))
-        ((items, total),) = await db.fetch(
+        ((items, total),) = await fetch(
             (asked.shape, window.shape()),
             lambda: self._page(asked, window),
             {**asked.values, **window.values()},
@@ -146,22 +150,21 @@ class ReadBase(Generic[ModelT]):
         return rows.where(*asked.conditions())
 
     async def _search(
-        self, db: Database, search: Search, q: str, params: Pagination, asked: Asked
+        self, db: AsyncSession, search: Search, q: str, params: Pagination, asked: Asked
     ) -> Slice[ModelT]:
         """The hits of `q`, the best first unless another order was asked for."""
-        async with db.reading() as session:
-            hits = (await search.find(session, q)).hits(*asked.conditions())
-            best_first = (
-                SortKey(RANK, hits.c.rank, is_descending=True),
-                SortKey("id", hits.c.id, is_descending=False),
-            )
-            keys = self._sort_keys(params) if params.sort else best_first
-            window = self._window(params, keys)
-            count = select(func.count()).select_from(hits)
-            found = select(self._shown(), count.scalar_subquery(), hits.c.rank)
-            found = window.cut(found.join(hits, hits.c.id == self.model.id))
-            rows = (await session.execute(found, {**asked.values, **window.values()})).all()
-            total = rows[0][1] if rows else await session.scalar(count, asked.values) or 0
+        hits = (await search.find(db, q)).hits(*asked.conditions())
+        best_first = (
+            SortKey(RANK, hits.c.rank, is_descending=True),
+            SortKey("id", hits.c.id, is_descending=False),
+        )
+        keys = self._sort_keys(params) if params.sort else best_first
+        window = self._window(params, keys)
+        count = select(func.count()).select_from(hits)
+        found = select(self._shown(), count.scalar_subquery(), hits.c.rank)
+        found = window.cut(found.join(hits, hits.c.id == self.model.id))
+        rows = (await db.execute(found, {**asked.values, **window.values()})).all()
+        total = rows[0][1] if rows else await db.scalar(count, asked.values) or 0
         return _slice(window, rows, total, bound=MAX_HITS - 1)
 
     def _row(self, viewer: Principal | None) -> AnySelect:
@@ -269,6 +272,11 @@ def _fetching(db: AsyncSession) -> Fetch:
         return (await db.execute(build(), values)).all()
 
     return fetch
+
+
+def _may_lag(viewer: Principal | None) -> bool:
+    """A writer reads his own writes."""
+    return not (viewer and viewer.wrote_lately)
 
 
 def _rights(viewer: Principal | None) -> bool | None:

@@ -1,24 +1,30 @@
 """Users: hashed passwords, sign-in names, and the rule that an active superuser always remains."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, update
+import structlog
+from sqlalchemy import bindparam, false, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import schemas
-from app.core.errors import Conflict
+from app.core.config import settings
+from app.core.errors import Conflict, Unavailable
 from app.core.security import get_password_hash
 from app.crud.base import CRUDBase
 from app.crud.filters import EQUALITY, RANGE
 from app.crud.policy import Policy, Principal, owner, superusers
 from app.crud.search import Search
-from app.db.base import MAX_ID
+from app.db.base import MAX_ID, UTCDateTime, utc_now
 from app.db.query import AnySelect
+from app.db.retries import TransactionConflict
 from app.db.session import Database
 from app.models import User
 from app.schemas import UserAdminUpdate, UserCreate, UserUpdate
 from app.schemas.base import USERNAME, canonical_email
+
+log = structlog.get_logger()
 
 
 class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
@@ -39,8 +45,24 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
         """Whoever is signed in with this id, if his account is active."""
         if not 0 < id <= MAX_ID:
             return None
-        rows = await db.fetch("principal", _active_user, {"id": id})
+        since = utc_now() - timedelta(seconds=settings.DATABASE_REPLICA_MAX_LAG_SECONDS)
+        rows = await db.fetch("principal", _active_user, {"id": id, "since": since})
         return Principal(*rows[0]) if rows else None
+
+    async def note_write(self, db: Database, id: int) -> None:
+        """That he wrote just now, so that he reads it, where there is a replica to read from.
+
+        By itself, after the commit: in the same transaction, all that one user does at once would
+        wait for the lock on his row. If it fails, what was done is done: he may read too early.
+        """
+        if not db.replica:
+            return
+        now = {"last_write_at": utc_now(), "updated_at": User.updated_at}
+        try:
+            async with db.reading() as session:
+                await session.execute(update(User).where(User.id == id).values(now))
+        except (Unavailable, TransactionConflict):
+            log.warning("write_not_noted")
 
     async def get_by_email(self, db: AsyncSession, *, email: str) -> User | None:
         """`email` in its canonical spelling."""
@@ -105,7 +127,9 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
 
 def _active_user() -> AnySelect:
     is_it = User.id == bindparam("id")
-    return select(User.id, User.is_superuser).where(is_it, User.is_active)
+    wrote_lately = User.last_write_at > bindparam("since", type_=UTCDateTime)
+    lately = func.coalesce(wrote_lately, false())
+    return select(User.id, User.is_superuser, lately).where(is_it, User.is_active)
 
 
 user_crud = CRUDUser(User)

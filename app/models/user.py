@@ -1,9 +1,11 @@
 """People who may sign in."""
 
+from datetime import datetime
+
 from sqlalchemy import Index, false, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import NEVER_REUSED, Base, Identified, Timestamped, Versioned
+from app.db.base import NEVER_REUSED, Base, Identified, Timestamped, UTCDateTime, Versioned, utc_now
 
 
 class User(Identified, Timestamped, Versioned, Base):
@@ -15,6 +17,8 @@ class User(Identified, Timestamped, Versioned, Base):
     hashed_password: Mapped[str]
     is_active: Mapped[bool] = mapped_column(default=True, server_default=true())
     is_superuser: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # Until a replica has it, he reads from the primary.
+    last_write_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=utc_now)
 
     __table_args__ = (
         # Shown as it was typed, unique without regard to case.

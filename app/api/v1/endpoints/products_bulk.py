@@ -21,6 +21,7 @@ from app.core.errors import (
     UnsupportedMediaType,
 )
 from app.crud.product import product_crud
+from app.crud.user import user_crud
 from app.db.session import Database
 from app.dependencies import OPTIONAL_AUTH, CurrentUser, OptionalUser
 from app.schemas.bulk import ExportParams
@@ -69,6 +70,7 @@ async def import_products(
                 database, product_crud, schemas.ProductCreate, params, owner_id=current_user.id
             )
             report = await importing.run(file, file_format)
+    await user_crud.note_write(database, current_user.id)
     if report.mode == "all" and report.refused:
         raise ImportRefused(report.model_dump())
     return report

@@ -1,0 +1,107 @@
+"""Engines: how each database is connected to, with bounded waits."""
+
+from typing import Any
+
+import structlog
+from pydantic_core import to_json
+from sqlalchemy import Dialect, event
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import DisconnectionError, MissingGreenlet
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util.concurrency import in_greenlet
+
+from app.core.config import settings
+from app.core.errors import Unavailable
+from app.db.failures import translate
+
+log = structlog.get_logger()
+
+
+def create_engine(url: str, *, statement_timeout_seconds: float | None = None) -> AsyncEngine:
+    """An engine of bounded waits, as the settings say; it connects when it is first needed."""
+    is_sqlite = make_url(url).get_backend_name() == "sqlite"
+    timeout = statement_timeout_seconds or settings.DATABASE_STATEMENT_TIMEOUT_SECONDS
+    engine = create_async_engine(
+        url,
+        # Parameters hold passwords and addresses: never in an exception's text.
+        hide_parameters=True,
+        # As Pydantic writes it, since it is sent as it is stored.
+        json_serializer=lambda value: to_json(value).decode(),
+        connect_args=_sqlite_arguments() if is_sqlite else _postgresql_arguments(timeout),
+        pool_size=settings.DATABASE_POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=settings.DATABASE_POOL_TIMEOUT_SECONDS,
+        # SQLite's would go to its thread and back for nothing: see _end_transaction.
+        pool_reset_on_return=None if is_sqlite else "rollback",
+    )
+    event.listen(engine.sync_engine, "do_connect", _connect)
+    event.listen(engine.sync_engine, "handle_error", translate)
+    if is_sqlite:
+        event.listen(engine.sync_engine, "connect", _set_pragmas)
+        event.listen(engine.sync_engine, "begin", _begin)
+        event.listen(engine.sync_engine, "reset", _end_transaction)
+    else:
+        event.listen(engine.sync_engine, "checkout", _drop_if_closed)
+    return engine
+
+
+def _sqlite_arguments() -> dict[str, Any]:
+    # Without this, sqlite3 begins transactions by itself, and too late: reads before the first
+    # write would see an older state, and updates would be lost.
+    return {"isolation_level": None, "timeout": settings.DATABASE_LOCK_TIMEOUT_SECONDS}
+
+
+def _postgresql_arguments(statement_timeout: float) -> dict[str, Any]:
+    return {
+        "timeout": settings.DATABASE_POOL_TIMEOUT_SECONDS,
+        # The server's timeout comes first; this one is for a server that no longer answers.
+        "command_timeout": statement_timeout + 5,
+        "server_settings": {
+            "application_name": "myapi",
+            "statement_timeout": _milliseconds(statement_timeout),
+            "lock_timeout": _milliseconds(settings.DATABASE_LOCK_TIMEOUT_SECONDS),
+            "idle_in_transaction_session_timeout": _milliseconds(2 * statement_timeout),
+            "jit": "off",  # compiling costs more than a short query saves
+        },
+    }
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(int(seconds * 1000))
+
+
+def _connect(dialect: Dialect, entry: ConnectionPoolEntry, args: Any, kwargs: Any) -> Any:
+    if not in_greenlet():
+        raise MissingGreenlet  # Reader._connect begins again in one
+    try:
+        return dialect.connect(*args, **kwargs)
+    except Exception as failed:
+        log.warning("database_unreachable", error=type(failed).__name__)
+        raise Unavailable("The database") from failed
+
+
+def _set_pragmas(connection: Any, entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # In WAL, NORMAL may lose committed transactions when the power fails.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that reads first and writes later would otherwise fail or lose an update.
+    if begin := connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"):
+        connection.exec_driver_sql(begin)
+
+
+def _end_transaction(connection: Any, entry: ConnectionPoolEntry, state: Any) -> None:
+    if entry.driver_connection and entry.driver_connection.in_transaction:
+        connection.rollback()
+
+
+def _drop_if_closed(connection: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:
+    # The socket knows that the server has gone: no ping, so no extra round trip.
+    if entry.driver_connection.is_closed():  # type: ignore[union-attr]
+        raise DisconnectionError

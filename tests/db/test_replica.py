@@ -1,0 +1,174 @@
+"""Reads from a real standby: never too old for the writer, never an error when it is away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from app.core.config import Settings, settings
+from app.db import replica
+from app.db.session import Database
+from app.main import app, lifespan
+from tests.conftest import ALICE, BOB, client_of, prepare
+from tests.replication import Pair, Server, postgresql_pair
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    with postgresql_pair() as pair:
+        prepare(pair.primary.url)
+        yield pair
+
+
+@pytest.fixture
+async def database(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
+    urls = Settings(
+        DATABASE_URL=SecretStr(pair.primary.url), DATABASE_REPLICA_URL=SecretStr(pair.standby.url)
+    )
+    for name in ("DATABASE_URL", "DATABASE_REPLICA_URL"):
+        monkeypatch.setattr(settings, name, getattr(urls, name))
+    monkeypatch.setattr(settings, "DATABASE_REPLICA_MAX_LAG_SECONDS", 3600)
+    monkeypatch.setattr(replica, "CHECK_SECONDS", 0)
+    monkeypatch.setattr(replica, "REST_SECONDS", 0)
+    await execute(pair.primary, "DELETE FROM products")
+    await execute(pair.primary, "UPDATE users SET last_write_at = NULL")
+    await replayed(pair)
+    async with lifespan(app):
+        yield app.state.database
+    await execute(pair.standby, "SELECT pg_wal_replay_resume()")
+
+
+async def execute(server: Server, statement: str, *values: Any) -> Any:
+    connection = await asyncpg.connect(server.url)
+    try:
+        return await connection.fetchval(statement, *values)
+    finally:
+        await connection.close()
+
+
+async def replayed(pair: Pair) -> None:
+    """Wait until the standby has all that the primary has."""
+    position = await execute(pair.primary, "SELECT pg_current_wal_lsn()::text")
+    has_it = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn"
+    for _ in range(1000):
+        if await execute(pair.standby, has_it, position):
+            return
+        await asyncio.sleep(0.02)
+    raise TimeoutError
+
+
+async def pause(pair: Pair) -> None:
+    await execute(pair.standby, "SELECT pg_wal_replay_pause()")
+
+
+async def create(writer: httpx2.AsyncClient, sku: str) -> None:
+    body = {"sku": sku, "name": "Chair", "price": 1}
+    answer = await writer.post("/products/", json=body)
+    assert answer.status_code == 201, answer.text
+
+
+async def seen_by(reader: httpx2.AsyncClient, **params: str) -> list[str]:
+    answer = await reader.get("/products/", params=params)
+    assert answer.status_code == 200, answer.text
+    return [item["sku"] for item in answer.json()["items"]]
+
+
+@pytest.fixture
+async def people(
+    database: Database,
+) -> AsyncIterator[tuple[httpx2.AsyncClient, httpx2.AsyncClient, httpx2.AsyncClient]]:
+    async with client_of() as anybody, client_of(ALICE) as alice, client_of(BOB) as bob:
+        yield anybody, alice, bob
+
+
+People = tuple[httpx2.AsyncClient, httpx2.AsyncClient, httpx2.AsyncClient]
+
+
+async def test_others_read_from_the_standby_and_a_writer_his_own_writes(
+    people: People, pair: Pair
+) -> None:
+    anybody, alice, bob = people
+    await pause(pair)
+    await create(alice, "NEW")
+    for params in ({}, {"q": "chair"}, {"sku__prefix": "NEW"}):
+        assert await seen_by(alice, **params) == ["NEW"]
+        assert await seen_by(anybody, **params) == await seen_by(bob, **params) == []
+    await alice.post(
+        "/products/import", content="sku,name,price\nFILE,A,1", headers={"Content-Type": "text/csv"}
+    )
+    assert await seen_by(alice) == ["NEW", "FILE"]
+    await execute(pair.standby, "SELECT pg_wal_replay_resume()")
+    await replayed(pair)
+    assert await seen_by(anybody) == await seen_by(bob) == ["NEW", "FILE"]
+
+
+async def test_control_a_write_that_is_not_noted_is_not_read(
+    people: People, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, alice, _ = people
+
+    async def forget(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr("app.crud.user.CRUDUser.note_write", forget)
+    await pause(pair)
+    await create(alice, "NEW")
+    assert await seen_by(alice) == []
+
+
+async def test_rights_are_asked_of_the_primary(people: People, pair: Pair) -> None:
+    _, _, bob = people
+    await pause(pair)
+    assert (await bob.get("/users/me")).status_code == 200
+    await execute(pair.primary, "UPDATE users SET is_active = false WHERE username = 'bob'")
+    assert (await bob.get("/users/me")).status_code == 401
+    await execute(pair.primary, "UPDATE users SET is_active = true")
+
+
+async def test_note_changes_nothing_that_is_shown(people: People, pair: Pair) -> None:
+    _, alice, _ = people
+    before = await alice.get("/users/me")
+    await create(alice, "NEW")
+    after = await alice.get("/users/me")
+    assert after.json() == before.json()
+    assert after.headers["etag"] == before.headers["etag"]
+
+
+async def test_standby_too_far_behind_is_left_alone(
+    people: People, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anybody, alice, _ = people
+    await pause(pair)
+    await create(alice, "NEW")
+    assert await seen_by(anybody) == []
+    monkeypatch.setattr(settings, "DATABASE_REPLICA_MAX_LAG_SECONDS", 0.001)
+    assert await seen_by(anybody) == ["NEW"]
+
+
+async def test_standby_that_dies_is_not_missed(people: People, pair: Pair) -> None:
+    anybody, alice, _ = people
+    assert await seen_by(anybody) == []
+    pair.standby.kill()
+    await create(alice, "NEW")
+    for _ in range(3):
+        for params in ({}, {"q": "chair"}):
+            assert await seen_by(anybody, **params) == ["NEW"]
+    pair.standby.start()
+    await replayed(pair)
+    assert await seen_by(anybody) == ["NEW"]
+    await pause(pair)
+    await create(alice, "NEWER")
+    assert await seen_by(anybody) == ["NEW"]  # from the standby again
+
+
+@pytest.mark.parametrize(
+    "urls", [("sqlite:///a.db", "postgresql://b/c"), ("postgresql://b/c", "sqlite:///a.db")]
+)
+def test_replica_needs_postgresql(urls: tuple[str, str]) -> None:
+    primary, other = map(SecretStr, urls)
+    with pytest.raises(ValueError, match="needs PostgreSQL, here and in DATABASE_URL"):
+        Settings(DATABASE_URL=primary, DATABASE_REPLICA_URL=other)
