@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from uuid import uuid4
 
 import asyncpg
@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import QueuePool
 
 # Before the application is imported: no settings of the developer's may leak in.
 os.environ["ENV_FILE"] = ""
@@ -215,3 +216,7 @@ def client_of(person: Person | None = None) -> httpx2.AsyncClient:
         base_url="http://testserver/api/v1",
         headers=person.headers if person else {},
     )
+
+
+def connections_taken(database: Database) -> int:
+    return cast(QueuePool, database.engine.pool).checkedout()
