@@ -3,10 +3,11 @@
 import asyncio
 import os
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from uuid import uuid4
 
 import asyncpg
@@ -14,6 +15,7 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import QueuePool
 
 # Before the application is imported: no settings of the developer's may leak in.
 os.environ["ENV_FILE"] = ""
@@ -72,8 +74,14 @@ def valkey_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "myapi.db"
+def sqlite_folder() -> Iterator[Path]:
+    with servers.scratch_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(sqlite_folder: Path) -> Path:
+    path = sqlite_folder / "template.db"
     prepare(f"sqlite:///{path}")
     return path
 
@@ -129,37 +137,40 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def database_url(
-    engine: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """A database of this test alone, which the settings name too."""
     template = request.getfixturevalue(f"{engine}_template")
-    with _new_database(engine, request, tmp_path, template) as url:
+    with _new_database(engine, request, template) as url:
         monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
         yield url
 
 
 @pytest.fixture
 def empty_database_url(
-    engine: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """A database without any tables, which the settings name too."""
-    with _new_database(engine, request, tmp_path, template=None) as url:
+    with _new_database(engine, request, template=None) as url:
         monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
         yield url
 
 
 @contextmanager
 def _new_database(
-    engine: str, request: pytest.FixtureRequest, folder: Path, template: Path | str | None
+    engine: str, request: pytest.FixtureRequest, template: Path | str | None
 ) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
     if engine == "sqlite":
+        folder: Path = request.getfixturevalue("sqlite_folder") / name
+        folder.mkdir()
         if isinstance(template, Path):
-            (folder / "myapi.db").write_bytes(template.read_bytes())
+            shutil.copyfile(template, folder / "myapi.db")
         yield f"sqlite:///{folder}/myapi.db"
+        shutil.rmtree(folder)
         return
     server: str = request.getfixturevalue("postgresql_url")
-    name = f"test_{uuid4().hex}"
-    create = f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} STRATEGY wal_log"
+    create = f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} STRATEGY file_copy"
     asyncio.run(_run_sql(server, create))
     yield _database(server, name)
     asyncio.run(_run_sql(server, f"DROP DATABASE {name} WITH (FORCE)"))
@@ -215,3 +226,7 @@ def client_of(person: Person | None = None) -> httpx2.AsyncClient:
         base_url="http://testserver/api/v1",
         headers=person.headers if person else {},
     )
+
+
+def connections_taken(database: Database) -> int:
+    return cast(QueuePool, database.engine.pool).checkedout()

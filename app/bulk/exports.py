@@ -2,16 +2,16 @@
 
 import csv
 import io
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import to_json
 
 from app.bulk.cells import to_cell
 from app.bulk.files import Format
 from app.crud.base import CRUDBase
 from app.crud.policy import Principal
+from app.db.json import RowJSON
 from app.db.session import Database
 from app.schemas.page import Sortable
 
@@ -31,14 +31,15 @@ async def export(
     `watch` is told how many there are so far. The first piece has rows, if there are any: what
     fails at once fails before it.
     """
-    names = list(schema.model_fields)
-    columns = [getattr(crud.model, name) for name in names]
-    write = WRITERS[format]
+    fields = {name: getattr(crud.model, name) for name in schema.model_fields}
+    is_csv = format == "csv"
+    columns = list(fields.values()) if is_csv else [RowJSON(fields)]
+    head = _csv_of([fields]) if is_csv else b""
+    write = _write_csv if is_csv else _write_jsonl
     done = 0
-    head = _csv_of([names]) if format == "csv" else b""
     async with database.snapshot() as db:
         async for rows in crud.stream(db, columns=columns, params=params, viewer=viewer):
-            yield head + write(names, rows)
+            yield head + write(rows)
             head = b""
             done += len(rows)
             watch(done)
@@ -46,7 +47,7 @@ async def export(
         yield head
 
 
-def _write_csv(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+def _write_csv(rows: Sequence[Sequence[Any]]) -> bytes:
     return _csv_of(map(to_cell, row) for row in rows)
 
 
@@ -56,11 +57,5 @@ def _csv_of(rows: Iterable[Iterable[str]]) -> bytes:
     return buffer.getvalue().encode()
 
 
-def _write_jsonl(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
-    return b"".join(to_json(dict(zip(names, row, strict=True))) + b"\n" for row in rows)
-
-
-WRITERS: Final[Mapping[Format, Callable[[Sequence[str], Sequence[Sequence[Any]]], bytes]]] = {
-    "csv": _write_csv,
-    "jsonl": _write_jsonl,
-}
+def _write_jsonl(rows: Sequence[Sequence[str]]) -> bytes:
+    return "".join(f"{row}\n" for (row,) in rows).encode()

@@ -129,7 +129,7 @@ class ReadBase(Generic[ModelT]):
         self,
         db: AsyncSession,
         *,
-        columns: Sequence[InstrumentedAttribute[Any]],
+        columns: Sequence[ColumnElement[Any] | InstrumentedAttribute[Any]],
         params: Sortable,
         viewer: Principal | None,
     ) -> AsyncIterator[Sequence[Row[Any]]]:

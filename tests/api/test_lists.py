@@ -4,19 +4,20 @@ import asyncio
 import base64
 import pkgutil
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from decimal import Decimal
 from importlib import import_module
 from typing import Any, cast
 
 import httpx2
 import pytest
-from sqlalchemy import Table, delete, insert, select
+from sqlalchemy import Boolean, ColumnElement, Table, delete, insert, literal_column, select
 
 import app.crud
 from app.core.config import settings
 from app.crud import reading, search
 from app.crud.base import CRUDBase
+from app.crud.filters import ColumnFilter
 from app.crud.product import product_crud
 from app.crud.user import user_crud
 from app.db.base import utc_now
@@ -369,6 +370,7 @@ async def test_lists_of_users_have_them_too(admin: httpx2.AsyncClient) -> None:
 
 
 NO_TEXTS = ("q", "owner_id__in", "is_active", "description__isnull")
+ON_TEXTS = ("sku", "sku__in", "sku__prefix", "name", "name__prefix")
 SQL = (
     *("'", '"', "`", ";", "--", "/*", "*/", "\\", "\\'", "%", "_", "%%", "%s", "%(a)s", ":a", "$1"),
     *("' OR '1'='1", "' OR 1=1 --", '" OR ""="', "') OR ('1'='1", "1 OR 1=1", "1) OR (1=1"),
@@ -400,18 +402,90 @@ async def test_sql_is_only_ever_a_value(
     """Sixty payloads in each parameter: nothing breaks, nothing more is found, nothing changes."""
     assert len(SQL) >= 60
     good = {"cursor": await cursor_of(alice), "sort": "name", "q": "a"}
-    names = [name for (name, _) in FILTERS] + list(good)
+    names = dict.fromkeys([name for (name, _) in FILTERS] + list(good))
     before = await state(database)
-    for name in dict.fromkeys(names):
-        answers = await asyncio.gather(
-            *(alice.get("/products/", params={name: payload}) for payload in SQL)
-        )
-        for payload, answer in zip(SQL, answers, strict=True):
+    for name in [name for name in names if name not in ON_TEXTS]:
+        for payload, answer in (await answers_to(alice, name, SQL)).items():
             assert answer.status_code in (200, 400, 422), (name, payload)
             if answer.status_code == 200 and name not in NO_TEXTS:
                 found = [item["name"] for item in answer.json()["items"]]
                 assert all(payload in value for value in found), (name, payload, found)
     assert await state(database) == before
+
+
+async def answers_to(
+    client: httpx2.AsyncClient, name: str, payloads: Sequence[str]
+) -> dict[str, httpx2.Response]:
+    requests = (client.get("/products/", params={name: payload}) for payload in payloads)
+    return dict(zip(payloads, await asyncio.gather(*requests), strict=True))
+
+
+@pytest.fixture
+async def payload_rows(rows: list[Product], database: Database) -> list[Product]:
+    """Those of `rows`, and one for each payload, which is its name and its number."""
+    async with database.transaction() as db:
+        new = [row(n, sku=text, name=text) for n, text in enumerate(SQL, start=100)]
+        await db.execute(insert(Product), new)
+    async with database.reading() as db:
+        return list(await db.scalars(select(Product).where(Product.is_active).order_by(Product.id)))
+
+
+async def wrong_answers(
+    client: httpx2.AsyncClient, rows: list[Product], name: str, payloads: Sequence[str]
+) -> dict[str, list[int] | int]:
+    """By payload what was answered, where it is not what Python says; a status if not rows."""
+    answers = await answers_to(client, name, payloads)
+    found = {
+        payload: [item["id"] for item in answer.json()["items"]]
+        if answer.status_code == 200
+        else answer.status_code
+        for payload, answer in answers.items()
+    }
+    return {sent: seen for sent, seen in found.items() if seen != expected_of(rows, name, sent)}
+
+
+def expected_of(rows: list[Product], name: str, payload: str) -> list[int] | int:
+    field, _, operator = name.partition("__")
+    choices = payload.split(",") if operator == "in" else [payload]
+    if "" in choices:
+        return 422
+    values = {product.id: str(getattr(product, field)) for product in rows}
+    if operator == "prefix":
+        return [id_ for id_, value in values.items() if value.startswith(payload)]
+    return [id_ for id_, value in values.items() if value in choices]
+
+
+async def test_sql_in_a_text_finds_that_text_alone(
+    client: httpx2.AsyncClient, payload_rows: list[Product], database: Database
+) -> None:
+    before = await state(database)
+    for name in ON_TEXTS:
+        assert await wrong_answers(client, payload_rows, name, SQL) == {}, name
+    assert await state(database) == before
+
+
+@pytest.mark.parametrize("name", ON_TEXTS)
+async def test_sql_that_is_no_value_is_found_out(
+    client: httpx2.AsyncClient,
+    payload_rows: list[Product],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    """The control: the same filters, made by formatting."""
+
+    def condition(self: ColumnFilter, sent: Any) -> ColumnElement[bool]:
+        choices = "', '".join(sent if isinstance(sent, list) else [sent])
+        left = str(self.column.expression)
+        if self.operator == "prefix":
+            left = f"substr({left}, 1, {len(choices)})"
+        return literal_column(f"({left} IN ('{choices}'))", Boolean)
+
+    monkeypatch.setattr(ColumnFilter, "condition", condition)
+    monkeypatch.setattr(ColumnFilter, "shape", lambda self, sent: (self.parameter, str(sent)))
+    harmless, broken, all_rows = "$tag$", "'", "') OR ('1'='1"
+    wrong = await wrong_answers(client, payload_rows, name, (harmless, broken, all_rows))
+    assert wrong.pop(all_rows) == [product.id for product in payload_rows][:100]
+    assert wrong == {broken: 500}
 
 
 async def state(database: Database) -> list[Any]:

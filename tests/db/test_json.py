@@ -27,12 +27,12 @@ VIEWER = Principal(ADMIN.id, is_superuser=True)
 CHARACTERS = strategies.characters(exclude_categories=["Cs"], exclude_characters="\0")
 ODD = strategies.sampled_from("\"\\/\b\f\n\r\t\x1f\x7f\x85\u2028\u2029<>&'%{}é🎉\U0010ffff")
 TEXTS = strategies.text(CHARACTERS | ODD, min_size=1, max_size=30)
-MOMENTS = strategies.datetimes(
-    datetime(1000, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
-    datetime(9999, 12, 31),  # noqa: DTZ001
-    timezones=strategies.just(UTC),
-) | strategies.sampled_from(
-    [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=n) for n in (0, 1, 10, 999_990)]
+FIRST, LAST = datetime(1000, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+MOMENTS = strategies.builds(
+    lambda microseconds: FIRST + microseconds * MICROSECOND,
+    strategies.integers(0, (LAST - FIRST) // MICROSECOND)
+    | strategies.sampled_from((0, 1, 10, 999_990)),
 )
 PRODUCTS = strategies.fixed_dictionaries(
     {
