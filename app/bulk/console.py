@@ -55,6 +55,7 @@ async def import_file(
                 product_crud,
                 schemas.ProductCreate,
                 params,
+                viewer=Principal(user.id, user.is_superuser),
                 watch=watch,
                 owner_id=user.id,
             )

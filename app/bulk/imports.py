@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from app.bulk.files import NAME, READERS, Format, Record
 from app.bulk.stage import Stage
 from app.crud.base import CRUDBase
+from app.crud.policy import Principal
 from app.crud.upsert import Batch, Refused, Upsert, Upserted
 from app.db.retries import retrying
 from app.db.session import Database
@@ -41,11 +42,12 @@ class Import(Generic[SchemaT]):
         schema: type[SchemaT],
         params: ImportParams,
         *,
+        viewer: Principal,
         watch: Watch = lambda phase, done, total: None,
         **values: Any,
     ) -> None:
         self.database = database
-        self.upsert = Upsert(crud, schema, database.engine.dialect)
+        self.upsert = Upsert(crud, schema, viewer, database.engine.dialect)
         self.key = crud.natural_key
         self.schema = schema
         self.validate = TypeAdapter(schema).validate_python

@@ -36,7 +36,7 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
 
     async def get(self, db: AsyncSession, id: int, *, viewer: Principal | None) -> ModelT | None:
         """The row, if `viewer` may read it."""
-        return await self._get(db, id, self._readable(viewer))
+        return await self._get(db, id, self.readable(viewer))
 
     async def get_writable(
         self,
@@ -108,7 +108,7 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         for column, crud in self.references.items():
             key = sent.get(column.key)
             if key is not None:
-                row = select(literal(1)).where(referred(column) == key, crud._readable(viewer))
+                row = select(literal(1)).where(referred(column) == key, crud.readable(viewer))
                 if not await db.scalar(row):
                     raise UnknownReference(column.key, crud.model.__name__)
 

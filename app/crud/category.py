@@ -81,11 +81,15 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
             if depth + height > MAX_DEPTH:
                 msg = f"must leave the tree no deeper than {MAX_DEPTH} categories"
                 raise InvalidInput.at("body", "parent", msg=msg)
-            step = select(Category.parent).where(Category.slug == parent)
-            row = (await db.execute(step.with_for_update(key_share=True))).one_or_none()
-            if row is None:
-                raise UnknownReference("parent", Category.__name__)
-            parent = row.parent
+            parent = await self._parent_of(db, parent)
+
+    async def _parent_of(self, db: AsyncSession, slug: str) -> str | None:
+        step = select(Category.parent).where(Category.slug == slug)
+        row = (await db.execute(step.with_for_update(key_share=True))).one_or_none()
+        if row is None:
+            raise UnknownReference("parent", Category.__name__)
+        parent: str | None = row.parent
+        return parent
 
 
 @dataclass(frozen=True)

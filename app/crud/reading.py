@@ -170,12 +170,12 @@ class ReadBase(Generic[ModelT]):
     def _row(self, viewer: Principal | None) -> AnySelect:
         is_it = self.model.id == bindparam("id")
         version = self.model.version if issubclass(self.model, Versioned) else literal(None)
-        return select(self._shown(), version).where(is_it, self._readable(any_like(viewer)))
+        return select(self._shown(), version).where(is_it, self.readable(any_like(viewer)))
 
     def _shown(self) -> RowJSON:
         return RowJSON({name: getattr(self.model, name) for name in self.schema.model_fields})
 
-    def _readable(self, viewer: Principal | None) -> ColumnElement[bool]:
+    def readable(self, viewer: Principal | None) -> ColumnElement[bool]:
         return and_(self.policy.read(viewer), self._is_deleted(False))
 
     def _is_deleted(self, yes: bool) -> ColumnElement[bool]:
@@ -220,7 +220,7 @@ class ReadBase(Generic[ModelT]):
     def _listed(self, viewer: Principal | None, is_deleted: bool) -> ColumnElement[bool]:
         if is_deleted:
             return and_(self.policy.write(viewer), self._is_deleted(True))
-        return self._readable(viewer)
+        return self.readable(viewer)
 
     def _sort_keys(self, params: Sortable) -> Sequence[SortKey]:
         names = params.sort.split(",") if params.sort else []

@@ -33,6 +33,7 @@ from sqlalchemy.types import JSON, String, TypeEngine
 
 from app.core.errors import Conflict
 from app.crud.base import CRUDBase, referred
+from app.crud.policy import Principal
 from app.db.base import Base, SoftDeletable, Timestamped, Versioned, utc_now
 
 # One value however many rows there are, rather than one for each of their cells.
@@ -57,10 +58,11 @@ class Reference(NamedTuple):
 
     field: str
     target: Column[Any]
+    readable: ColumnElement[bool]
     resource: str
 
     def is_known(self, value: ColumnElement[Any]) -> ColumnElement[bool]:
-        return or_(value.is_(None), exists().where(self.target == value))
+        return or_(value.is_(None), exists().where(self.target == value, self.readable))
 
 
 class Refused(NamedTuple):
@@ -87,12 +89,16 @@ class Upsert:
     """Of one resource, by its natural key, which is unique among rows that are not deleted."""
 
     def __init__(
-        self, crud: CRUDBase[Any, Any, Any], schema: type[BaseModel], dialect: Dialect
+        self,
+        crud: CRUDBase[Any, Any, Any],
+        schema: type[BaseModel],
+        viewer: Principal,
+        dialect: Dialect,
     ) -> None:
         self.model: type[Base] = crud.model
         self.table = cast(Table, crud.model.__table__)
         self.references = [
-            Reference(column.key, referred(column), other.model.__name__)
+            Reference(column.key, referred(column), other.readable(viewer), other.model.__name__)
             for column, other in crud.references.items()
             if column.key in schema.model_fields
         ]

@@ -67,7 +67,12 @@ async def import_products(
     with imports.take():
         async with uploaded(request) as file:
             importing = Import(
-                database, product_crud, schemas.ProductCreate, params, owner_id=current_user.id
+                database,
+                product_crud,
+                schemas.ProductCreate,
+                params,
+                viewer=current_user,
+                owner_id=current_user.id,
             )
             report = await importing.run(file, file_format)
     await user_crud.note_write(database, current_user.id)
