@@ -15,7 +15,7 @@ from app import models
 from app.core.config import settings
 from app.core.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted
 from app.core.security import read_access_token
-from app.crud.idempotency_key import KeyedRequest
+from app.crud.idempotency_key import AlreadyAnswered, KeyedRequest
 from app.crud.policy import Principal
 from app.crud.user import user_crud
 from app.db.session import Database
@@ -33,12 +33,20 @@ async def get_db(request: Request) -> AsyncIterator[AsyncSession]:
         async with database.reading() as db:
             yield db
         return
-    keyed = await get_keyed_request(request)
-    async with database.transaction(first=keyed.claim if keyed else None) as db:
-        request.state.remember = partial(keyed.remember, db) if keyed else None
-        yield db
+    try:
+        keyed = await get_keyed_request(request)
+        async with database.transaction(first=keyed.claim if keyed else None) as db:
+            request.state.remember = partial(keyed.remember, db) if keyed else None
+            yield db
+    except AlreadyAnswered:
+        await _note_write(request)  # the process may have died before it was noted
+        raise
+    await _note_write(request)
+
+
+async def _note_write(request: Request) -> None:
     if caller := getattr(request.state, "caller", None):
-        await user_crud.note_write(database, caller.id)
+        await user_crud.note_write(request.app.state.database, caller.id)
 
 
 # With the default scope the commit would come after the response: a failure would answer 200.

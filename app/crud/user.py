@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import schemas
 from app.core.config import settings
-from app.core.errors import Conflict, Unavailable
+from app.core.errors import Conflict
 from app.core.security import get_password_hash
 from app.crud.base import CRUDBase
 from app.crud.filters import EQUALITY, RANGE
@@ -18,7 +18,7 @@ from app.crud.policy import Policy, Principal, owner, superusers
 from app.crud.search import Search
 from app.db.base import MAX_ID, UTCDateTime, utc_now
 from app.db.query import AnySelect
-from app.db.retries import TransactionConflict
+from app.db.replica import CHECK_SECONDS
 from app.db.session import Database
 from app.models import User
 from app.schemas import UserAdminUpdate, UserCreate, UserUpdate
@@ -45,7 +45,9 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
         """Whoever is signed in with this id, if his account is active."""
         if not 0 < id <= MAX_ID:
             return None
-        since = utc_now() - timedelta(seconds=settings.DATABASE_REPLICA_MAX_LAG_SECONDS)
+        # A replica's lag is known as it was some moments ago.
+        seconds = settings.DATABASE_REPLICA_MAX_LAG_SECONDS + 2 * CHECK_SECONDS
+        since = utc_now() - timedelta(seconds=seconds)
         rows = await db.fetch("principal", _active_user, {"id": id, "since": since})
         return Principal(*rows[0]) if rows else None
 
@@ -61,8 +63,8 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
         try:
             async with db.reading() as session:
                 await session.execute(update(User).where(User.id == id).values(now))
-        except (Unavailable, TransactionConflict):
-            log.warning("write_not_noted")
+        except Exception as failed:
+            log.warning("write_not_noted", error=type(failed).__name__)
 
     async def get_by_email(self, db: AsyncSession, *, email: str) -> User | None:
         """`email` in its canonical spelling."""

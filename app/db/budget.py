@@ -43,8 +43,11 @@ async def _check(name: str, url: str, workers: int) -> None:
         await database.dispose()
     size = settings.DATABASE_POOL_SIZE
     if workers * size > given:
+        enough = f"a DATABASE_POOL_SIZE of {given // workers}"
+        if given < workers:
+            enough = f"{given // size} workers"
         raise TooManyConnections(
-            f"{workers} workers (WEB_CONCURRENCY) with a DATABASE_POOL_SIZE of {size} need"
-            f" {workers * size} connections, and the server of {name} gives {given};"
-            f" it would be enough for a DATABASE_POOL_SIZE of {given // workers}"
+            f"{workers} workers (WEB_CONCURRENCY, --workers) with a DATABASE_POOL_SIZE of {size}"
+            f" need {workers * size} connections, and the server of {name} gives {given}:"
+            f" enough for {enough}"
         )

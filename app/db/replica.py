@@ -1,5 +1,6 @@
 """A read replica: used while it follows the primary closely, and left alone while it does not."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from app.db.retries import TransactionConflict
 log = structlog.get_logger()
 
 CHECK_SECONDS = 1.0
+PATIENCE_SECONDS = 0.5  # for the look: one that hangs is left
 REST_SECONDS = 5.0  # before one that failed is tried again
 
 # All that was received is replayed, and more is being received: nothing is missing, however long
@@ -45,10 +47,11 @@ class Replica(Reader):
         if time.monotonic() >= self._check_at:
             self._check_at = time.monotonic() + CHECK_SECONDS
             try:
-                async with self.reading() as db:
+                async with asyncio.timeout(PATIENCE_SECONDS), self.reading() as db:
                     lag = float(await db.scalar(_LAG) or 0)
-            except TransactionConflict:
-                return False  # reading has left it
+            except (TimeoutError, TransactionConflict):
+                self.leave()
+                return False
             self._note(is_close=lag <= settings.DATABASE_REPLICA_MAX_LAG_SECONDS)
         return self._is_close
 
@@ -59,7 +62,7 @@ class Replica(Reader):
             with pool_is_bounded():
                 async with self._sessions() as db:
                     yield db
-        except Unavailable as failed:
+        except (Unavailable, TransactionConflict) as failed:
             self.leave()
             raise TransactionConflict("the replica is away") from failed
 

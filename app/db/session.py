@@ -15,6 +15,7 @@ from app.db.engine import create_engine
 from app.db.query import AnySelect
 from app.db.reader import Reader, pool_is_bounded
 from app.db.replica import Replica
+from app.db.retries import TransactionConflict
 
 
 class Database:
@@ -85,7 +86,7 @@ class Database:
         if may_lag and self.replica and await self.replica.is_close():
             try:
                 return await self.replica.fetch(shape, build, values)
-            except Unavailable:
+            except (Unavailable, TransactionConflict):  # replay cancels a query too
                 self.replica.leave()
         return await self._reader.fetch(shape, build, values)
 

@@ -24,6 +24,9 @@ async def test_more_connections_than_the_server_gives_are_refused(
     monkeypatch.setattr(settings, "DATABASE_POOL_SIZE", fitting + 1)
     with pytest.raises(TooManyConnections):
         await check_connection_budget(workers=2)
+    monkeypatch.setattr(settings, "DATABASE_POOL_SIZE", 1)
+    with pytest.raises(TooManyConnections, match=r"enough for \d+ workers$"):
+        await check_connection_budget(workers=500)
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
@@ -33,7 +36,9 @@ def test_server_does_not_start_on_too_many(database_url: str) -> None:
     )
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]
-    assert last.startswith("myapi: 3 workers (WEB_CONCURRENCY) with a DATABASE_POOL_SIZE of 999")
+    assert last.startswith(
+        "myapi: 3 workers (WEB_CONCURRENCY, --workers) with a DATABASE_POOL_SIZE of 999"
+    )
 
 
 async def test_server_that_is_away_is_no_reason_not_to_start(

@@ -165,6 +165,66 @@ async def test_standby_that_dies_is_not_missed(people: People, pair: Pair) -> No
     assert await seen_by(anybody) == ["NEW"]  # from the standby again
 
 
+async def test_query_that_replay_cancels_goes_to_the_primary(
+    people: People, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anybody, alice, _ = people
+    await create(alice, "NEW")
+
+    async def cancelled(*_: object) -> None:
+        raise asyncpg.SerializationError("canceling statement due to conflict with recovery")
+
+    monkeypatch.setattr(database.replica, "_run", cancelled)
+    assert await seen_by(anybody) == ["NEW"]
+
+
+async def test_retry_by_its_key_notes_what_a_dead_process_did_not(
+    people: People, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, alice, _ = people
+    await pause(pair)
+    body, headers = {"sku": "NEW", "name": "Chair", "price": 1}, {"Idempotency-Key": "k"}
+
+    async def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("app.crud.user.CRUDUser.note_write", die)
+        with pytest.raises(KeyboardInterrupt):
+            await alice.post("/products/", json=body, headers=headers)
+    assert await seen_by(alice) == []
+    answer = await alice.post("/products/", json=body, headers=headers)
+    assert answer.headers["idempotency-replayed"] == "true"
+    assert await seen_by(alice) == ["NEW"]
+
+
+async def test_note_that_fails_is_no_error(people: People, pair: Pair) -> None:
+    _, alice, _ = people
+    function = (
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE '' ; END $$"
+    )
+    await execute(pair.primary, function)
+    on_users = "BEFORE UPDATE ON users EXECUTE FUNCTION refuse()"
+    await execute(pair.primary, f"CREATE TRIGGER refuse {on_users}")
+    try:
+        await create(alice, "NEW")
+    finally:
+        await execute(pair.primary, "DROP TRIGGER refuse ON users")
+        await execute(pair.primary, "DROP FUNCTION refuse")
+
+
+async def test_standby_that_hangs_is_left_soon(
+    people: People, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anybody, _, _ = people
+    monkeypatch.setattr(replica, "REST_SECONDS", 60)
+    assert await seen_by(anybody) == []
+    with pair.standby.frozen():
+        async with asyncio.timeout(replica.PATIENCE_SECONDS + 5):
+            for _ in range(10):
+                assert await seen_by(anybody) == []
+
+
 @pytest.mark.parametrize(
     "urls", [("sqlite:///a.db", "postgresql://b/c"), ("postgresql://b/c", "sqlite:///a.db")]
 )

@@ -74,8 +74,10 @@ async def import_products(
                 viewer=current_user,
                 owner_id=current_user.id,
             )
-            report = await importing.run(file, file_format)
-    await user_crud.note_write(database, current_user.id)
+            try:
+                report = await importing.run(file, file_format)
+            finally:  # some of its batches may be written, whatever came then
+                await user_crud.note_write(database, current_user.id)
     if report.mode == "all" and report.refused:
         raise ImportRefused(report.model_dump())
     return report
