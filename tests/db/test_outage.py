@@ -1,6 +1,5 @@
 """The database goes away: probes say so, requests are refused, and all recovers by itself."""
 
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -18,15 +17,12 @@ Switch = Callable[[], Awaitable[None]]
 
 @pytest.fixture
 async def outage(
-    engine: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Switch, Switch]]:
     """Take the database away; give it back."""
     if engine == "sqlite":
-        home, away = tmp_path / "home", tmp_path / "away"
-        home.mkdir()
-        shutil.copy(tmp_path / "myapi.db", home)
-        url = SecretStr(f"sqlite+aiosqlite:///{home}/myapi.db")
-        monkeypatch.setattr(settings, "DATABASE_URL", url)
+        home = Path(database_url.removeprefix("sqlite:///")).parent
+        away = home.with_suffix(".away")
 
         async def take() -> None:
             home.rename(away)
