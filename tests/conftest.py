@@ -4,8 +4,9 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, cast
 from uuid import uuid4
@@ -14,6 +15,7 @@ import asyncpg
 import httpx2
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import delete, true
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 
@@ -27,9 +29,11 @@ from app import schemas
 from app.core.config import settings
 from app.core.security import create_access_token
 from app.crud.user import user_crud
+from app.db.base import Base
 from app.db.migrations import upgrade
 from app.db.session import Database, open_database
 from app.main import app, lifespan
+from app.models import User
 from tests import servers
 from tests.process import ServerProcess, serving
 
@@ -54,6 +58,12 @@ class Person(NamedTuple):
 
 
 ALICE, BOB, ADMIN = CAST = (Person(1, "alice"), Person(2, "bob"), Person(3, "admin"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: who is done with the short ones takes from what is left of them."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")
@@ -140,6 +150,12 @@ def database_url(
     engine: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """A database of this test alone, which the settings name too."""
+    if "server" in request.fixturenames:
+        url, _ = request.getfixturevalue("serve_once")(engine)
+        monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
+        asyncio.run(_empty())
+        yield url
+        return
     template = request.getfixturevalue(f"{engine}_template")
     with _new_database(engine, request, template) as url:
         monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
@@ -188,11 +204,41 @@ def database(running_app: None) -> Database:
     return database
 
 
+@pytest.fixture(scope="session")
+def serve_once(
+    request: pytest.FixtureRequest, sqlite_template: Path, postgresql_template: str
+) -> Iterator[Callable[[str], tuple[str, ServerProcess]]]:
+    """Of each engine a database and its server, begun when they are first asked for."""
+    templates: dict[str, Path | str] = {
+        "sqlite": sqlite_template,
+        "postgresql": postgresql_template,
+    }
+    with ExitStack() as stack:
+
+        @cache
+        def serve(engine: str) -> tuple[str, ServerProcess]:
+            url = stack.enter_context(_new_database(engine, request, templates[engine]))
+            server = serving("--workers", "2", DATABASE_URL=url)
+            return url, stack.enter_context(server)
+
+        yield serve
+
+
+async def _empty() -> None:
+    """Nobody is left but the cast."""
+    async with open_database() as database, database.transaction() as db:
+        for table in reversed(Base.metadata.sorted_tables):
+            others = table.c.id > len(CAST) if table is User.__table__ else true()
+            await db.execute(delete(table).where(others))
+
+
 @pytest.fixture
-def server(database_url: str) -> Iterator[ServerProcess]:
-    """The same database served by two processes."""
-    with serving("--workers", "2", DATABASE_URL=database_url) as server:
-        yield server
+def server(
+    engine: str, database_url: str, serve_once: Callable[[str], tuple[str, ServerProcess]]
+) -> ServerProcess:
+    """Two processes that serve the same database; others have used them, and may do so again."""
+    _, server = serve_once(engine)
+    return server
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from app.models import Product
 from tests.conftest import ALICE
 from tests.process import MYAPI, ServerProcess, environment, run_myapi, serving
 
+pytestmark = pytest.mark.long
+
 HEAD = "sku,name,description,price\r\n"
 TEXT = {"Content-Type": "text/csv"}
 

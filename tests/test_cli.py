@@ -11,6 +11,8 @@ import pytest
 from tests.conftest import ALICE
 from tests.process import MYAPI, environment, run_myapi, serving
 
+pytestmark = pytest.mark.long
+
 CAROL = ("create-superuser", "--email", "carol@example.com", "--username", "carol")
 
 

@@ -14,6 +14,8 @@ from app import cli
 from app.generator import resource
 from tests.process import environment
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 COPIED = ("alembic", "app", "tests", "pyproject.toml", "README.md")
 CACHES = ("__pycache__", ".import_linter_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")

@@ -15,6 +15,8 @@ from tests.api.test_products import CHAIR
 from tests.conftest import ALICE, BOB
 from tests.process import ServerProcess, serving
 
+pytestmark = pytest.mark.long
+
 HEADERS = ALICE.headers | {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 PATH = "/api/v1/products/"
 
@@ -96,13 +98,14 @@ async def slow_inserts(engine: str, database: Database) -> str:
 
 
 async def test_client_that_hung_up_and_retries_has_one_effect(
-    server: ServerProcess, database: Database, slow_inserts: str
+    database_url: str, database: Database, slow_inserts: str
 ) -> None:
     """Whether the first request was still finished, or ended when its client went away."""
-    async with client_of(server) as client:
-        with pytest.raises(httpx2.ReadTimeout):
-            await client.post(PATH, json=CHAIR, headers=HEADERS, timeout=0.7)
-        answer = await retried(client)
+    with serving("--workers", "2", DATABASE_URL=database_url) as server:
+        async with client_of(server) as client:
+            with pytest.raises(httpx2.ReadTimeout):
+                await client.post(PATH, json=CHAIR, headers=HEADERS, timeout=0.7)
+            answer = await retried(client)
     assert answer.status_code == 201
     assert await rows(database) == (1, 1)
 

@@ -9,6 +9,8 @@ import pytest
 from tests.conftest import ALICE
 from tests.process import ServerProcess, serving
 
+pytestmark = pytest.mark.long
+
 VARIANTS = ("carol@example.com", "Carol@Example.com", "CAROL@EXAMPLE.COM", "carol@EXAMPLE.com")
 
 

@@ -13,6 +13,8 @@ from tests.api.test_lists import row
 from tests.conftest import ALICE
 from tests.process import ServerProcess
 
+pytestmark = pytest.mark.long
+
 STOCK, BUYERS = 100, 300
 ROUNDS = 1
 UPDATES = 50

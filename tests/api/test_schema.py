@@ -20,6 +20,8 @@ from app.core.config import settings
 from app.main import create_app
 from tests.conftest import ADMIN
 
+pytestmark = pytest.mark.long
+
 # What the schema cannot say in full: these grammars are narrower than their formats' names.
 LETTERS = st.text("abcxyz019", min_size=1, max_size=20)
 schemathesis.openapi.format("email", LETTERS.map("{}@example.com".format))

@@ -21,6 +21,8 @@ from app.main import create_app, lifespan
 from app.models import Product
 from tests.conftest import ALICE
 
+pytestmark = pytest.mark.long
+
 ROUNDS = 20
 on_postgresql = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
