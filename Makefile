@@ -38,9 +38,11 @@ lock: $(UV) ## Write the locks anew from pyproject.toml
 		--output-file requirements-dev.lock
 	$(LOCK) --constraint requirements.lock benchmarks/requirements.in \
 		--output-file benchmarks/requirements.lock
+	$(LOCK) --constraint requirements.lock benchmarks/peers/requirements.in \
+		--output-file benchmarks/peers/requirements.lock
 
 clean: ## Remove the virtual environment and caches; data and .env stay
-	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-peers benchmarks/peers/fastify/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/run.stamp: requirements.lock pyproject.toml | $(BIN)/python $(UV)
 	@echo "Installing …"

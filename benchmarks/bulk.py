@@ -65,8 +65,8 @@ def main(
                 folder = Path(name) / system.engine / mode
                 folder.mkdir(parents=True)
                 with (
-                    OPENERS[system.engine](folder, SEEDED, key) as url,
-                    serve(system, url, key, folder) as server,
+                    OPENERS[system.engine](folder, SEEDED, key) as database,
+                    serve(system, database, key, folder) as server,
                 ):
                     for what, work in works(server, file, mode):
                         status.update(f"{system.engine}: {what} …")

@@ -72,8 +72,8 @@ def serving(name: str, size: int) -> Iterator[httpx2.Client]:
     with TemporaryDirectory(prefix="myapi-growth-") as temporary:
         folder = Path(temporary)
         with (
-            OPENERS[system.engine](folder, size, secret_key) as url,
-            serve(system, url, secret_key, folder) as server,
+            OPENERS[system.engine](folder, size, secret_key) as database,
+            serve(system, database, secret_key, folder) as server,
             httpx2.Client(base_url=f"{server.url}/api/v1/products/", timeout=60) as client,
         ):
             yield client

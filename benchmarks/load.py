@@ -9,23 +9,40 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import cycle
 from typing import cast
 
 import uvloop
 
-from benchmarks.machine import cpu_seconds, memory_bytes, process_tree
+from benchmarks.machine import cpu_seconds, cpu_seconds_since, memory_bytes, process_tree
+from benchmarks.work import Work
 
 CONNECTIONS = 16
-WARM_UP_SECONDS = 0.5
+WARM_UP_SECONDS = 0.3
 PATIENCE_SECONDS = 60
 
 
 @dataclass(frozen=True)
+class Target:
+    """Which requests go where, and which processes answer them."""
+
+    work: Work
+    path: str
+    products: int
+    token: str
+    port: int
+    server_pid: int
+    database_pid: int | None
+
+    def requests(self) -> Iterator[bytes]:
+        return self.work.requests(self.path, self.products, self.token)
+
+
+@dataclass(frozen=True)
 class Measured:
-    """What one server did with one piece of work; CPU time is the server's, per request."""
+    """What one server did with one piece of work; CPU time is per request."""
 
     cpu_us: float
+    database_us: float | None
     per_second: float
     p50_ms: float
     p99_ms: float
@@ -44,33 +61,36 @@ def _ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def measure(port: int, server_pid: int, requests: list[bytes], seconds: float) -> Measured:
-    return uvloop.run(_measure(port, server_pid, requests, seconds))
+def measure(target: Target, seconds: float) -> Measured:
+    return uvloop.run(_measure(target, seconds))
 
 
-async def _measure(port: int, server_pid: int, requests: list[bytes], seconds: float) -> Measured:
-    endless = cycle(requests)
-    connections = [await _connect(port, endless) for _ in range(CONNECTIONS)]
+async def _measure(target: Target, seconds: float) -> Measured:
+    requests = target.requests()
+    connections = [await _connect(target.port, requests) for _ in range(CONNECTIONS)]
     await _run(connections, WARM_UP_SECONDS)
 
-    server = process_tree(server_pid)
-    cpu_before = cpu_seconds(server)
+    server, database = target.server_pid, target.database_pid
+    server_before = cpu_seconds(server)
+    database_before = cpu_seconds(database) if database else {}
     started = time.perf_counter()
     latencies = await _run(connections, seconds)
     elapsed = time.perf_counter() - started
     # What a server still does after its last answer belongs to that answer.
     await asyncio.sleep(0.05)
-    cpu_used = cpu_seconds(server) - cpu_before
+    server_used = cpu_seconds_since(server_before, server)
+    database_used = cpu_seconds_since(database_before, database) if database else None
 
     for connection in connections:
         connection.close()
     percentiles = statistics.quantiles(latencies, n=100, method="inclusive")
     return Measured(
-        cpu_us=cpu_used / len(latencies) * 1e6,
+        cpu_us=server_used / len(latencies) * 1e6,
+        database_us=None if database_used is None else database_used / len(latencies) * 1e6,
         per_second=len(latencies) / elapsed,
         p50_ms=percentiles[49] * 1e3,
         p99_ms=percentiles[98] * 1e3,
-        memory_mb=memory_bytes(server) / 1e6,
+        memory_mb=memory_bytes(process_tree(server)) / 1e6,
     )
 
 
@@ -97,6 +117,7 @@ class Connection(asyncio.Protocol):
         self._requests = requests
         self._received = bytearray()
         self._expected_bytes = 0
+        self._next_chunk = 0
 
     def send_until(self, deadline: float) -> asyncio.Future[list[float]]:
         self._deadline = deadline
@@ -118,19 +139,45 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         try:
-            if not self._expected_bytes:
-                self._expected_bytes = answer_bytes(self._received)
+            is_answered = self._is_answered()
         except ValueError as wrong:
             self._fail(wrong)
             return
-        if self._expected_bytes and len(self._received) >= self._expected_bytes:
+        if is_answered:
             self._note_answer()
+
+    def _is_answered(self) -> bool:
+        if not self._expected_bytes and not self._next_chunk:
+            head_end = self._received.find(b"\r\n\r\n")
+            if head_end < 0:
+                return False
+            length = content_length(bytes(self._received[:head_end]))
+            if length is None:
+                self._next_chunk = head_end + 4
+            else:
+                self._expected_bytes = head_end + 4 + length
+        if self._expected_bytes:
+            return len(self._received) >= self._expected_bytes
+        return self._has_last_chunk()
+
+    def _has_last_chunk(self) -> bool:
+        while True:
+            size_end = self._received.find(b"\r\n", self._next_chunk)
+            if size_end < 0:
+                return False
+            size = int(self._received[self._next_chunk : size_end], 16)
+            chunk_end = size_end + 2 + size + 2
+            if len(self._received) < chunk_end:
+                return False
+            if not size:
+                return True
+            self._next_chunk = chunk_end
 
     def _note_answer(self) -> None:
         now = time.perf_counter()
         self._latencies.append(now - self._sent_at)
         self._received.clear()
-        self._expected_bytes = 0
+        self._expected_bytes = self._next_chunk = 0
         if now < self._deadline:
             self._send()
         else:
@@ -144,15 +191,14 @@ class Connection(asyncio.Protocol):
             self._finished.set_exception(error)
 
 
-def answer_bytes(received: bytearray) -> int:
-    """The length of the answer that begins here, 0 while its head is incomplete."""
-    head_end = received.find(b"\r\n\r\n")
-    if head_end < 0:
-        return 0
-    head = bytes(received[:head_end]).lower()
+def content_length(head: bytes) -> int | None:
+    """Of the answer with this head; None if it comes in chunks."""
+    head = head.lower()
     if head[9:10] != b"2":
-        raise ValueError(f"not a 2xx answer: {bytes(received[:500])!r}")
+        raise ValueError(f"not a 2xx answer: {head[:500]!r}")
     _, found, length = head.partition(b"\r\ncontent-length:")
-    if not found:
-        raise ValueError(f"an answer without Content-Length: {head!r}")
-    return head_end + 4 + int(length.partition(b"\r\n")[0])
+    if found:
+        return int(length.partition(b"\r\n")[0])
+    if b"\r\ntransfer-encoding: chunked" in head:
+        return None
+    raise ValueError(f"an answer without a length: {head!r}")

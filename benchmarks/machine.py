@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,9 +35,18 @@ def process_tree(pid: int) -> list[psutil.Process]:
     return [root, *root.children(recursive=True)]
 
 
-def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
-    """User and system time of all threads."""
-    return sum(_cpu_seconds(process) for process in processes)
+def cpu_seconds(pid: int) -> dict[int, float]:
+    """User and system time of all threads of each process of a tree."""
+    used = {}
+    for process in process_tree(pid):
+        with suppress(OSError, psutil.NoSuchProcess):  # it has just ended
+            used[process.pid] = _cpu_seconds(process)
+    return used
+
+
+def cpu_seconds_since(before: Mapping[int, float], pid: int) -> float:
+    """By the processes that are there now: what they used, or all of a new one's."""
+    return sum(used - before.get(each, 0) for each, used in cpu_seconds(pid).items())
 
 
 def _cpu_seconds(process: psutil.Process) -> float:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own, from a wheel, with its default settings."""
+"""A PostgreSQL server of our own, from a wheel, with default settings but for connections."""
 
 import os
 import shutil
@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.processes import running
 
 START_SECONDS = 30
+CONNECTIONS = 300  # each system has a pool of its own
 
 # Its binaries only: importing the package would set up things that outlive this run.
 BINARIES = Path(
@@ -30,7 +31,7 @@ def run_postgresql(folder: Path) -> Iterator[tuple[str, int]]:
     initdb = ("-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale")
     with running(_command("initdb", *initdb), folder=data, log=log, user=user) as process:
         process.wait()
-    server = ("-D", str(data), "-k", str(data), "-h", "")
+    server = ("-D", str(data), "-k", str(data), "-h", "", "-c", f"max_connections={CONNECTIONS}")
     with running(
         _command("postgres", *server),
         folder=data,

@@ -2,7 +2,6 @@
 
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,12 +12,23 @@ from pathlib import Path
 import httpx2
 import jwt
 
-from benchmarks.database import READER_EMAIL, READER_ID, READER_PASSWORD, base_environment
+from benchmarks.database import (
+    READER_EMAIL,
+    READER_ID,
+    READER_PASSWORD,
+    Database,
+    base_environment,
+)
 from benchmarks.machine import SERVER_CORES, pin
 from benchmarks.processes import running
 from benchmarks.systems import ROOT, System
+from benchmarks.work import READS
 
 START_SECONDS = 30
+
+
+class StartFailed(Exception):
+    """What a system said that did not start."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +36,11 @@ class Server:
     """A running system, and a token that it takes."""
 
     system: System
+    database: Database
     port: int
     pid: int
     token: str
+    start_seconds: float
 
     @property
     def url(self) -> str:
@@ -36,17 +48,21 @@ class Server:
 
 
 @contextmanager
-def serve(system: System, database_url: str, secret_key: str, folder: Path) -> Iterator[Server]:
+def serve(system: System, database: Database, secret_key: str, folder: Path) -> Iterator[Server]:
     port = _free_port()
     log = folder / f"{port}.log"
-    command = [part.format(port=port) for part in system.command]
-    environment = {**base_environment(database_url, secret_key), **system.environment}
+    command = [part.format(port=port, database=database.url) for part in system.command]
+    environment = {**base_environment(database.url, secret_key), **system.environment}
+    environment["PORT"] = str(port)
+    started = time.perf_counter()
     with running(command, folder=ROOT, log=log, environment=environment) as process:
         pin(process.pid, SERVER_CORES)
-        if not _answers(process, port):
-            sys.exit(f"{system.name} did not start:\n{log.read_text(errors='replace')[-2000:]}")
+        if not _answers(process, port, system.path(READS[0]).format(id=1)):
+            said = log.read_text(errors="replace").strip()[-2000:]
+            raise StartFailed(f"{system.name} did not start:\n{said}")
+        start_seconds = time.perf_counter() - started
         token = _sign_in(port) if system.signs_in else _mint_token(secret_key)
-        yield Server(system, port, process.pid, token)
+        yield Server(system, database, port, process.pid, token, start_seconds)
 
 
 def _free_port() -> int:
@@ -60,14 +76,14 @@ def _url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+def _answers(process: subprocess.Popen[bytes], port: int, path: str) -> bool:
     """Wait until a product can be read."""
     give_up = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < give_up:
         with suppress(httpx2.TransportError):
-            if httpx2.get(f"{_url(port)}/api/v1/products/1").is_success:
+            if httpx2.get(f"{_url(port)}{path}").is_success:
                 return True
-        time.sleep(0.1)
+        time.sleep(0.02)
     return False
 
 
@@ -79,5 +95,6 @@ def _sign_in(port: int) -> str:
 
 
 def _mint_token(secret_key: str) -> str:
-    expires = datetime.now(UTC) + timedelta(days=1)
-    return jwt.encode({"sub": str(READER_ID), "exp": expires}, secret_key, algorithm="HS256")
+    now = datetime.now(UTC)
+    claims = {"sub": str(READER_ID), "iat": now, "exp": now + timedelta(days=1)}
+    return jwt.encode(claims, secret_key, algorithm="HS256")

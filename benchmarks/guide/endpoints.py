@@ -24,6 +24,16 @@ def read_products(
     return {"items": items, "total": total, "page": skip // limit + 1, "size": limit}
 
 
+@products.post("/", response_model=schemas.Product, status_code=201)
+def create_product(
+    *,
+    db: Session = Depends(get_db),
+    product_in: schemas.ProductCreate,
+    current_user: models.User = Depends(get_current_active_user),
+) -> Any:
+    return crud.product.create(db, obj_in=product_in, owner_id=current_user.id)
+
+
 @products.get("/{product_id}", response_model=schemas.Product)
 def read_product(product_id: int, db: Session = Depends(get_db)) -> Any:
     product = crud.product.get(db, product_id)

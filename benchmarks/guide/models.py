@@ -3,7 +3,7 @@
 import json
 from decimal import Decimal
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKey, Integer, String
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKey, Integer, String, func
 from sqlalchemy.orm import declarative_base
 
 Base = declarative_base()
@@ -19,8 +19,8 @@ class User(Base):
     hashed_password = Column(String, nullable=False)
     is_active = Column(Boolean, default=True)
     is_superuser = Column(Boolean, default=False)
-    created_at = Column(DateTime(timezone=True))
-    updated_at = Column(DateTime(timezone=True))
+    created_at = Column(DateTime(timezone=True), server_default=func.now())
+    updated_at = Column(DateTime(timezone=True), server_default=func.now(), onupdate=func.now())
 
 
 class Product(Base):
@@ -37,13 +37,21 @@ class Product(Base):
     category = Column(String, nullable=True)
     tags_json = Column("tags", String, default="[]")
     owner_id = Column(BigInteger, ForeignKey("users.id"), nullable=False)
-    created_at = Column(DateTime(timezone=True))
-    updated_at = Column(DateTime(timezone=True))
+    created_at = Column(DateTime(timezone=True), server_default=func.now())
+    updated_at = Column(DateTime(timezone=True), server_default=func.now(), onupdate=func.now())
 
     @property
     def tags(self) -> list[str]:
         return json.loads(self.tags_json)
 
+    @tags.setter
+    def tags(self, value: list[str]) -> None:
+        self.tags_json = json.dumps(value)
+
     @property
     def price(self) -> Decimal:
         return Decimal(self.price_cents).scaleb(-2)
+
+    @price.setter
+    def price(self, value: str) -> None:
+        self.price_cents = int(Decimal(value) * 100)

@@ -21,6 +21,18 @@ class User(UserBase):
     model_config = {"from_attributes": True}
 
 
+class ProductCreate(BaseModel):
+    sku: str = Field(..., min_length=1, max_length=64)
+    name: str = Field(..., min_length=1, max_length=255)
+    description: str | None = None
+    price: Decimal = Field(..., ge=0)
+    currency: str = "EUR"
+    stock: int = Field(0, ge=0)
+    is_active: bool = True
+    category: str | None = None
+    tags: list[str] = []
+
+
 class Product(BaseModel):
     id: int
     sku: str
