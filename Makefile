@@ -28,9 +28,10 @@ format: .venv/dev.stamp ## Format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/dev.stamp ## Measure speed against the guide's way of doing it
-	@$(BIN)/python -m benchmarks
-	@$(BIN)/python -m benchmarks.growth
+bench: .venv/dev.stamp ## Measure speed against the guide's way and peers, and write docs/speed.md
+	@$(BIN)/python -m benchmarks --write
+	@$(BIN)/python -m benchmarks.growth --write
+	@$(BIN)/python -m benchmarks.bulk --write
 
 lock: $(UV) ## Write the locks anew from pyproject.toml
 	$(LOCK) pyproject.toml --group build --output-file requirements.lock

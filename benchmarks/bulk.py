@@ -7,7 +7,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,12 +17,11 @@ from typing import Annotated, Any
 
 import httpx2
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from app.seed import NAMES
+from benchmarks import document
 from benchmarks.database import OPENERS
-from benchmarks.machine import describe, memory_bytes, process_tree
+from benchmarks.machine import describe, memory_bytes, process_tree, today
 from benchmarks.servers import Server, serve
 from benchmarks.systems import SYSTEMS
 
@@ -47,14 +46,13 @@ class Beside:
 
 def main(
     rows: Annotated[int, typer.Option(help="Products in the file.", min=100)] = 1_000_000,
+    write: Annotated[bool, typer.Option("--write", help="Write it into docs/speed.md.")] = False,
 ) -> None:
     """Import and export over HTTP, while others read and write."""
     # So that servers end with this process when it is told to.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    table = Table(*COLUMNS, title=f"{rows:,} products; {describe()}")
-    for column in table.columns[2:]:
-        column.justify = "right"
+    console = document.new_console()
+    done = []
     systems = [system for system in SYSTEMS if system.name.startswith("myapi")]
     with TemporaryDirectory(prefix="myapi-bulk-") as name, console.status("…") as status:
         file = Path(name) / "products.csv"
@@ -70,10 +68,20 @@ def main(
                 ):
                     for what, work in works(server, file, mode):
                         status.update(f"{system.engine}: {what} …")
-                        row = measure(server, what, work, rows)
-                        table.add_row(system.engine, *row)
-                        console.print(system.engine, *row)
-    console.print(table)
+                        done.append([system.engine, *measure(server, what, work, rows)])
+    document.publish(console, "bulk", report(done), {}, write=write)
+
+
+def report(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(
+        (
+            "## Import and export\n",
+            "Over HTTP, while somebody reads and somebody writes another product, one request",
+            "after the other; the memory is that of all processes of the server.",
+            f"{today()}, {describe()}.\n",
+            document.table(COLUMNS, rows),
+        )
+    )
 
 
 def write_file(file: Path, rows: int) -> None:
@@ -81,7 +89,7 @@ def write_file(file: Path, rows: int) -> None:
     with file.open("w", newline="") as lines:
         lines.write("sku,name,description,price,currency,stock,is_active\r\n")
         for n in range(rows):
-            name = choose.choice(NAMES)
+            name = " ".join(choose.choice(NAMES))
             price = f"{choose.randrange(1000)}.{choose.randrange(100):02}"
             lines.write(f'S-{n},{name},"{name}, number {n}.",{price},EUR,{n % 1000},true\r\n')
 

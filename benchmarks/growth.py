@@ -2,9 +2,8 @@
 
 import secrets
 import statistics
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,11 +11,11 @@ from typing import Annotated
 
 import httpx2
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import document
+from benchmarks.chart import Bar, Group, Panel, bar_chart
 from benchmarks.database import OPENERS
+from benchmarks.machine import describe, today
 from benchmarks.servers import serve
 from benchmarks.systems import SYSTEMS
 
@@ -25,6 +24,8 @@ WORK = {
     "page at nine tenths, by cursor": "?limit=100&cursor={cursor}",
     "dearest first": "?limit=100&sort=-price",
     "a range of prices": "?limit=100&price__gte=500&price__lt=501&sort=price",
+    "a category and all below it": "?limit=100&category=furniture",
+    "two tags": "?limit=100&tag=oak&tag=sale",
     "q=chair": "?limit=100&q=chair",
     "q=folding oak chair": "?limit=100&q=folding+oak+chair",
     "q=oak steel (common words that never meet)": "?limit=100&q=oak+steel",
@@ -39,30 +40,68 @@ Medians = dict[str, float]
 def main(
     rows: Annotated[str, typer.Option(help="Sizes of the table.")] = "10000,1000000",
     repeats: Annotated[int, typer.Option(help="Requests of each, one by one.", min=3)] = 41,
+    write: Annotated[bool, typer.Option("--write", help="Write it into docs/speed.md.")] = False,
 ) -> None:
     """Measure the median latency of lists and searches, one request at a time."""
     sizes = [int(size) for size in rows.split(",")]
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    table = Table(title="Median ms of a request", box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("")
-    for size in sizes:
-        table.add_column(f"{size:,}", justify="right")
-    table.add_column("times", justify="right")
+    console = document.new_console()
+    found: dict[str, list[Medians]] = {}
     with console.status("Filling …") as status:
-        for system in SYSTEMS:
-            if not system.signs_in:
-                continue  # the guide's way
-            measured = []
+        for system in (each for each in SYSTEMS if each.name.startswith("myapi")):
+            found[system.engine] = []
             for size in sizes:
                 status.update(f"{system.name}, {size:,} rows …")
                 with serving(system.name, size) as client:
-                    measured.append(medians(client, size, repeats))
-            table.add_section()
-            for name in WORK:
-                figures = [of_size[name] for of_size in measured]
-                cells = [f"{figure:.2f}" for figure in figures]
-                table.add_row(f"{system.engine}: {name}", *cells, f"{figures[-1] / figures[0]:.1f}")
-    console.print(table)
+                    found[system.engine].append(medians(client, size, repeats))
+    pictures = {"growth.svg": picture(sizes, found)}
+    document.publish(console, "growth", report(sizes, found), pictures, write=write)
+
+
+def report(sizes: Sequence[int], found: Mapping[str, Sequence[Medians]]) -> str:
+    headings = ("", *(f"{size:,} products" for size in sizes), "times")
+    tables = [
+        f"### {engine}\n\n{document.table(headings, map(_row, WORK, zip_by_name(medians)))}"
+        for engine, medians in found.items()
+    ]
+    return "\n".join(
+        (
+            "## Growth\n",
+            "![Latency of a request on few and on many products](growth.svg)\n",
+            "Median milliseconds of a request, one at a time, with the database's work in it;",
+            f"{today()}, {describe()}.\n",
+            *tables,
+        )
+    )
+
+
+def zip_by_name(medians: Sequence[Medians]) -> Iterator[list[float]]:
+    return ([of_size[name] for of_size in medians] for name in WORK)
+
+
+def _row(name: str, figures: Sequence[float]) -> list[str]:
+    return [name, *(f"{figure:.2f}" for figure in figures), f"{figures[-1] / figures[0]:.1f}"]
+
+
+def picture(sizes: Sequence[int], found: Mapping[str, Sequence[Medians]]) -> str:
+    kinds = ("first", "second", "third")
+    panels = [
+        Panel(
+            f"{engine}: ms of a request",
+            [
+                Group(
+                    name,
+                    [
+                        Bar(figure, f"{figure:.1f}", kind)
+                        for figure, kind in zip(figures, kinds, strict=False)
+                    ],
+                )
+                for name, figures in zip(WORK, zip_by_name(medians), strict=True)
+            ],
+        )
+        for engine, medians in found.items()
+    ]
+    note = f"Products, from the first bar of each: {', '.join(f'{size:,}' for size in sizes)}."
+    return bar_chart("Latency of a request on few and on many products", panels, note)
 
 
 @contextmanager
