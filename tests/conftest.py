@@ -154,7 +154,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 def database_url(
     engine: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """A database of this test alone, which the settings name too."""
+    """A database of this test alone, which the settings name too; that of `server` is emptied."""
     if "server" in request.fixturenames:
         url, _ = request.getfixturevalue("serve_once")(engine)
         monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
