@@ -62,8 +62,13 @@ ALICE, BOB, ADMIN = CAST = (Person(1, "alice"), Person(2, "bob"), Person(3, "adm
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first: who is done with the short ones takes from what is left of them."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """The longest first: what is left in the end is short, and shared out among all workers."""
+
+    def seconds(item: pytest.Item) -> int:
+        marker = item.get_closest_marker("seconds")
+        return int(marker.args[0]) if marker else 0
+
+    items.sort(key=seconds, reverse=True)
 
 
 @pytest.fixture(scope="session")
@@ -149,7 +154,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 def database_url(
     engine: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """A database of this test alone, which the settings name too."""
+    """A database of this test alone, which the settings name too; that of `server` is emptied."""
     if "server" in request.fixturenames:
         url, _ = request.getfixturevalue("serve_once")(engine)
         monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))

@@ -18,7 +18,7 @@ from app.models import Product
 from tests.conftest import ALICE
 from tests.process import MYAPI, ServerProcess, environment, run_myapi, serving
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.seconds(4)
 
 HEAD = "sku,name,description,price\r\n"
 TEXT = {"Content-Type": "text/csv"}

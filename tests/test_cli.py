@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ALICE
 from tests.process import MYAPI, environment, run_myapi, serving
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.seconds(4)
 
 CAROL = ("create-superuser", "--email", "carol@example.com", "--username", "carol")
 

@@ -14,8 +14,6 @@ from app import cli
 from app.generator import resource
 from tests.process import environment
 
-pytestmark = pytest.mark.long
-
 ROOT = Path(__file__).parents[1]
 COPIED = ("alembic", "app", "tests", "pyproject.toml", "README.md")
 CACHES = ("__pycache__", ".import_linter_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
@@ -97,6 +95,7 @@ def generate(myapi: Myapi, *calls: str) -> None:
         assert len(re.findall("^create  ", output, re.MULTILINE)) == 6
 
 
+@pytest.mark.seconds(5)
 def test_generated_code_is_in_the_house_style_and_goes_away(checkout: Path, myapi: Myapi) -> None:
     before = tree(checkout)
     generate(myapi, *CALLS)
@@ -110,6 +109,7 @@ def test_generated_code_is_in_the_house_style_and_goes_away(checkout: Path, myap
     assert tree(checkout) == before
 
 
+@pytest.mark.seconds(10)
 def test_generated_example_passes_its_tests_and_those_of_all_routes(
     checkout: Path, myapi: Myapi, postgresql_url: str
 ) -> None:
@@ -125,6 +125,7 @@ def test_generated_example_passes_its_tests_and_those_of_all_routes(
     run_tests_in(checkout, postgresql_url, *tests, "-k", "test_orders or not postgresql")
 
 
+@pytest.mark.seconds(20)
 def test_generated_resources_of_all_types_and_policies_pass_their_tests(
     checkout: Path, myapi: Myapi, postgresql_url: str
 ) -> None:

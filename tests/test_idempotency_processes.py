@@ -15,7 +15,7 @@ from tests.api.test_products import CHAIR
 from tests.conftest import ALICE, BOB
 from tests.process import ServerProcess, serving
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.seconds(4)
 
 HEADERS = ALICE.headers | {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 PATH = "/api/v1/products/"

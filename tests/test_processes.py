@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import ALICE
 from tests.process import ServerProcess, serving
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.seconds(4)
 
 VARIANTS = ("carol@example.com", "Carol@Example.com", "CAROL@EXAMPLE.COM", "carol@EXAMPLE.com")
 

@@ -13,7 +13,7 @@ from tests.api.test_lists import row
 from tests.conftest import ALICE
 from tests.process import ServerProcess
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.seconds(4)
 
 STOCK, BUYERS = 100, 300
 ROUNDS = 1

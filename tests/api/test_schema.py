@@ -20,8 +20,6 @@ from app.core.config import settings
 from app.main import create_app
 from tests.conftest import ADMIN
 
-pytestmark = pytest.mark.long
-
 # What the schema cannot say in full: these grammars are narrower than their formats' names.
 LETTERS = st.text("abcxyz019", min_size=1, max_size=20)
 schemathesis.openapi.format("email", LETTERS.map("{}@example.com".format))
@@ -104,6 +102,7 @@ def labels(schema: BaseSchema, *, protected: bool) -> set[str]:
     }
 
 
+@pytest.mark.seconds(15)
 @pytest.mark.parametrize("schema", [AS_ADMIN], ids=["admin"], indirect=True)
 def test_superuser_gets_what_the_schema_says(schema: BaseSchema) -> None:
     tried, failures = run(schema)

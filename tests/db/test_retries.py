@@ -21,7 +21,7 @@ from app.main import create_app, lifespan
 from app.models import Product
 from tests.conftest import ALICE
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.seconds(4)
 
 ROUNDS = 20
 on_postgresql = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
