@@ -18,10 +18,11 @@ run: .venv/run.stamp .env ## Install, migrate and serve on http://127.0.0.1:8000
 test: .venv/dev.stamp ## Run all tests, on SQLite and on PostgreSQL
 	@$(BIN)/pytest
 
-check: .venv/dev.stamp ## Run what CI runs: format, lint, types, and all tests
+check: .venv/dev.stamp ## Run what CI runs: format, lint, types, speed, and all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m benchmarks.guard
 	@$(MAKE) --no-print-directory test
 
 format: .venv/dev.stamp ## Format the code and mend what the linter can
@@ -30,6 +31,7 @@ format: .venv/dev.stamp ## Format the code and mend what the linter can
 
 bench: .venv/dev.stamp ## Measure speed against the guide's way and peers, and write docs/speed.md
 	@$(BIN)/python -m benchmarks --write
+	@$(BIN)/python -m benchmarks.service --write
 	@$(BIN)/python -m benchmarks.growth --write
 	@$(BIN)/python -m benchmarks.bulk --write
 

@@ -21,7 +21,7 @@ import typer
 from app.seed import NAMES
 from benchmarks import document
 from benchmarks.database import OPENERS
-from benchmarks.machine import describe, memory_bytes, process_tree, today
+from benchmarks.machine import describe, memory_bytes, process_tree
 from benchmarks.servers import Server, serve
 from benchmarks.systems import SYSTEMS
 
@@ -78,7 +78,7 @@ def report(rows: Sequence[Sequence[str]]) -> str:
             "## Import and export\n",
             "Over HTTP, while somebody reads and somebody writes another product, one request",
             "after the other; the memory is that of all processes of the server.",
-            f"{today()}, {describe()}.\n",
+            f"{document.today()}, {describe()}.\n",
             document.table(COLUMNS, rows),
         )
     )

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -59,6 +60,10 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """In Markdown; the first column is text, the others figures."""
     lines = [headings, [":--", *["--:"] * (len(headings) - 1)], *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def verdict(is_met: bool | None) -> str:

@@ -15,7 +15,7 @@ import typer
 from benchmarks import document
 from benchmarks.chart import Bar, Group, Panel, bar_chart
 from benchmarks.database import OPENERS
-from benchmarks.machine import describe, today
+from benchmarks.machine import describe
 from benchmarks.servers import serve
 from benchmarks.systems import SYSTEMS
 
@@ -68,7 +68,7 @@ def report(sizes: Sequence[int], found: Mapping[str, Sequence[Medians]]) -> str:
             "## Growth\n",
             "![Latency of a request on few and on many products](growth.svg)\n",
             "Median milliseconds of a request, one at a time, with the database's work in it;",
-            f"{today()}, {describe()}.\n",
+            f"{document.today()}, {describe()}.\n",
             *tables,
         )
     )

@@ -41,6 +41,7 @@ class Target:
 class Measured:
     """What one server did with one piece of work; CPU time is per request."""
 
+    requests: int
     cpu_us: float
     database_us: float | None
     per_second: float
@@ -61,14 +62,14 @@ def _ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def measure(target: Target, seconds: float) -> Measured:
-    return uvloop.run(_measure(target, seconds))
+def measure(target: Target, seconds: float, warm_up: float = WARM_UP_SECONDS) -> Measured:
+    return uvloop.run(_measure(target, seconds, warm_up))
 
 
-async def _measure(target: Target, seconds: float) -> Measured:
+async def _measure(target: Target, seconds: float, warm_up: float) -> Measured:
     requests = target.requests()
     connections = [await _connect(target.port, requests) for _ in range(CONNECTIONS)]
-    await _run(connections, WARM_UP_SECONDS)
+    await _run(connections, warm_up)
 
     server, database = target.server_pid, target.database_pid
     server_before = cpu_seconds(server)
@@ -85,6 +86,7 @@ async def _measure(target: Target, seconds: float) -> Measured:
         connection.close()
     percentiles = statistics.quantiles(latencies, n=100, method="inclusive")
     return Measured(
+        requests=len(latencies),
         cpu_us=server_used / len(latencies) * 1e6,
         database_us=None if database_used is None else database_used / len(latencies) * 1e6,
         per_second=len(latencies) / elapsed,

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -61,10 +60,6 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 def memory_bytes(processes: Iterable[psutil.Process]) -> int:
     return sum(process.memory_info().rss for process in processes)
-
-
-def today() -> str:
-    return datetime.now(UTC).date().isoformat()
 
 
 def describe() -> str:

