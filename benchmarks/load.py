@@ -5,9 +5,9 @@ import multiprocessing
 import signal
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -68,22 +68,22 @@ def measure(target: Target, seconds: float, warm_up: float = WARM_UP_SECONDS) ->
 
 async def _measure(target: Target, seconds: float, warm_up: float) -> Measured:
     requests = target.requests()
-    connections = [await _connect(target.port, requests) for _ in range(CONNECTIONS)]
-    await _run(connections, warm_up)
+    async with _connected(target.port, requests) as connections:
+        await _run(connections, warm_up)
 
     server, database = target.server_pid, target.database_pid
     server_before = cpu_seconds(server)
     database_before = cpu_seconds(database) if database else {}
     started = time.perf_counter()
-    latencies = await _run(connections, seconds)
-    elapsed = time.perf_counter() - started
-    # What a server still does after its last answer belongs to that answer.
-    await asyncio.sleep(0.05)
-    server_used = cpu_seconds_since(server_before, server)
-    database_used = cpu_seconds_since(database_before, database) if database else None
+    # New ones: where an answer takes seconds, a server closes those that wait for the slowest.
+    async with _connected(target.port, requests) as connections:
+        latencies = await _run(connections, seconds)
+        elapsed = time.perf_counter() - started
+        # What a server still does after its last answer belongs to that answer.
+        await asyncio.sleep(0.05)
+        server_used = cpu_seconds_since(server_before, server)
+        database_used = cpu_seconds_since(database_before, database) if database else None
 
-    for connection in connections:
-        connection.close()
     percentiles = statistics.quantiles(latencies, n=100, method="inclusive")
     return Measured(
         requests=len(latencies),
@@ -94,6 +94,16 @@ async def _measure(target: Target, seconds: float, warm_up: float) -> Measured:
         p99_ms=percentiles[98] * 1e3,
         memory_mb=memory_bytes(process_tree(server)) / 1e6,
     )
+
+
+@asynccontextmanager
+async def _connected(port: int, requests: Iterator[bytes]) -> AsyncIterator[list["Connection"]]:
+    connections = [await _connect(port, requests) for _ in range(CONNECTIONS)]
+    try:
+        yield connections
+    finally:
+        for connection in connections:
+            connection.close()
 
 
 async def _connect(port: int, requests: Iterator[bytes]) -> "Connection":

@@ -1,6 +1,7 @@
 """Conflicts between transactions: run again unseen, or refused in the end, never half done."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from typing import Annotated, Any
@@ -28,15 +29,31 @@ on_postgresql = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
 router = APIRouter(route_class=StrictRoute)
 runs: list[object] = []
+holding: set[int] = set()
+meetings: list[asyncio.Event] = []
 
 
 @router.post("/move/{giver}/{taker}")
 async def move_stock(db: DbSession, giver: int, taker: int) -> None:
     """Take one row, then the other: two that go in opposite directions end in a deadlock."""
-    for product_id, pieces in ((giver, -1), (taker, 1)):
-        one = update(Product).where(Product.id == product_id)
-        await db.execute(one.values(stock=Product.stock + pieces))
-        await asyncio.sleep(0.05)
+    await add(db, giver, -1)
+    await meet(db, giver)
+    await add(db, taker, 1)
+
+
+async def add(db: DbSession, product_id: int, pieces: int) -> None:
+    one = update(Product).where(Product.id == product_id)
+    await db.execute(one.values(stock=Product.stock + pieces))
+
+
+async def meet(db: DbSession, product_id: int) -> None:
+    """Wait until the other has its first row; on SQLite it gets none before this one is done."""
+    holding.add(product_id)
+    if len(holding) == 2:
+        meetings[-1].set()
+    patience = 0.05 if db.get_bind().dialect.name == "sqlite" else 10
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(meetings[-1].wait(), patience)
 
 
 @router.post("/lose/{times}")
@@ -121,6 +138,8 @@ async def deadlocks_found_soon(engine: str, app: FastAPI) -> None:
 async def rounds_of_two(client: httpx2.AsyncClient) -> list[int]:
     statuses = []
     for _ in range(ROUNDS):
+        holding.clear()
+        meetings.append(asyncio.Event())
         both = client.post("/move/1/2"), client.post("/move/2/1")
         statuses += [answer.status_code for answer in await asyncio.gather(*both)]
     return statuses
