@@ -61,9 +61,7 @@ def _is_plain(dependant: Dependant) -> bool:
 
 def _is_plain_call(dependant: Dependant) -> bool:
     call = dependant.call
-    is_coroutine = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(
-        getattr(call, "__call__", None)  # noqa: B004 - the method is wanted, not whether it is there
-    )
+    is_coroutine = any(map(inspect.iscoroutinefunction, (call, type(call).__call__)))
     return is_coroutine and dependant.use_cache and _is_plain(dependant)
 
 

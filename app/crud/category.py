@@ -113,7 +113,7 @@ class Below(Filter):
         return [slug for (slug,) in rows]
 
     def values(self, sent: Sequence[str]) -> dict[str, Any]:
-        return {f"{self.parameter}_{place}": slug for place, slug in enumerate(sent)}
+        return self.numbered(sent)
 
     def shape(self, sent: Sequence[str]) -> Hashable:
         return self.parameter, len(sent)

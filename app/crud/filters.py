@@ -2,6 +2,7 @@
 
 import operator
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -47,15 +48,15 @@ Fetch = Callable[
 
 
 @dataclass(frozen=True)
-class Filter:
+class Filter(ABC):
     """Rows that are wanted, by a `parameter` of a list."""
 
     parameter: str
 
     @property
+    @abstractmethod
     def value_type(self) -> Any:
         """What Pydantic takes for a value."""
-        raise NotImplementedError
 
     async def resolve(self, sent: Any, fetch: Fetch) -> Any:
         """What stands for it in all that follows, where the database has to be asked first."""
@@ -65,12 +66,16 @@ class Filter:
         """What was sent, by the names of the statement's parameters."""
         return {}
 
+    @abstractmethod
     def shape(self, sent: Any) -> Hashable:
         """All that `condition` depends on."""
-        raise NotImplementedError
 
-    def condition(self, sent: Any) -> ColumnElement[bool]:
-        raise NotImplementedError
+    @abstractmethod
+    def condition(self, sent: Any) -> ColumnElement[bool]: ...
+
+    def numbered(self, sent: Sequence[Any]) -> dict[str, Any]:
+        """`values` of several, each a parameter of its own."""
+        return {f"{self.parameter}_{place}": value for place, value in enumerate(sent)}
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class ColumnFilter(Filter):
             case "isnull":
                 return {}
             case "in":
-                return {f"{self.parameter}_{place}": value for place, value in enumerate(sent)}
+                return self.numbered(sent)
             case "prefix":
                 return {self.parameter: sent, f"{self.parameter}_end": sent + _LAST_CHARACTER}
         return {self.parameter: sent}
@@ -136,22 +141,21 @@ class Holds(Filter):
 class WithAll(Filter):
     """Rows that have all of some words, which a table of their own holds by word and row."""
 
-    word_type: Any
+    words_type: Any
     word: Column[str]
     row_id: Column[int]
     of: InstrumentedAttribute[int]
 
     @property
     def value_type(self) -> Any:
-        words = list[self.word_type]  # type: ignore[name-defined]  # made at run time
         return Annotated[
-            words,
+            self.words_type,
             Field(max_length=MAX_WORDS, description="All of these, each sent by itself"),
             REPEATABLE,
         ]
 
     def values(self, sent: Sequence[str]) -> dict[str, Any]:
-        return {f"{self.parameter}_{place}": word for place, word in enumerate(sent)}
+        return self.numbered(sent)
 
     def shape(self, sent: Sequence[str]) -> Hashable:
         return self.parameter, len(sent)

@@ -32,7 +32,7 @@ class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
     search = Search(Product, Product.sku, Product.name, Product.description)
     further_filters = (
         Below("category", Product.category),
-        WithAll("tag", Tag, product_tags.c.tag, product_tags.c.product_id, Product.id),
+        WithAll("tag", list[Tag], product_tags.c.tag, product_tags.c.product_id, Product.id),
         Holds("in_stock", Product.stock > 0),
     )
     references = {Product.category: category_crud}

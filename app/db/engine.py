@@ -103,5 +103,5 @@ def _end_transaction(connection: Any, entry: ConnectionPoolEntry, state: Any) ->
 
 def _drop_if_closed(connection: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:
     # The socket knows that the server has gone: no ping, so no extra round trip.
-    if entry.driver_connection.is_closed():  # type: ignore[union-attr]
+    if entry.driver_connection is None or entry.driver_connection.is_closed():
         raise DisconnectionError

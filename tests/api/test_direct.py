@@ -1,7 +1,8 @@
 """Reads that are run directly answer as FastAPI would."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx2
 import pytest
@@ -40,10 +41,10 @@ HEADERS: list[dict[str, str]] = [
 
 
 @contextmanager
-def overridden(*dependencies: object) -> Iterator[None]:
+def overridden(*dependencies: Callable[..., Any]) -> Iterator[None]:
     """All requests go FastAPI's way, as soon as one of its dependencies is another."""
     overrides = app.dependency_overrides
-    overrides.update({each: each for each in dependencies})  # type: ignore[misc]
+    overrides.update({each: each for each in dependencies})
     try:
         yield
     finally:
