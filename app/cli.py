@@ -124,8 +124,8 @@ def create_superuser(
         sys.exit("\n".join(lines))
 
     async def create() -> None:
-        async with open_database() as database, database.transaction() as db:
-            await user_crud.create(db, obj_in=user_in, is_superuser=True)
+        async with open_database() as database:
+            await user_crud.create(database.write, obj_in=user_in, is_superuser=True)
 
     asyncio.run(retrying(create))
     typer.echo(f"Superuser {username} created")

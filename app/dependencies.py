@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 
@@ -18,7 +19,8 @@ from app.core.security import read_access_token
 from app.crud.idempotency_key import AlreadyAnswered, KeyedRequest
 from app.crud.policy import Principal
 from app.crud.user import user_crud
-from app.db.session import Database
+from app.db.query import Fetch
+from app.db.session import Database, within
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 IDEMPOTENCY_KEY_PATTERN = "[!-~]{1,255}"
@@ -33,13 +35,45 @@ async def get_db(request: Request) -> AsyncIterator[AsyncSession]:
         async with database.reading() as db:
             yield db
         return
-    try:
+    async with _noting_write(request):
         keyed = await get_keyed_request(request)
-        async with database.transaction(first=keyed.claim if keyed else None) as db:
-            request.state.remember = partial(keyed.remember, db) if keyed else None
+        async with _unit_of_work(request, keyed) as db:
             yield db
+
+
+async def get_write(request: Request) -> AsyncIterator[Fetch]:
+    """For a request that changes rows by one statement: that is a unit of work by itself.
+
+    With an `Idempotency-Key` it is one together with the answer that is kept.
+    """
+    database: Database = request.app.state.database
+    async with _noting_write(request):
+        if keyed := await get_keyed_request(request):
+            async with _unit_of_work(request, keyed) as db:
+                yield within(db)
+        else:
+            yield database.write
+
+
+@asynccontextmanager
+async def _unit_of_work(
+    request: Request, keyed: KeyedRequest | None
+) -> AsyncIterator[AsyncSession]:
+    database: Database = request.app.state.database
+    async with database.transaction(first=keyed.claim if keyed else None) as db:
+        request.state.remember = partial(keyed.remember, db) if keyed else None
+        yield db
+
+
+@asynccontextmanager
+async def _noting_write(request: Request) -> AsyncIterator[None]:
+    """That the caller wrote, once it is committed; again if it was so before, since the process
+    may have died in between.
+    """
+    try:
+        yield
     except AlreadyAnswered:
-        await _note_write(request)  # the process may have died before it was noted
+        await _note_write(request)
         raise
     await _note_write(request)
 
@@ -51,6 +85,7 @@ async def _note_write(request: Request) -> None:
 
 # With the default scope the commit would come after the response: a failure would answer 200.
 DbSession = Annotated[AsyncSession, Depends(get_db, scope="function")]
+DbWrite = Annotated[Fetch, Depends(get_write, scope="function")]
 
 
 async def get_keyed_request(request: Request) -> KeyedRequest | None:
@@ -83,8 +118,10 @@ async def _content(request: Request) -> bytes:
 
 
 def uses_unit_of_work(dependant: Dependant) -> bool:
-    """Whether a route asks for a `DbSession`, itself or through what it asks for."""
-    return dependant.call is get_db or any(map(uses_unit_of_work, dependant.dependencies))
+    """Whether a route asks for `DbSession` or `DbWrite`, itself or through what it asks for."""
+    return dependant.call in (get_db, get_write) or any(
+        map(uses_unit_of_work, dependant.dependencies)
+    )
 
 
 async def get_database(request: Request) -> Database:

@@ -29,6 +29,7 @@ from benchmarks.systems import SYSTEMS
 SEEDED = 100
 EXPORT = "export.csv"
 PAUSE_SECONDS = 0.02
+LOOK_SECONDS = 0.2
 PATIENCE_SECONDS = 3600
 COLUMNS = (
     *("Engine", "Work", "Rows", "Seconds", "Rows/s", "Peak MB"),
@@ -174,7 +175,7 @@ def others(server: Server) -> Iterator[Beside]:
                 beside.refused += answer.status_code >= 500
 
     def watch_memory() -> None:
-        while not is_over.wait(PAUSE_SECONDS):
+        while not is_over.wait(LOOK_SECONDS):
             beside.peak_bytes = max(beside.peak_bytes, memory_bytes(process_tree(server.pid)))
 
     product = f"/api/v1/products/{SEEDED // 2}"

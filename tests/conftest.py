@@ -118,12 +118,14 @@ def prepare(url: str) -> None:
 
 
 async def _add_cast() -> None:
-    async with open_database() as database, database.transaction() as db:
+    async with open_database() as database:
         for person in CAST:
             user_in = schemas.UserCreate(
                 email=person.email, username=person.name, password=person.password
             )
-            user = await user_crud.create(db, obj_in=user_in, is_superuser=person is ADMIN)
+            user = await user_crud.create(
+                database.write, obj_in=user_in, is_superuser=person is ADMIN
+            )
             assert user.id == person.id
 
 

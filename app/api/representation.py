@@ -12,8 +12,8 @@ from pydantic_core import to_json
 
 from app.core.config import settings
 from app.core.errors import PreconditionFailed, PreconditionRequired
-from app.crud.reading import Slice, Stored
-from app.db.base import Base, Versioned
+from app.crud.reading import Created, Slice, Stored
+from app.db.base import Versioned
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 CONDITIONAL_METHODS = ("PUT", "PATCH", "DELETE")
@@ -22,6 +22,8 @@ CONDITIONAL_METHODS = ("PUT", "PATCH", "DELETE")
 def answer_with(returned: Any) -> Any:
     """What is JSON already becomes the answer; FastAPI makes one of anything else."""
     match returned:
+        case Created():
+            return _json_response(returned.content, status.HTTP_201_CREATED)
         case Stored():
             return _json_response(returned.content)
         case Slice():
@@ -29,8 +31,8 @@ def answer_with(returned: Any) -> Any:
     return returned
 
 
-def _json_response(content: str) -> Response:
-    return Response(content, media_type="application/json")
+def _json_response(content: str, status_code: int = status.HTTP_200_OK) -> Response:
+    return Response(content, status_code, media_type="application/json")
 
 
 def _page(page: Slice[Any]) -> str:
@@ -52,7 +54,7 @@ def describe(request: Request, response: Response, returned: Any) -> Response:
             response.headers["Link"] = link
     elif isinstance(returned, (Stored, Versioned)) and returned.version:
         etag = response.headers["ETag"] = etag_of(returned)
-        if response.status_code == status.HTTP_201_CREATED and isinstance(returned, Base):
+        if isinstance(returned, Created):
             response.headers["Location"] = f"{request.url.path.rstrip('/')}/{returned.id}"
         if request.method == "GET" and _names(request, "If-None-Match", etag, weakly=True):
             return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers={"ETag": etag})

@@ -1,21 +1,35 @@
 """Create, read, update and delete for any model; a resource adds only what is its own."""
 
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel
-from sqlalchemy import Column, ColumnElement, and_, inspect, literal, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Table,
+    and_,
+    bindparam,
+    insert,
+    inspect,
+    literal,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
 
-from app.core.errors import AlreadyExists, Conflict, UnknownReference
+from app.core.errors import AlreadyExists, AppError, Conflict, UnknownReference
 from app.crud.policy import Principal
-from app.crud.reading import ModelT, ReadBase
+from app.crud.reading import Created, ModelT, ReadBase
 from app.db.base import MAX_ID, SoftDeletable, utc_now
+from app.db.failures import ConstraintViolated
+from app.db.json import RowJSON
+from app.db.query import AnyStatement, Fetch
 from app.db.retries import TransactionConflict
+from app.db.session import within
 
 CreateSchemaT = TypeVar("CreateSchemaT", bound=BaseModel)
 UpdateSchemaT = TypeVar("UpdateSchemaT", bound=BaseModel)
@@ -28,11 +42,23 @@ def referred(column: InstrumentedAttribute[Any]) -> Column[Any]:
     return target
 
 
+class NewRow(dict[str, Any]):
+    """Its values by field; what a default is told of a row by SQLAlchemy."""
+
+    def get_current_parameters(self) -> Self:
+        return self
+
+
 class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
-    """Everything here flushes and nothing commits: the caller's unit of work does."""
+    """Nothing here commits: the caller's unit of work does, which may be one statement."""
 
     # Columns that name rows of others, each with whose: one may name what one may read.
     references: ClassVar[Mapping[InstrumentedAttribute[Any], "CRUDBase[Any, Any, Any]"]] = {}
+
+    def __init__(self, model: type[ModelT]) -> None:
+        super().__init__(model)
+        columns: Any = inspect(model).columns.items()
+        self._defaults = {field: c.default for field, c in columns if c.default is not None}
 
     async def get(self, db: AsyncSession, id: int, *, viewer: Principal | None) -> ModelT | None:
         """The row, if `viewer` may read it."""
@@ -55,16 +81,16 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
 
     async def create(
         self,
-        db: AsyncSession,
+        write: Fetch,
         *,
         obj_in: CreateSchemaT,
         viewer: Principal | None = None,
         **values: Any,
-    ) -> ModelT:
+    ) -> Created[ModelT]:
         """`values` are the columns that the client has no say in, such as the owner."""
         sent = obj_in.model_dump()
-        await self._check_references(db, sent, viewer)
-        return await self._insert(db, sent | values)
+        await self._check_references(write, sent, viewer)
+        return await self._insert(write, sent | values)
 
     async def update(
         self,
@@ -77,7 +103,7 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         """Set what was sent: an absent field stays as it is, a null is stored."""
         sent = obj_in.model_dump()
         changed = {name: v for name, v in sent.items() if v != getattr(db_obj, name)}
-        await self._check_references(db, changed, viewer)
+        await self._check_references(within(db), changed, viewer)
         return await self._set(db, db_obj, sent)
 
     async def delete(self, db: AsyncSession, *, db_obj: ModelT) -> None:
@@ -103,20 +129,37 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         return await db.scalar(row)
 
     async def _check_references(
-        self, db: AsyncSession, sent: Mapping[str, Any], viewer: Principal | None
+        self, fetch: Fetch, sent: Mapping[str, Any], viewer: Principal | None
     ) -> None:
         for column, crud in self.references.items():
             key = sent.get(column.key)
-            if key is not None:
-                row = select(literal(1)).where(referred(column) == key, crud.readable(viewer))
-                if not await db.scalar(row):
-                    raise UnknownReference(column.key, crud.model.__name__)
+            if key is not None and not await crud.is_known(fetch, referred(column), key, viewer):
+                raise UnknownReference(column.key, crud.model.__name__)
 
-    async def _insert(self, db: AsyncSession, values: dict[str, Any]) -> ModelT:
-        db_obj = self.model(**values)
-        db.add(db_obj)
-        await self._flush(db)
-        return db_obj
+    async def _insert(self, write: Fetch, values: dict[str, Any]) -> Created[ModelT]:
+        row = NewRow(values)
+        for field, default in self._defaults.items():
+            if field not in row:
+                row[field] = default.arg(row) if default.is_callable else default.arg
+        fields = tuple(row)
+        sent = {f"new_{field}": value for field, value in row.items()}
+        try:
+            shape = (self.model, "insert", fields)
+            (created,) = await write(shape, lambda: self._insertion(fields), sent)
+        except ConstraintViolated as violation:
+            raise self._refusal(violation, "refers to something that has changed") from violation
+        return Created(*created)
+
+    def _insertion(self, fields: Sequence[str]) -> AnyStatement:
+        """One row, of which the database makes the JSON."""
+        columns = inspect(self.model).columns
+        row = select(*(bindparam(f"new_{field}", type_=columns[field].type) for field in fields))
+        names = [columns[field].name for field in fields]
+        table = cast(Table, self.model.__table__)
+        statement = insert(table).from_select(names, row, include_defaults=False)
+        shown = RowJSON({name: columns[name] for name in self.schema.model_fields})
+        version = columns.get("version", literal(None))
+        return statement.returning(shown, version, columns.id)
 
     async def _set(self, db: AsyncSession, db_obj: ModelT, values: dict[str, Any]) -> ModelT:
         db.add(db_obj)
@@ -129,32 +172,27 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         self, db: AsyncSession, *, conflict: str = "refers to something that has changed"
     ) -> None:
         """The database's constraints decide, so that no race can slip between check and insert."""
-        resource = self.model.__name__
         try:
             await db.flush()
         except IntegrityError as error:
-            if field := self._violated_unique_field(error):
-                raise AlreadyExists(resource, field) from None
-            raise Conflict(f"{resource} {conflict}") from error
+            raise self._refusal(ConstraintViolated.of(error), conflict) from error
         except StaleDataError:
             # Changed or deleted since it was read: the next attempt reads it anew.
-            raise TransactionConflict(f"{resource} has changed") from None
+            raise TransactionConflict(f"{self.model.__name__} has changed") from None
 
-    def _violated_unique_field(self, error: IntegrityError) -> str | None:
-        """`email`, from PostgreSQL's constraint `uq_users_email` or SQLite's `users.email`.
+    def _refusal(self, violation: ConstraintViolated, conflict: str) -> AppError:
+        """Of a unique field by its name, from `uq_users_email` or SQLite's `users.email`.
 
         The field that the client knows: its column may have another name, as `price_cents` has.
         """
-        constraint = getattr(getattr(error.orig, "__cause__", None), "constraint_name", None)
-        table = self.model.__tablename__
-        found = re.search(
-            rf"(?:uq_{table}_|UNIQUE constraint failed: {table}\.)(\w+)",
-            constraint or str(error.orig),
-        )
+        resource, table = self.model.__name__, self.model.__tablename__
+        unique = rf"(?:uq_{table}_|UNIQUE constraint failed: {table}\.)(\w+)"
+        found = re.search(unique, violation.rule)
         if not found:
-            return None
+            return Conflict(f"{resource} {conflict}")
         column = self.model.__table__.columns.get(found.group(1))
-        return found.group(1) if column is None else self._field_of(column)
+        field = found.group(1) if column is None else self._field_of(column)
+        return AlreadyExists(resource, field)
 
     def _field_of(self, column: ColumnElement[Any]) -> str:
         return inspect(self.model).get_property_by_column(column).key

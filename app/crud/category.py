@@ -12,10 +12,11 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 from app import schemas
 from app.core.errors import InvalidInput, UnknownReference
 from app.crud.base import CRUDBase
-from app.crud.filters import EQUALITY, RANGE, Fetch, Filter
+from app.crud.filters import EQUALITY, RANGE, Filter
 from app.crud.policy import Policy, Principal, everybody, superusers
-from app.db.query import AnySelect
-from app.db.session import Database
+from app.crud.reading import Created
+from app.db.query import AnySelect, Fetch
+from app.db.session import Database, within
 from app.models import Category
 from app.models.category import category_counts
 from app.schemas import CategoryCreate, CategoryUpdate
@@ -38,14 +39,15 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
 
     async def create(
         self,
-        db: AsyncSession,
+        write: Fetch,
         *,
         obj_in: CategoryCreate,
         viewer: Principal | None = None,
-        **values: object,
-    ) -> Category:
-        await self._check_place(db, obj_in.parent, height=1)
-        return await super().create(db, obj_in=obj_in, viewer=viewer, **values)
+        **values: Any,
+    ) -> Created[Category]:
+        """`write` within a unit of work, for the locks on what is above."""
+        await self._check_place(write, obj_in.parent, height=1)
+        return await super().create(write, obj_in=obj_in, viewer=viewer, **values)
 
     async def update(
         self,
@@ -57,7 +59,9 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
     ) -> Category:
         if isinstance(obj_in.parent, str) and obj_in.parent != db_obj.parent:
             height = await db.scalar(_height(), {"slug": db_obj.slug})
-            await self._check_place(db, obj_in.parent, height=height or 1, moved=db_obj.slug)
+            await self._check_place(
+                within(db), obj_in.parent, height=height or 1, moved=db_obj.slug
+            )
         return await super().update(db, db_obj=db_obj, obj_in=obj_in, viewer=viewer)
 
     async def count_products(self, db: Database) -> schemas.CategoryCounts:
@@ -67,7 +71,7 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
         return schemas.CategoryCounts(items=items)
 
     async def _check_place(
-        self, db: AsyncSession, parent: str | None, *, height: int, moved: str | None = None
+        self, fetch: Fetch, parent: str | None, *, height: int, moved: str | None = None
     ) -> None:
         """Raise if `moved`, with `height` levels in it, would be below itself or too deep there.
 
@@ -81,14 +85,13 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
             if depth + height > MAX_DEPTH:
                 msg = f"must leave the tree no deeper than {MAX_DEPTH} categories"
                 raise InvalidInput.at("body", "parent", msg=msg)
-            parent = await self._parent_of(db, parent)
+            parent = await self._parent_of(fetch, parent)
 
-    async def _parent_of(self, db: AsyncSession, slug: str) -> str | None:
-        step = select(Category.parent).where(Category.slug == slug)
-        row = (await db.execute(step.with_for_update(key_share=True))).one_or_none()
-        if row is None:
+    async def _parent_of(self, fetch: Fetch, slug: str) -> str | None:
+        rows = await fetch("category above", _above, {"slug": slug})
+        if not rows:
             raise UnknownReference("parent", Category.__name__)
-        parent: str | None = row.parent
+        parent: str | None = rows[0][0]
         return parent
 
 
@@ -121,6 +124,11 @@ class Below(Filter):
     def condition(self, sent: Sequence[str]) -> ColumnElement[bool]:
         slugs: list[Any] = [bindparam(name) for name in self.values(sent)]
         return self.category.in_(slugs) if slugs else false()
+
+
+def _above() -> AnySelect:
+    is_it = Category.slug == bindparam("slug")
+    return select(Category.parent).where(is_it).with_for_update(key_share=True)
 
 
 def _below() -> AnySelect:

@@ -3,7 +3,7 @@
 import operator
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -15,7 +15,7 @@ from sqlalchemy import Column, ColumnElement, and_, bindparam, not_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.db.base import MAX_ID, FixedPoint
-from app.db.query import AnySelect
+from app.db.query import Fetch
 from app.schemas.base import Choice, Day, Line, Moment, Money, Number, Uuid
 from app.schemas.page import REPEATABLE
 
@@ -39,12 +39,6 @@ _CONDITIONS: dict[str, Callable[..., ColumnElement[bool]]] = {
     "in": lambda column, *values: column.in_(values),
     "prefix": lambda column, first, beyond: and_(column >= first, column < beyond),
 }
-
-
-# Runs a query, built and compiled once for each shape, with these values.
-Fetch = Callable[
-    [Hashable, Callable[[], AnySelect], Mapping[str, Any]], Awaitable[Sequence[Sequence[Any]]]
-]
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,18 @@ from functools import partial
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, Integer, Row, and_, bindparam, func, literal, select
+from sqlalchemy import Column, ColumnElement, Integer, Row, and_, bindparam, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.crud.filters import Fetch, FieldOperators, Filter, declared
+from app.crud.filters import FieldOperators, Filter, declared
 from app.crud.keyset import RANK, SortKey, Window
 from app.crud.policy import Policy, Principal, any_like, viewer_values
 from app.crud.search import MAX_HITS, Search
 from app.db.base import MAX_ID, Base, SoftDeletable, Versioned
 from app.db.json import SEPARATOR, JoinedJSON, RowJSON
-from app.db.query import AnySelect
-from app.db.session import Database
+from app.db.query import AnySelect, Fetch
+from app.db.session import Database, within
 from app.schemas.page import Pagination, Sortable
 
 MAX_COUNT = 1_000
@@ -37,6 +37,13 @@ class Stored(Generic[ModelT]):
 
     content: str
     version: int | None
+
+
+@dataclass
+class Created(Stored[ModelT]):
+    """A row that is new."""
+
+    id: int
 
 
 @dataclass
@@ -90,7 +97,7 @@ class ReadBase(Generic[ModelT]):
         """The row as the schema shows it, if `viewer` may read it."""
         if not 0 < id <= MAX_ID:
             return None
-        shape = (self.model, "row", _rights(viewer))
+        shape = (self.model, "row", rights_of(viewer))
         values = {"id": id} | viewer_values(viewer)
         rows = await db.fetch(shape, lambda: self._row(viewer), values, may_lag=_may_lag(viewer))
         return Stored(*rows[0]) if rows else None
@@ -119,9 +126,21 @@ class ReadBase(Generic[ModelT]):
         rows = [(item,) for item in items.split(SEPARATOR)] if items else []
         return _slice(window, rows, total, bound=MAX_COUNT)
 
+    async def is_known(
+        self, fetch: Fetch, column: Column[Any], key: Any, viewer: Principal | None
+    ) -> bool:
+        """Whether `column` has the key in a row that `viewer` may read."""
+
+        def row() -> AnySelect:
+            is_it = column == bindparam("key", type_=column.type)
+            return select(literal(1)).where(is_it, self.readable(any_like(viewer)))
+
+        shape = (self.model, "known", column.name, rights_of(viewer))
+        return bool(await fetch(shape, row, {"key": key} | viewer_values(viewer)))
+
     async def count(self, db: AsyncSession, *, params: Sortable, viewer: Principal | None) -> int:
         """All rows of a list, which takes a while if there are many."""
-        asked = await self._ask(_fetching(db), params, viewer, {})
+        asked = await self._ask(within(db), params, viewer, {})
         rows = await self._all(db, select(func.count()).select_from(self.model), params, asked)
         return await db.scalar(rows, asked.values) or 0
 
@@ -134,7 +153,7 @@ class ReadBase(Generic[ModelT]):
         viewer: Principal | None,
     ) -> AsyncIterator[Sequence[Row[Any]]]:
         """All rows of a list, some at a time; the database holds the rest back until asked."""
-        asked = await self._ask(_fetching(db), params, viewer, {})
+        asked = await self._ask(within(db), params, viewer, {})
         order = (key.order(is_reversed=False) for key in self._sort_keys(params))
         rows = (await self._all(db, select(*columns), params, asked)).order_by(*order)
         found = await db.stream(rows.execution_options(yield_per=STREAMED_ROWS), asked.values)
@@ -199,7 +218,7 @@ class ReadBase(Generic[ModelT]):
             if (value := sent.get(each.parameter)) is not None
         ]
         shape: Hashable = (
-            *(self.model, "rows", _rights(viewer), is_deleted, *within),
+            *(self.model, "rows", rights_of(viewer), is_deleted, *within),
             *(each.shape(value) for each, value in filters),
         )
         values = viewer_values(viewer) | {"count_bound": MAX_COUNT + 1}
@@ -263,21 +282,10 @@ def _slice(window: Window, rows: Sequence[Any], total: int, *, bound: int) -> Sl
     )
 
 
-def _fetching(db: AsyncSession) -> Fetch:
-    """As `Database.fetch`, but in a unit of work."""
-
-    async def fetch(
-        shape: Hashable, build: Callable[[], AnySelect], values: Mapping[str, Any]
-    ) -> Sequence[Sequence[Any]]:
-        return (await db.execute(build(), values)).all()
-
-    return fetch
-
-
 def _may_lag(viewer: Principal | None) -> bool:
     """A writer reads his own writes."""
     return not (viewer and viewer.wrote_lately)
 
 
-def _rights(viewer: Principal | None) -> bool | None:
+def rights_of(viewer: Principal | None) -> bool | None:
     return viewer.is_superuser if viewer else None

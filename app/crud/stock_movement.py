@@ -11,6 +11,8 @@ from app.crud.base import CRUDBase
 from app.crud.filters import RANGE
 from app.crud.policy import Policy, Principal
 from app.crud.product import product_crud
+from app.crud.reading import Created
+from app.db.session import within
 from app.models import Product, StockMovement
 from app.schemas import StockMovementCreate
 from app.schemas.product import MAX_STOCK
@@ -33,7 +35,7 @@ class CRUDStockMovement(CRUDBase[StockMovement, StockMovementCreate, Any]):
         product: Product,
         obj_in: StockMovementCreate,
         moved_by: Principal,
-    ) -> StockMovement:
+    ) -> Created[StockMovement]:
         """Raise `Conflict` if the stock is short, or would be more than can be counted."""
         stock = Product.stock + obj_in.delta
         # One statement: whoever withdraws at the same moment waits, and sees what is left.
@@ -48,7 +50,7 @@ class CRUDStockMovement(CRUDBase[StockMovement, StockMovementCreate, Any]):
         if left is None:
             raise Conflict(f"The stock of {product.stock} cannot be changed by {obj_in.delta}")
         return await self.create(
-            db, obj_in=obj_in, product_id=product.id, stock=left, moved_by_id=moved_by.id
+            within(db), obj_in=obj_in, product_id=product.id, stock=left, moved_by_id=moved_by.id
         )
 
 

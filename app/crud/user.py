@@ -15,9 +15,10 @@ from app.core.security import get_password_hash
 from app.crud.base import CRUDBase
 from app.crud.filters import EQUALITY, RANGE
 from app.crud.policy import Policy, Principal, owner, superusers
+from app.crud.reading import Created
 from app.crud.search import Search
 from app.db.base import MAX_ID, UTCDateTime, utc_now
-from app.db.query import AnySelect
+from app.db.query import AnySelect, Fetch
 from app.db.replica import CHECK_SECONDS
 from app.db.session import Database
 from app.models import User
@@ -82,10 +83,17 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
         except ValueError:
             return None
 
-    async def create(self, db: AsyncSession, *, obj_in: UserCreate, **values: Any) -> User:
+    async def create(
+        self,
+        write: Fetch,
+        *,
+        obj_in: UserCreate,
+        viewer: Principal | None = None,
+        **values: Any,
+    ) -> Created[User]:
         # Hashed before the first statement: no connection or lock is held meanwhile.
         values["hashed_password"] = await get_password_hash(obj_in.password)
-        return await self._insert(db, obj_in.model_dump(exclude={"password"}) | values)
+        return await self._insert(write, obj_in.model_dump(exclude={"password"}) | values)
 
     async def update(
         self,

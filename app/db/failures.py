@@ -1,6 +1,7 @@
 """What a failure of the database means: it is away, two were in each other's way, or a bug."""
 
 import sqlite3
+from typing import Self
 
 import asyncpg
 import structlog
@@ -36,6 +37,21 @@ _SQLITE_UNAVAILABLE = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_CANTOPEN,
 }
+
+
+class ConstraintViolated(Exception):
+    """The database's own rules forbid it; `rule` has the name of the one, or what SQLite says."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.rule = rule
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """From what the driver raised, or SQLAlchemy over it."""
+        raised = getattr(error, "orig", error)
+        names = (getattr(each, "constraint_name", None) for each in (raised, raised.__cause__))
+        return cls(next(filter(None, names), str(raised)))
 
 
 def translate(context: ExceptionContext) -> Unavailable | TransactionConflict | None:

@@ -5,7 +5,6 @@ from typing import Any
 
 from sqlalchemy import Boolean, String, Uuid, literal_column
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -50,7 +49,7 @@ class RowJSON(FunctionElement[str]):
     type = String()
     inherit_cache = True
 
-    def __init__(self, columns: Mapping[str, InstrumentedAttribute[Any]]) -> None:
+    def __init__(self, columns: Mapping[str, Any]) -> None:
         # The names are part of the statement, and of the key it is cached by.
         pairs: Any = ((literal_column(f"'{name}'"), column) for name, column in columns.items())
         super().__init__(*(part for pair in pairs for part in pair))

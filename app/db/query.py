@@ -1,20 +1,27 @@
 """Queries that are compiled once, and run on the driver itself."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Dialect, Select
+from sqlalchemy.sql.dml import ReturningInsert
 
 MAX_KEPT = 1_000
 
 AnySelect = Select[*tuple[Any, ...]]
+AnyStatement = AnySelect | ReturningInsert[*tuple[Any, ...]]
+# Runs what is built for a shape of request, with these values, and returns its rows.
+Fetch = Callable[
+    [Hashable, Callable[[], AnyStatement], Mapping[str, Any]],
+    Awaitable[Sequence[Sequence[Any]]],
+]
 
 
 class Query:
-    """A SELECT in the words of an engine; its values are given by name when it is run."""
+    """A statement in the words of an engine; its values are given by name when it is run."""
 
-    def __init__(self, statement: AnySelect, dialect: Dialect) -> None:
+    def __init__(self, statement: AnyStatement, dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         self.sql = str(compiled)
         binds = {name: compiled.binds[name] for name in compiled.positiontup or ()}
@@ -43,7 +50,7 @@ class Queries:
         self._dialect = dialect
         self._kept: OrderedDict[Hashable, Query] = OrderedDict()
 
-    def get(self, shape: Hashable, build: Callable[[], AnySelect]) -> Query:
+    def get(self, shape: Hashable, build: Callable[[], AnyStatement]) -> Query:
         """`shape` must say all that `build` depends on."""
         query = self._kept.get(shape)
         if query is None:

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.core.config import settings
 from app.core.errors import Unavailable
+from app.db.driver import Driver, pool_is_bounded
 from app.db.engine import create_engine
-from app.db.reader import Reader, pool_is_bounded
 from app.db.retries import TransactionConflict
 
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ _LAG: TextClause = text("""
 """)
 
 
-class Replica(Reader):
+class Replica(Driver):
     def __init__(self, url: str) -> None:
         self.engine = create_engine(url)
         super().__init__(self.engine)

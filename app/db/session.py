@@ -6,14 +6,16 @@ from typing import Any
 
 from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, SessionTransaction
 
 from app.core.config import settings
 from app.core.errors import Unavailable
+from app.db.driver import Driver, pool_is_bounded
 from app.db.engine import create_engine
-from app.db.query import AnySelect
-from app.db.reader import Reader, pool_is_bounded
+from app.db.failures import ConstraintViolated
+from app.db.query import AnySelect, AnyStatement, Fetch
 from app.db.replica import Replica
 from app.db.retries import TransactionConflict
 
@@ -28,7 +30,7 @@ class Database:
         autocommit = {"begin": None} if is_sqlite else {"isolation_level": "AUTOCOMMIT"}
         repeatable = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         snapshot = {"begin": "BEGIN"} if is_sqlite else repeatable
-        self._reader = Reader(self.engine)
+        self._driver = Driver(self.engine)
         self.replica = Replica(replica_url) if replica_url else None
         self._writing = async_sessionmaker(self.engine, expire_on_commit=False)
         self._reading = async_sessionmaker(
@@ -88,7 +90,16 @@ class Database:
                 return await self.replica.fetch(shape, build, values)
             except (Unavailable, TransactionConflict):  # replay cancels a query too
                 self.replica.leave()
-        return await self._reader.fetch(shape, build, values)
+        return await self._driver.fetch(shape, build, values)
+
+    async def write(
+        self, shape: Hashable, build: Callable[[], AnyStatement], values: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """As `fetch`, for one statement that changes rows and is a unit of work by itself.
+
+        Raise `ConstraintViolated` if a rule of the database forbids it.
+        """
+        return await self._driver.write(shape, build, values)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
@@ -98,6 +109,7 @@ class Database:
                 yield db
 
     async def dispose(self) -> None:
+        self._driver.close()
         await self.engine.dispose()
         if self.replica:
             await self.replica.engine.dispose()
@@ -106,6 +118,20 @@ class Database:
         """Raise `Unavailable` unless the database answers."""
         async with self.reading() as db:
             await db.execute(text("SELECT 1"))
+
+
+def within(db: AsyncSession) -> Fetch:
+    """As `Database.write`, but in a unit of work that has more in it."""
+
+    async def write(
+        shape: Hashable, build: Callable[[], AnyStatement], values: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        try:
+            return (await db.execute(build(), values)).all()
+        except IntegrityError as violation:
+            raise ConstraintViolated.of(violation) from violation
+
+    return write
 
 
 @asynccontextmanager

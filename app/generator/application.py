@@ -133,7 +133,7 @@ def endpoints_of(call: Call) -> dict[str, str]:
     deleted = "status_code=status.HTTP_204_NO_CONTENT"
     path = f'"/{{{one}_id:id}}"'
     update_problems = _problems(*taken, *forbidden, "NotFound", *gone)
-    values = ["db", f"obj_in={one}_in"]
+    values = ["write", f"obj_in={one}_in"]
     seen_by = ["viewer=current_user"] if call.references else []
     owned_by = ["owner_id=current_user.id"] if call.has_owner else []
     asks = ", current_user: CurrentUser"

@@ -2,16 +2,16 @@
 
 import asyncio
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.errors import InvalidInput
 from app.crud.category import CRUDCategory, category_crud
 from app.crud.policy import Principal
+from app.db.query import Fetch
 from app.db.retries import TransactionConflict
 from app.db.session import Database
 from app.models import Category
@@ -176,10 +176,11 @@ class Unlocked(CRUDCategory):
         super().__init__(Category)
         self.looked = asyncio.Barrier(walkers)
 
-    async def _parent_of(self, db: AsyncSession, slug: str) -> str | None:
-        parent = await db.scalar(select(Category.parent).where(Category.slug == slug))
+    async def _parent_of(self, fetch: Fetch, slug: str) -> str | None:
+        row = select(Category.parent).where(Category.slug == slug)
+        ((parent,),) = await fetch("category above, unlocked", lambda: row, {})
         await self.looked.wait()
-        return parent
+        return cast(str | None, parent)
 
 
 async def move_below(database: Database, crud: CRUDCategory, key: int, parent: str) -> str | None:

@@ -356,11 +356,10 @@ async def test_request_without_a_key_costs_no_statement(
 
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
     await alice.post("/products/", json=CHAIR)
-    without = len([s for s in statements if not s.startswith("BEGIN")])
-    statements.clear()
+    without = tuple(statements)
     await alice.post("/products/", json=CHAIR | {"sku": "CH-2"}, headers=KEY)
     event.remove(database.engine.sync_engine, "before_cursor_execute", note)
-    assert without == 1  # the product; the caller is read on the driver itself
+    assert not without  # the product is one on the driver itself
     assert any("idempotency" in statement for statement in statements)
 
 

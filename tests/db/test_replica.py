@@ -174,7 +174,7 @@ async def test_query_that_replay_cancels_goes_to_the_primary(
     async def cancelled(*_: object) -> None:
         raise asyncpg.SerializationError("canceling statement due to conflict with recovery")
 
-    monkeypatch.setattr(database.replica, "_run", cancelled)
+    monkeypatch.setattr(database.replica, "_execute", cancelled)
     assert await seen_by(anybody) == ["NEW"]
 
 

@@ -6,15 +6,18 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
+from typing import cast
 
 import httpx2
 import pytest
-from sqlalchemy import event, func, literal, select, text, update
+from sqlalchemy import Table, event, func, insert, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from app.core.config import settings
 from app.core.errors import Unavailable
+from app.db.query import AnyStatement
 from app.db.session import Database
+from app.db.short_reads import ShortReads
 from app.models import Product
 from tests.conftest import ALICE
 
@@ -73,11 +76,35 @@ async def test_failed_commit_is_never_answered_with_success(
         raise RuntimeError
 
     event.listen(database.engine.sync_engine, "commit", fail)
-    answer = await alice.post("/products/", json={"sku": "S", "name": "Chair", "price": 1})
+    product = {"sku": "S", "name": "Chair", "price": 1}
+    answer = await alice.post("/products/", json=product, headers={"Idempotency-Key": "k"})
     event.remove(database.engine.sync_engine, "commit", fail)
     assert answer.status_code == 500
     async with database.reading() as db:
         assert (await db.scalars(select(Product))).all() == []
+    assert (await alice.get("/products/")).json()["total"] == 0
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+async def test_statement_that_fails_when_it_is_committed_is_no_success(
+    database: Database, alice: httpx2.AsyncClient
+) -> None:
+    """It has returned its row by then."""
+    async with database.transaction() as db:
+        await db.execute(
+            text(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                " RAISE 'no' USING ERRCODE = 'disk_full'; END $$"
+            )
+        )
+        await db.execute(
+            text(
+                "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON products"
+                " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()"
+            )
+        )
+    answer = await alice.post("/products/", json={"sku": "S", "name": "Chair", "price": 1})
+    assert answer.status_code == 503
     assert (await alice.get("/products/")).json()["total"] == 0
 
 
@@ -121,7 +148,7 @@ async def hasty_database(
     monkeypatch.setattr(settings, "DATABASE_LOCK_TIMEOUT_SECONDS", 0.2)
     database = Database(settings.DATABASE_URL.get_secret_value())
     yield database
-    await database.engine.dispose()
+    await database.dispose()
 
 
 async def refused_within_two_seconds(
@@ -141,7 +168,11 @@ async def test_full_pool_is_refused(hasty_database: Database) -> None:
     await hasty_database.check()
 
 
-async def test_reads_take_turns_and_none_waits_for_ever(hasty_database: Database) -> None:
+async def test_reads_take_turns_and_none_waits_for_ever(
+    hasty_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ShortReads, "fetch", lambda *_: None)  # they need no turn
+
     def read() -> Awaitable[Sequence[Sequence[object]]]:
         return hasty_database.fetch("one", lambda: select(literal(1)), {})
 
@@ -170,6 +201,25 @@ async def test_held_lock_is_not_waited_for_long(
         assert await refused_within_two_seconds(hasty_database.transaction(), change)
     async with hasty_database.transaction() as db:
         await db.execute(text(change))
+
+
+def same_sku() -> AnyStatement:
+    table = cast(Table, Product.__table__)
+    row = {"sku": "S", "name": "", "price_cents": Decimal(1), "currency": "", "owner_id": ALICE.id}
+    values = select(*(literal(value, table.c[name].type) for name, value in row.items()))
+    statement = insert(table).from_select([*row], values, include_defaults=False)
+    return statement.returning(table.c.id)
+
+
+async def test_write_of_one_statement_waits_no_longer(
+    database: Database, hasty_database: Database, product: None
+) -> None:
+    async with database.transaction() as db:
+        await db.execute(text("UPDATE products SET sku = 'T'"))
+        writes = (hasty_database.write("same sku", same_sku, {}) for _ in range(3))
+        refused = await asyncio.gather(*writes, return_exceptions=True)
+        assert [type(each) for each in refused] == [Unavailable] * 3
+    assert await hasty_database.write("same sku", same_sku, {})
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)

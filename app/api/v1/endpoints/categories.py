@@ -10,7 +10,8 @@ from app.api.resources import listed, readable, writable
 from app.api.routing import StrictRoute
 from app.core.errors import AlreadyExists, Conflict, NotFound, NotPermitted
 from app.crud.category import category_crud
-from app.crud.reading import Slice, Stored
+from app.crud.reading import Created, Slice, Stored
+from app.db.session import within
 from app.dependencies import (
     OPTIONAL_AUTH,
     CurrentUser,
@@ -46,9 +47,9 @@ async def read_categories(
 )
 async def create_category(
     db: DbSession, category_in: schemas.CategoryCreate, current_user: CurrentUser
-) -> models.Category:
+) -> Created[models.Category]:
     """Create a category, at the top or below its parent; for superusers."""
-    return await category_crud.create(db, obj_in=category_in, viewer=current_user)
+    return await category_crud.create(within(db), obj_in=category_in, viewer=current_user)
 
 
 @router.get("/counts")

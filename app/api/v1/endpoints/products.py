@@ -10,8 +10,8 @@ from app.api.resources import listed, readable, writable
 from app.api.routing import StrictRoute
 from app.core.errors import AlreadyExists, NotFound, NotPermitted
 from app.crud.product import product_crud
-from app.crud.reading import Slice, Stored
-from app.dependencies import OPTIONAL_AUTH, CurrentUser, DbRead, DbSession, OptionalUser
+from app.crud.reading import Created, Slice, Stored
+from app.dependencies import OPTIONAL_AUTH, CurrentUser, DbRead, DbSession, DbWrite, OptionalUser
 from app.schemas.page import Pagination
 
 router = APIRouter(route_class=StrictRoute)
@@ -37,11 +37,11 @@ async def read_products(
     responses=problems(AlreadyExists),
 )
 async def create_product(
-    db: DbSession, product_in: schemas.ProductCreate, current_user: CurrentUser
-) -> models.Product:
+    write: DbWrite, product_in: schemas.ProductCreate, current_user: CurrentUser
+) -> Created[models.Product]:
     """Create a product, owned by the caller."""
     return await product_crud.create(
-        db, obj_in=product_in, viewer=current_user, owner_id=current_user.id
+        write, obj_in=product_in, viewer=current_user, owner_id=current_user.id
     )
 
 

@@ -10,7 +10,7 @@ from app.api.resources import listed
 from app.api.routing import StrictRoute
 from app.api.v1.endpoints.products import OwnProduct
 from app.core.errors import Conflict, NotFound, NotPermitted
-from app.crud.reading import Slice
+from app.crud.reading import Created, Slice
 from app.crud.stock_movement import stock_movement_crud
 from app.dependencies import CurrentUser, DbRead, DbSession
 from app.schemas.page import Pagination
@@ -48,7 +48,7 @@ async def create_stock_movement(
     product: OwnProduct,
     movement_in: schemas.StockMovementCreate,
     current_user: CurrentUser,
-) -> models.StockMovement:
+) -> Created[models.StockMovement]:
     """Add to the stock or take from it, as the owner or a superuser; 409 if it is short."""
     return await stock_movement_crud.move(
         db, product=product, obj_in=movement_in, moved_by=current_user

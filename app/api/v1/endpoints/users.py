@@ -17,12 +17,13 @@ from app.core.errors import (
     NotPermitted,
     RateLimited,
 )
-from app.crud.reading import Slice, Stored
+from app.crud.reading import Created, Slice, Stored
 from app.crud.user import user_crud
 from app.dependencies import (
     CurrentUser,
     DbRead,
     DbSession,
+    DbWrite,
     check_self_or_superuser,
     get_current_superuser,
     get_own_account,
@@ -59,9 +60,9 @@ async def read_users(
     dependencies=[Depends(limit_sign_ups)],
     responses=problems(AlreadyExists, NotPermitted, RateLimited),
 )
-async def create_user(db: DbSession, user_in: schemas.UserCreate) -> models.User:
+async def create_user(write: DbWrite, user_in: schemas.UserCreate) -> Created[models.User]:
     """Sign up."""
-    return await user_crud.create(db, obj_in=user_in)
+    return await user_crud.create(write, obj_in=user_in)
 
 
 @router.get("/me", response_model=schemas.User)

@@ -1,0 +1,132 @@
+"""Statements run on the driver itself: SQLAlchemy's own execution costs four times what they do."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+import asyncpg
+from sqlalchemy.exc import MissingGreenlet
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
+from sqlalchemy.util import greenlet_spawn
+
+from app.core.config import settings
+from app.core.errors import Unavailable
+from app.db.failures import ConstraintViolated, meaning_of
+from app.db.query import AnyStatement, Queries
+from app.db.short_reads import ShortReads
+
+_VIOLATIONS = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError)
+
+
+class Driver:
+    """Uses the connections of an engine's pool; each statement is a transaction by itself.
+
+    It is built and compiled once a shape, and its rows are as the driver gives them.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        is_sqlite = engine.dialect.name == "sqlite"
+        self._pool = cast(QueuePool, engine.sync_engine.pool)
+        self._turns = asyncio.Semaphore(settings.DATABASE_POOL_SIZE)
+        # SQLite has one writer, and who waits for it there looks again and again.
+        self._write_turns = asyncio.Semaphore(1) if is_sqlite else None
+        self._queries = Queries(engine.dialect)
+        self._execute = _execute_on_sqlite if is_sqlite else _execute_on_postgresql
+        self._short_reads = ShortReads(engine) if is_sqlite else None
+
+    async def fetch(
+        self, shape: Hashable, build: Callable[[], AnyStatement], values: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """The rows of a query."""
+        query = self._queries.get(shape, build)
+        arguments = query.arguments(values)
+        if self._short_reads:
+            rows = self._short_reads.fetch(query.sql, arguments)
+            if rows is not None:
+                return rows
+        return await self._run(query.sql, arguments)
+
+    async def write(
+        self, shape: Hashable, build: Callable[[], AnyStatement], values: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """What a statement returns that changes rows; raise `ConstraintViolated` if it may not."""
+        query = self._queries.get(shape, build)
+        arguments = query.arguments(values)
+        if self._write_turns is None:
+            return await self._run(query.sql, arguments)
+        await _wait_for_turn(self._write_turns, settings.DATABASE_LOCK_TIMEOUT_SECONDS)
+        try:
+            return await self._run(query.sql, arguments)
+        finally:
+            self._write_turns.release()
+
+    def close(self) -> None:
+        if self._short_reads:
+            self._short_reads.close()
+
+    async def _run(self, sql: str, arguments: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        # As many as there are connections go on: the pool's own queue costs more than a query.
+        await _wait_for_turn(self._turns, settings.DATABASE_POOL_TIMEOUT_SECONDS)
+        try:
+            connection = await self._connect()
+            try:
+                rows = await self._execute(connection.driver_connection, sql, arguments)
+            except _VIOLATIONS as violation:
+                connection.close()
+                raise ConstraintViolated.of(violation) from violation
+            except BaseException as failed:
+                # Whatever it was, nobody else gets this connection.
+                await greenlet_spawn(connection.invalidate, failed)
+                if meaning := meaning_of(failed):
+                    raise meaning from failed
+                raise
+            connection.close()  # awaits nothing, since no transaction was begun
+        finally:
+            self._turns.release()
+        return rows
+
+    async def _connect(self) -> PoolProxiedConnection:
+        pool = self._pool
+        if pool.checkedin():
+            # One that lies ready is taken without awaiting, for which no greenlet is needed.
+            with suppress(MissingGreenlet):
+                return pool.connect()
+        with pool_is_bounded():
+            return await greenlet_spawn(pool.connect)
+
+
+async def _wait_for_turn(turns: asyncio.Semaphore, seconds: float) -> None:
+    if not turns.locked():
+        await turns.acquire()
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await turns.acquire()
+    except TimeoutError:
+        raise Unavailable("The database") from None
+
+
+@contextmanager
+def pool_is_bounded() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout:
+        raise Unavailable("The database") from None
+
+
+async def _execute_on_postgresql(
+    connection: Any, sql: str, arguments: Sequence[Any]
+) -> Sequence[Sequence[Any]]:
+    rows: Sequence[Sequence[Any]] = await connection.fetch(sql, *arguments)
+    return rows
+
+
+async def _execute_on_sqlite(
+    connection: Any, sql: str, arguments: Sequence[Any]
+) -> Sequence[Sequence[Any]]:
+    rows: Sequence[Sequence[Any]] = await connection.execute_fetchall(sql, arguments)
+    return rows
