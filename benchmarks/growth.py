@@ -1,10 +1,12 @@
 """`python -m benchmarks.growth`: what reads cost on few and on many rows, database included."""
 
+import os
 import secrets
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -14,10 +16,10 @@ import typer
 
 from benchmarks import document
 from benchmarks.chart import Bar, Group, Panel, bar_chart
-from benchmarks.database import OPENERS
+from benchmarks.database import OPENERS, Database
 from benchmarks.machine import describe
-from benchmarks.servers import serve
-from benchmarks.systems import SYSTEMS
+from benchmarks.servers import Server, serve
+from benchmarks.systems import SYSTEMS, System
 
 WORK = {
     "first page, total": "?limit=100",
@@ -45,14 +47,33 @@ def main(
     """Measure the median latency of lists and searches, one request at a time."""
     sizes = [int(size) for size in rows.split(",")]
     console = document.new_console()
+    secret_key = secrets.token_urlsafe(48)
+    systems = [system for system in SYSTEMS if system.is_ours]
     found: dict[str, list[Medians]] = {}
-    with console.status("Filling …") as status:
-        for system in (each for each in SYSTEMS if each.name.startswith("myapi")):
+    with (
+        TemporaryDirectory(prefix="myapi-growth-") as folder,
+        ExitStack() as databases,
+        ThreadPoolExecutor(os.cpu_count()) as fillers,
+        console.status("Filling …") as status,
+    ):
+        # The largest first, and both engines at once: it is what takes the time.
+        order = [(size, system) for size in sorted(sizes, reverse=True) for system in systems]
+        folders = [Path(folder) / f"{system.engine}-{size}" for size, system in order]
+
+        def fill(size: int, system: System, folder: Path) -> Database:
+            folder.mkdir()
+            return databases.enter_context(OPENERS[system.engine](folder, size, secret_key))
+
+        filled = dict(
+            zip(order, fillers.map(fill, *zip(*order, strict=True), folders), strict=True)
+        )
+        for system in systems:
             found[system.engine] = []
             for size in sizes:
                 status.update(f"{system.name}, {size:,} rows …")
-                with serving(system.name, size) as client:
-                    found[system.engine].append(medians(client, size, repeats))
+                database = filled[size, system]
+                with serve(system, database, secret_key, Path(folder)) as server:
+                    found[system.engine].append(medians(server, size, repeats))
     pictures = {"growth.svg": picture(sizes, found)}
     document.publish(console, "growth", report(sizes, found), pictures, write=write)
 
@@ -104,26 +125,13 @@ def picture(sizes: Sequence[int], found: Mapping[str, Sequence[Medians]]) -> str
     return bar_chart("Latency of a request on few and on many products", panels, note)
 
 
-@contextmanager
-def serving(name: str, size: int) -> Iterator[httpx2.Client]:
-    [system] = [each for each in SYSTEMS if each.name == name]
-    secret_key = secrets.token_urlsafe(48)
-    with TemporaryDirectory(prefix="myapi-growth-") as temporary:
-        folder = Path(temporary)
-        with (
-            OPENERS[system.engine](folder, size, secret_key) as database,
-            serve(system, database, secret_key, folder) as server,
-            httpx2.Client(base_url=f"{server.url}/api/v1/products/", timeout=60) as client,
-        ):
-            yield client
-
-
-def medians(client: httpx2.Client, size: int, repeats: int) -> Medians:
-    cursor = cursor_after(client, size * 9 // 10)
-    return {
-        name: median_ms(client, query.format(cursor=cursor), repeats)
-        for name, query in WORK.items()
-    }
+def medians(server: Server, size: int, repeats: int) -> Medians:
+    with httpx2.Client(base_url=f"{server.url}/api/v1/products/", timeout=60) as client:
+        cursor = cursor_after(client, size * 9 // 10)
+        return {
+            name: median_ms(client, query.format(cursor=cursor), repeats)
+            for name, query in WORK.items()
+        }
 
 
 def cursor_after(client: httpx2.Client, number: int) -> str:

@@ -1,12 +1,16 @@
 """Passwords (Argon2id, OWASP's parameters), tokens (JWT, RFC 8725 and 9068), keyed hashes."""
 
 import asyncio
+import ctypes
 import hmac
 import os
 import secrets
+import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from typing import TypeVar
@@ -28,14 +32,37 @@ MAX_TOKEN_LENGTH = 4096  # refused before it is parsed
 MAX_KNOWN_TOKENS = 4096  # verified once, not at each request
 MAX_WAITING_HASHES = 256
 
+_HASHING_NICENESS = 15  # a thirtieth of a core that others want too
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+
+
+def _return_large_blocks() -> None:
+    """Let glibc give a hash's 19 MiB back when it is freed, and not keep them for the next one."""
+    with suppress(AttributeError, OSError):  # it is not glibc
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
+
+
+def _step_back() -> None:
+    """Who waits for a row does not wait for a hash."""
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _HASHING_NICENESS)
+
+
+_return_large_blocks()
 # bcrypt only reads hashes that were brought along; new ones are always Argon2id.
 _passwords = PasswordHash(
     (Argon2Hasher(time_cost=2, memory_cost=19456, parallelism=1), BcryptHasher())
 )
-_NO_SUCH_USER = _passwords.hash(secrets.token_urlsafe())
+# Of a random password that nobody has kept: what is checked where there is no user.
+_NO_SUCH_USER = (
+    "$argon2id$v=19$m=19456,t=2,p=1"
+    "$R2VLccRiA4TOijBcas1yVw$UlBaudJUhq5J5UXTMByH6BXU6xmDyQkle/2mhOvKqeA"
+)
 
 # A hash costs about 20 ms and 19 MiB: few at once, off the event loop, one core left for it.
-_hashing = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="hash")
+_hashing = ThreadPoolExecutor(
+    max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="hash", initializer=_step_back
+)
 _waiting_hashes = 0
 
 
