@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-# Of SQLite's virtual machine: ten times a page of 100 with its total, and about 5 ms.
-MAX_STEPS = 300_000
+# Of SQLite's virtual machine: ten times a page of 100 with its total, some milliseconds.
+MAX_STEPS = 150_000
 _COUNTED_STEPS = 10_000
 
 
