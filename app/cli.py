@@ -5,6 +5,7 @@ import gc
 import getpass
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -98,9 +99,9 @@ def serve(
 
 def _load_app(target: str) -> Any:
     """What is made here stays: looking for garbage in it would cost a tenth of the start."""
+    module, _, name = target.partition(":")
     gc.disable()
-    from app.main import app
-
+    app = getattr(import_module(module), name)
     gc.freeze()
     gc.enable()
     return app
@@ -123,7 +124,7 @@ def create_superuser(
     from app import schemas
     from app.crud.user import user_crud
     from app.db.retries import retrying
-    from app.db.session import open_database
+    from app.db.session import in_session, open_database
 
     password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     try:
@@ -135,8 +136,8 @@ def create_superuser(
         sys.exit("\n".join(lines))
 
     async def create() -> None:
-        async with open_database() as database:
-            await user_crud.create(database.write, obj_in=user_in, is_superuser=True)
+        async with open_database() as database, database.transaction() as db:
+            await user_crud.create(in_session(db), obj_in=user_in, is_superuser=True)
 
     asyncio.run(retrying(create))
     typer.echo(f"Superuser {username} created")

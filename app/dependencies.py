@@ -19,8 +19,8 @@ from app.core.security import read_access_token
 from app.crud.idempotency_key import AlreadyAnswered, KeyedRequest
 from app.crud.policy import Principal
 from app.crud.user import user_crud
-from app.db.query import Fetch
-from app.db.session import Database, within
+from app.db.query import Execute
+from app.db.session import Database, in_session
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 IDEMPOTENCY_KEY_PATTERN = "[!-~]{1,255}"
@@ -41,7 +41,7 @@ async def get_db(request: Request) -> AsyncIterator[AsyncSession]:
             yield db
 
 
-async def get_write(request: Request) -> AsyncIterator[Fetch]:
+async def get_write(request: Request) -> AsyncIterator[Execute]:
     """For a request that changes rows by one statement: that is a unit of work by itself.
 
     With an `Idempotency-Key` it is one together with the answer that is kept.
@@ -50,7 +50,7 @@ async def get_write(request: Request) -> AsyncIterator[Fetch]:
     async with _noting_write(request):
         if keyed := await get_keyed_request(request):
             async with _unit_of_work(request, keyed) as db:
-                yield within(db)
+                yield in_session(db)
         else:
             yield database.write
 
@@ -85,7 +85,7 @@ async def _note_write(request: Request) -> None:
 
 # With the default scope the commit would come after the response: a failure would answer 200.
 DbSession = Annotated[AsyncSession, Depends(get_db, scope="function")]
-DbWrite = Annotated[Fetch, Depends(get_write, scope="function")]
+DbWrite = Annotated[Execute, Depends(get_write, scope="function")]
 
 
 async def get_keyed_request(request: Request) -> KeyedRequest | None:

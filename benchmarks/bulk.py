@@ -56,7 +56,7 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     console = document.new_console()
     done = []
-    systems = [system for system in SYSTEMS if system.name.startswith("myapi")]
+    systems = [system for system in SYSTEMS if system.is_ours]
     with TemporaryDirectory(prefix="myapi-bulk-") as name, console.status("…") as status:
         file = Path(name) / "products.csv"
         write_file(file, rows)
@@ -83,7 +83,7 @@ def report(rows: Sequence[Sequence[str]]) -> str:
             "## Import and export\n",
             "Over HTTP, while somebody reads and somebody writes another product, one request",
             "after the other; the memory is that of all processes of the server. Mode `skip`",
-            "imports what was exported, into an empty database, whose own export is the same file.",
+            "imports what was exported, into a new database, whose own export is the same file.",
             f"{document.today()}, {describe()}.\n",
             document.table(COLUMNS, rows),
         )

@@ -33,5 +33,5 @@ def test_module_says_what_belongs_there(path: Path) -> None:
 
 def test_only_the_dependencies_name_get_db() -> None:
     """Beside `DbSession`, a bare `Depends(get_db)` would open a second session."""
-    naming = {path.name for path in MODULES if re.search(r"\bget_db\b", path.read_text())}
+    naming = {path.name for path in MODULES if re.search(r"\bget_(db|write)\b", path.read_text())}
     assert naming == {"dependencies.py"}

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import subprocess
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -47,6 +48,15 @@ def test_password_is_not_echoed_on_a_terminal(database_url: str) -> None:
     seen += os.read(ours, 4096)
     assert b"created" in seen
     assert b"Carol-Pass-1" not in seen
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_database_without_tables_is_told_in_one_line(tmp_path: Path, engine: str) -> None:
+    url = f"sqlite:///{tmp_path}/new.db"
+    result = run_myapi(*CAROL, stdin="Carol-Pass-1\n", DATABASE_URL=url)
+    assert result.returncode == 1
+    assert result.stderr.startswith("myapi: no such table: users (has the database been migrated?")
+    assert result.stderr.count("\n") == 1
 
 
 def test_wrong_superuser_is_refused_in_one_line_a_field(database_url: str) -> None:

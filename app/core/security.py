@@ -31,6 +31,7 @@ ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068 section 2.1, not a secret
 MAX_TOKEN_LENGTH = 4096  # refused before it is parsed
 MAX_KNOWN_TOKENS = 4096  # verified once, not at each request
 MAX_WAITING_HASHES = 256
+MAX_HASHING_SECONDS = 10  # with the wait for those before it
 
 _HASHING_NICENESS = 15  # a thirtieth of a core that others want too
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
@@ -38,14 +39,16 @@ _M_MMAP_THRESHOLD = -3  # of mallopt(3)
 
 def _return_large_blocks() -> None:
     """Let glibc give a hash's 19 MiB back when it is freed, and not keep them for the next one."""
-    with suppress(AttributeError, OSError):  # it is not glibc
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # another libc
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
 
 
 def _step_back() -> None:
     """Who waits for a row does not wait for a hash."""
     if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _HASHING_NICENESS)
+        with suppress(OSError):  # forbidden here
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _HASHING_NICENESS)
 
 
 _return_large_blocks()
@@ -59,7 +62,7 @@ _NO_SUCH_USER = (
     "$R2VLccRiA4TOijBcas1yVw$UlBaudJUhq5J5UXTMByH6BXU6xmDyQkle/2mhOvKqeA"
 )
 
-# A hash costs about 20 ms and 19 MiB: few at once, off the event loop, one core left for it.
+# A hash costs about 20 ms of a core and 19 MiB: few at once, off the event loop, one core left.
 _hashing = ThreadPoolExecutor(
     max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="hash", initializer=_step_back
 )
@@ -95,7 +98,10 @@ async def _run_hashing(work: Callable[[], T]) -> T:
         raise Unavailable("Password checking")
     _waiting_hashes += 1
     try:
-        return await asyncio.get_running_loop().run_in_executor(_hashing, work)
+        async with asyncio.timeout(MAX_HASHING_SECONDS):
+            return await asyncio.get_running_loop().run_in_executor(_hashing, work)
+    except TimeoutError:
+        raise Unavailable("Password checking") from None
     finally:
         _waiting_hashes -= 1
 

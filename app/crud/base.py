@@ -22,14 +22,14 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
 
 from app.core.errors import AlreadyExists, AppError, Conflict, UnknownReference
-from app.crud.policy import Principal
-from app.crud.reading import Created, ModelT, ReadBase
+from app.crud.policy import Principal, any_like, viewer_values
+from app.crud.reading import Created, ModelT, ReadBase, rights_of
 from app.db.base import MAX_ID, SoftDeletable, utc_now
 from app.db.failures import ConstraintViolated
 from app.db.json import RowJSON
-from app.db.query import AnyStatement, Fetch
+from app.db.query import AnySelect, AnyStatement, Execute
 from app.db.retries import TransactionConflict
-from app.db.session import within
+from app.db.session import in_session
 
 CreateSchemaT = TypeVar("CreateSchemaT", bound=BaseModel)
 UpdateSchemaT = TypeVar("UpdateSchemaT", bound=BaseModel)
@@ -43,7 +43,7 @@ def referred(column: InstrumentedAttribute[Any]) -> Column[Any]:
 
 
 class NewRow(dict[str, Any]):
-    """Its values by field; what a default is told of a row by SQLAlchemy."""
+    """Its values by field; what a default asks for, as SQLAlchemy calls it."""
 
     def get_current_parameters(self) -> Self:
         return self
@@ -59,6 +59,9 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         super().__init__(model)
         columns: Any = inspect(model).columns.items()
         self._defaults = {field: c.default for field, c in columns if c.default is not None}
+        for field, default in self._defaults.items():
+            if not (default.is_scalar or default.is_callable):
+                raise TypeError(f"the default of {model.__name__}.{field} must be Python's")
 
     async def get(self, db: AsyncSession, id: int, *, viewer: Principal | None) -> ModelT | None:
         """The row, if `viewer` may read it."""
@@ -81,16 +84,14 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
 
     async def create(
         self,
-        write: Fetch,
+        write: Execute,
         *,
         obj_in: CreateSchemaT,
         viewer: Principal | None = None,
         **values: Any,
     ) -> Created[ModelT]:
         """`values` are the columns that the client has no say in, such as the owner."""
-        sent = obj_in.model_dump()
-        await self._check_references(write, sent, viewer)
-        return await self._insert(write, sent | values)
+        return await self._insert(write, obj_in.model_dump() | values, viewer)
 
     async def update(
         self,
@@ -103,7 +104,7 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         """Set what was sent: an absent field stays as it is, a null is stored."""
         sent = obj_in.model_dump()
         changed = {name: v for name, v in sent.items() if v != getattr(db_obj, name)}
-        await self._check_references(within(db), changed, viewer)
+        await self._check_references(in_session(db), changed, viewer)
         return await self._set(db, db_obj, sent)
 
     async def delete(self, db: AsyncSession, *, db_obj: ModelT) -> None:
@@ -129,31 +130,64 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         return await db.scalar(row)
 
     async def _check_references(
-        self, fetch: Fetch, sent: Mapping[str, Any], viewer: Principal | None
+        self, fetch: Execute, sent: Mapping[str, Any], viewer: Principal | None
     ) -> None:
-        for column, crud in self.references.items():
-            key = sent.get(column.key)
-            if key is not None and not await crud.is_known(fetch, referred(column), key, viewer):
-                raise UnknownReference(column.key, crud.model.__name__)
+        for column in self._referring(sent):
 
-    async def _insert(self, write: Fetch, values: dict[str, Any]) -> Created[ModelT]:
+            def build(column: InstrumentedAttribute[Any] = column) -> AnySelect:
+                return select(self._is_known(column, viewer))
+
+            shape = (self.model, "reference", column.key, rights_of(viewer))
+            values = {f"new_{column.key}": sent[column.key]} | viewer_values(viewer)
+            ((is_known,),) = await fetch(shape, build, values)
+            if not is_known:
+                raise UnknownReference(column.key, self.references[column].model.__name__)
+
+    def _referring(self, sent: Mapping[str, Any]) -> Sequence[InstrumentedAttribute[Any]]:
+        return [column for column in self.references if sent.get(column.key) is not None]
+
+    def _is_known(
+        self, column: InstrumentedAttribute[Any], viewer: Principal | None
+    ) -> ColumnElement[bool]:
+        """Whether `viewer` may read what the new value of `column` refers to."""
+        target = referred(column)
+        is_it = target == bindparam(f"new_{column.key}", type_=target.type)
+        readable = self.references[column].readable(any_like(viewer))
+        return select(literal(1)).where(is_it, readable).exists()
+
+    async def _insert(
+        self, write: Execute, values: dict[str, Any], viewer: Principal | None = None
+    ) -> Created[ModelT]:
         row = NewRow(values)
         for field, default in self._defaults.items():
             if field not in row:
                 row[field] = default.arg(row) if default.is_callable else default.arg
-        fields = tuple(row)
-        sent = {f"new_{field}": value for field, value in row.items()}
+        fields, referring = tuple(row), self._referring(row)
+        new = {f"new_{field}": value for field, value in row.items()}
+        conflict = "refers to something that has changed"
         try:
-            shape = (self.model, "insert", fields)
-            (created,) = await write(shape, lambda: self._insertion(fields), sent)
+            created = await write(
+                (self.model, "insert", fields, *referring, rights_of(viewer)),
+                lambda: self._insertion(fields, referring, viewer),
+                new | viewer_values(viewer),
+            )
         except ConstraintViolated as violation:
-            raise self._refusal(violation, "refers to something that has changed") from violation
-        return Created(*created)
+            raise self._refusal(violation, conflict) from violation
+        if not created:
+            await self._check_references(write, row, viewer)
+            raise Conflict(f"{self.model.__name__} {conflict}")
+        return Created(*created[0])
 
-    def _insertion(self, fields: Sequence[str]) -> AnyStatement:
-        """One row, of which the database makes the JSON."""
+    def _insertion(
+        self,
+        fields: Sequence[str],
+        referring: Sequence[InstrumentedAttribute[Any]],
+        viewer: Principal | None,
+    ) -> AnyStatement:
+        """One row, of which the database makes the JSON; none if it refers to what is not there."""
         columns = inspect(self.model).columns
         row = select(*(bindparam(f"new_{field}", type_=columns[field].type) for field in fields))
+        row = row.where(*(self._is_known(column, viewer) for column in referring))
         names = [columns[field].name for field in fields]
         table = cast(Table, self.model.__table__)
         statement = insert(table).from_select(names, row, include_defaults=False)

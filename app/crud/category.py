@@ -15,8 +15,8 @@ from app.crud.base import CRUDBase
 from app.crud.filters import EQUALITY, RANGE, Filter
 from app.crud.policy import Policy, Principal, everybody, superusers
 from app.crud.reading import Created
-from app.db.query import AnySelect, Fetch
-from app.db.session import Database, within
+from app.db.query import AnySelect, Execute
+from app.db.session import Database, in_session
 from app.models import Category
 from app.models.category import category_counts
 from app.schemas import CategoryCreate, CategoryUpdate
@@ -39,7 +39,7 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
 
     async def create(
         self,
-        write: Fetch,
+        write: Execute,
         *,
         obj_in: CategoryCreate,
         viewer: Principal | None = None,
@@ -60,7 +60,7 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
         if isinstance(obj_in.parent, str) and obj_in.parent != db_obj.parent:
             height = await db.scalar(_height(), {"slug": db_obj.slug})
             await self._check_place(
-                within(db), obj_in.parent, height=height or 1, moved=db_obj.slug
+                in_session(db), obj_in.parent, height=height or 1, moved=db_obj.slug
             )
         return await super().update(db, db_obj=db_obj, obj_in=obj_in, viewer=viewer)
 
@@ -71,7 +71,7 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
         return schemas.CategoryCounts(items=items)
 
     async def _check_place(
-        self, fetch: Fetch, parent: str | None, *, height: int, moved: str | None = None
+        self, fetch: Execute, parent: str | None, *, height: int, moved: str | None = None
     ) -> None:
         """Raise if `moved`, with `height` levels in it, would be below itself or too deep there.
 
@@ -87,7 +87,7 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
                 raise InvalidInput.at("body", "parent", msg=msg)
             parent = await self._parent_of(fetch, parent)
 
-    async def _parent_of(self, fetch: Fetch, slug: str) -> str | None:
+    async def _parent_of(self, fetch: Execute, slug: str) -> str | None:
         rows = await fetch("category above", _above, {"slug": slug})
         if not rows:
             raise UnknownReference("parent", Category.__name__)
@@ -108,7 +108,7 @@ class Below(Filter):
     def value_type(self) -> Any:
         return Annotated[Slug, Field(description="With all categories below it")]
 
-    async def resolve(self, sent: str, fetch: Fetch) -> Sequence[str]:
+    async def resolve(self, sent: str, fetch: Execute) -> Sequence[str]:
         rows = await fetch("categories below", _below, {"slug": sent, "limit": MAX_BELOW + 1})
         if len(rows) > MAX_BELOW:
             msg = f"has more than {MAX_BELOW} categories below it"

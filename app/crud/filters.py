@@ -15,7 +15,7 @@ from sqlalchemy import Column, ColumnElement, and_, bindparam, not_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.db.base import MAX_ID, FixedPoint
-from app.db.query import Fetch
+from app.db.query import Execute
 from app.schemas.base import Choice, Day, Line, Moment, Money, Number, Uuid
 from app.schemas.page import REPEATABLE
 
@@ -52,7 +52,7 @@ class Filter(ABC):
     def value_type(self) -> Any:
         """What Pydantic takes for a value."""
 
-    async def resolve(self, sent: Any, fetch: Fetch) -> Any:
+    async def resolve(self, sent: Any, fetch: Execute) -> Any:
         """What stands for it in all that follows, where the database has to be asked first."""
         return sent
 

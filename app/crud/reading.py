@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import Column, ColumnElement, Integer, Row, and_, bindparam, func, literal, select
+from sqlalchemy import ColumnElement, Integer, Row, and_, bindparam, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -21,8 +21,8 @@ from app.crud.policy import Policy, Principal, any_like, viewer_values
 from app.crud.search import MAX_HITS, Search
 from app.db.base import MAX_ID, Base, SoftDeletable, Versioned
 from app.db.json import SEPARATOR, JoinedJSON, RowJSON
-from app.db.query import AnySelect, Fetch
-from app.db.session import Database, within
+from app.db.query import AnySelect, Execute
+from app.db.session import Database, in_session
 from app.schemas.page import Pagination, Sortable
 
 MAX_COUNT = 1_000
@@ -126,21 +126,9 @@ class ReadBase(Generic[ModelT]):
         rows = [(item,) for item in items.split(SEPARATOR)] if items else []
         return _slice(window, rows, total, bound=MAX_COUNT)
 
-    async def is_known(
-        self, fetch: Fetch, column: Column[Any], key: Any, viewer: Principal | None
-    ) -> bool:
-        """Whether `column` has the key in a row that `viewer` may read."""
-
-        def row() -> AnySelect:
-            is_it = column == bindparam("key", type_=column.type)
-            return select(literal(1)).where(is_it, self.readable(any_like(viewer)))
-
-        shape = (self.model, "known", column.name, rights_of(viewer))
-        return bool(await fetch(shape, row, {"key": key} | viewer_values(viewer)))
-
     async def count(self, db: AsyncSession, *, params: Sortable, viewer: Principal | None) -> int:
         """All rows of a list, which takes a while if there are many."""
-        asked = await self._ask(within(db), params, viewer, {})
+        asked = await self._ask(in_session(db), params, viewer, {})
         rows = await self._all(db, select(func.count()).select_from(self.model), params, asked)
         return await db.scalar(rows, asked.values) or 0
 
@@ -153,7 +141,7 @@ class ReadBase(Generic[ModelT]):
         viewer: Principal | None,
     ) -> AsyncIterator[Sequence[Row[Any]]]:
         """All rows of a list, some at a time; the database holds the rest back until asked."""
-        asked = await self._ask(within(db), params, viewer, {})
+        asked = await self._ask(in_session(db), params, viewer, {})
         order = (key.order(is_reversed=False) for key in self._sort_keys(params))
         rows = (await self._all(db, select(*columns), params, asked)).order_by(*order)
         found = await db.stream(rows.execution_options(yield_per=STREAMED_ROWS), asked.values)
@@ -205,7 +193,7 @@ class ReadBase(Generic[ModelT]):
 
     async def _ask(
         self,
-        fetch: Fetch,
+        fetch: Execute,
         params: Sortable,
         viewer: Principal | None,
         within: Mapping[InstrumentedAttribute[Any], Any],

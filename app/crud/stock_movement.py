@@ -12,7 +12,7 @@ from app.crud.filters import RANGE
 from app.crud.policy import Policy, Principal
 from app.crud.product import product_crud
 from app.crud.reading import Created
-from app.db.session import within
+from app.db.session import in_session
 from app.models import Product, StockMovement
 from app.schemas import StockMovementCreate
 from app.schemas.product import MAX_STOCK
@@ -50,7 +50,11 @@ class CRUDStockMovement(CRUDBase[StockMovement, StockMovementCreate, Any]):
         if left is None:
             raise Conflict(f"The stock of {product.stock} cannot be changed by {obj_in.delta}")
         return await self.create(
-            within(db), obj_in=obj_in, product_id=product.id, stock=left, moved_by_id=moved_by.id
+            in_session(db),
+            obj_in=obj_in,
+            product_id=product.id,
+            stock=left,
+            moved_by_id=moved_by.id,
         )
 
 

@@ -23,9 +23,10 @@ _VIOLATIONS = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError
 
 
 class Driver:
-    """Uses the connections of an engine's pool; each statement is a transaction by itself.
+    """Each statement is a transaction by itself, on a connection of an engine's pool.
 
-    It is built and compiled once a shape, and its rows are as the driver gives them.
+    A statement is built and compiled once a shape, and its rows are as the driver gives them.
+    SQLite's short reads have a connection of their own.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:

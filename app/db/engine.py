@@ -73,7 +73,7 @@ def _milliseconds(seconds: float) -> str:
 
 def _connect(dialect: Dialect, entry: ConnectionPoolEntry, args: Any, kwargs: Any) -> Any:
     if not in_greenlet():
-        raise MissingGreenlet  # Reader._connect begins again in one
+        raise MissingGreenlet  # Driver._connect begins again in one
     try:
         return dialect.connect(*args, **kwargs)
     except Exception as failed:

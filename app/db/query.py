@@ -12,7 +12,7 @@ MAX_KEPT = 1_000
 AnySelect = Select[*tuple[Any, ...]]
 AnyStatement = AnySelect | ReturningInsert[*tuple[Any, ...]]
 # Runs what is built for a shape of request, with these values, and returns its rows.
-Fetch = Callable[
+Execute = Callable[
     [Hashable, Callable[[], AnyStatement], Mapping[str, Any]],
     Awaitable[Sequence[Sequence[Any]]],
 ]

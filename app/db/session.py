@@ -15,7 +15,7 @@ from app.core.errors import Unavailable
 from app.db.driver import Driver, pool_is_bounded
 from app.db.engine import create_engine
 from app.db.failures import ConstraintViolated
-from app.db.query import AnySelect, AnyStatement, Fetch
+from app.db.query import AnySelect, AnyStatement, Execute
 from app.db.replica import Replica
 from app.db.retries import TransactionConflict
 
@@ -120,10 +120,10 @@ class Database:
             await db.execute(text("SELECT 1"))
 
 
-def within(db: AsyncSession) -> Fetch:
-    """As `Database.write`, but in a unit of work that has more in it."""
+def in_session(db: AsyncSession) -> Execute:
+    """Runs statements as `Database.fetch` and `write` do, in a unit of work that has others too."""
 
-    async def write(
+    async def execute(
         shape: Hashable, build: Callable[[], AnyStatement], values: Mapping[str, Any]
     ) -> Sequence[Sequence[Any]]:
         try:
@@ -131,7 +131,7 @@ def within(db: AsyncSession) -> Fetch:
         except IntegrityError as violation:
             raise ConstraintViolated.of(violation) from violation
 
-    return write
+    return execute
 
 
 @asynccontextmanager

@@ -1,19 +1,19 @@
 """SQLite's short reads: run where they are asked, since another thread costs more than they do."""
 
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-# Of SQLite's virtual machine: ten times a page of 100 with its total, some milliseconds.
-MAX_STEPS = 150_000
-_COUNTED_STEPS = 10_000
+MAX_SECONDS = 0.005  # of CPU, ten times a page of 100 with its total
+_STEPS = 1_000  # of SQLite's virtual machine, between two looks at the clock
 
 
 class ShortReads:
-    """A connection of the event loop's own, which holds it up for no longer than `MAX_STEPS` take.
+    """A connection of the event loop's own, which holds it up for `MAX_SECONDS` and a little.
 
     It waits for no lock: a reader never does in WAL, but for the moments in which a file that was
     not closed is mended.
@@ -23,14 +23,14 @@ class ShortReads:
         (self._file,), options = engine.dialect.create_connect_args(engine.url)
         self._options: dict[str, Any] = {**options, "isolation_level": None, "timeout": 0}
         self._connection: sqlite3.Connection | None = None
-        self._steps = 0
+        self._end = 0.0
 
     def fetch(self, sql: str, arguments: Sequence[Any]) -> Sequence[Sequence[Any]] | None:
         """The rows, or None if it is long, or cannot be done here for whatever reason."""
         try:
             if self._connection is None:
                 self._connection = self._connect()
-            self._steps = 0
+            self._end = time.thread_time() + MAX_SECONDS
             return self._connection.execute(sql, arguments).fetchall()
         except sqlite3.Error as failed:
             if getattr(failed, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:
@@ -46,10 +46,6 @@ class ShortReads:
     def _connect(self) -> sqlite3.Connection:
         connection: sqlite3.Connection = sqlite3.connect(self._file, **self._options)
         connection.execute("PRAGMA query_only = ON")
-        connection.set_progress_handler(self._is_long, _COUNTED_STEPS)
+        # Whenever it returns true, the statement is interrupted.
+        connection.set_progress_handler(lambda: time.thread_time() > self._end, _STEPS)
         return connection
-
-    def _is_long(self) -> bool:
-        """Asked every so many steps; true interrupts the statement."""
-        self._steps += _COUNTED_STEPS
-        return self._steps > MAX_STEPS

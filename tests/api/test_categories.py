@@ -11,7 +11,7 @@ from sqlalchemy import select
 from app.core.errors import InvalidInput
 from app.crud.category import CRUDCategory, category_crud
 from app.crud.policy import Principal
-from app.db.query import Fetch
+from app.db.query import Execute
 from app.db.retries import TransactionConflict
 from app.db.session import Database
 from app.models import Category
@@ -176,7 +176,7 @@ class Unlocked(CRUDCategory):
         super().__init__(Category)
         self.looked = asyncio.Barrier(walkers)
 
-    async def _parent_of(self, fetch: Fetch, slug: str) -> str | None:
+    async def _parent_of(self, fetch: Execute, slug: str) -> str | None:
         row = select(Category.parent).where(Category.slug == slug)
         ((parent,),) = await fetch("category above, unlocked", lambda: row, {})
         await self.looked.wait()

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
-from typing import cast
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -14,13 +14,16 @@ from sqlalchemy import Table, event, func, insert, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from app.core.config import settings
-from app.core.errors import Unavailable
+from app.core.errors import Conflict, Unavailable
+from app.crud.product import product_crud
 from app.db.query import AnyStatement
 from app.db.session import Database
 from app.db.short_reads import ShortReads
 from app.models import Product
+from app.schemas import ProductCreate
 from tests.conftest import ALICE
 
+CHAIR = ProductCreate(sku="S", name="Chair", price=Decimal(1))
 UnitOfWork = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 
 
@@ -216,10 +219,46 @@ async def test_write_of_one_statement_waits_no_longer(
 ) -> None:
     async with database.transaction() as db:
         await db.execute(text("UPDATE products SET sku = 'T'"))
-        writes = (hasty_database.write("same sku", same_sku, {}) for _ in range(3))
+        started = time.monotonic()
+        writes = (hasty_database.write("same sku", same_sku, {}) for _ in range(20))
         refused = await asyncio.gather(*writes, return_exceptions=True)
-        assert [type(each) for each in refused] == [Unavailable] * 3
+        assert [type(each) for each in refused] == [Unavailable] * 20
+        assert time.monotonic() - started < 2
     assert await hasty_database.write("same sku", same_sku, {})
+
+
+async def test_only_sqlite_has_its_writers_queue(
+    engine: str, database: Database, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has one writer at a time, and who waits for it there looks again and again."""
+    driver, writing, most = database._driver, 0, 0
+    execute = driver._execute
+
+    async def counted(connection: Any, sql: str, arguments: Sequence[Any]) -> Sequence[Any]:
+        nonlocal writing, most
+        writing += sql.startswith("INSERT")
+        most = max(most, writing)
+        try:
+            return await execute(connection, sql, arguments)
+        finally:
+            writing -= sql.startswith("INSERT")
+
+    monkeypatch.setattr(driver, "_execute", counted)
+    products = ({"sku": f"S-{number}", "name": "Chair", "price": 1} for number in range(20))
+    answers = await asyncio.gather(*(alice.post("/products/", json=each) for each in products))
+    assert {answer.status_code for answer in answers} == {201}
+    assert (most == 1) is (engine == "sqlite")
+
+
+async def test_row_that_a_rule_forbids_is_not_kept_although_it_was_returned(
+    database: Database,
+) -> None:
+    """SQLite looks for what a row refers to after it has returned it."""
+    with pytest.raises(Conflict):
+        await product_crud.create(database.write, obj_in=CHAIR, owner_id=99)
+    async with database.reading() as db:
+        assert (await db.scalars(select(Product))).all() == []
+    assert await product_crud.create(database.write, obj_in=CHAIR, owner_id=ALICE.id)
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)

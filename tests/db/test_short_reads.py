@@ -31,6 +31,17 @@ async def test_only_short_reads_of_sqlite_run_where_they_are_asked(database: Dat
     assert len(taken) == 1
 
 
+async def test_few_steps_that_take_long_are_no_short_read(database: Database) -> None:
+    """It is time that counts: one step may make the JSON of ten thousand letters."""
+    taken = connections_of(database)
+    long_text = func.hex(func.zeroblob(1_000_000))
+    numbers = select(literal(1).label("n"), long_text.label("text")).cte(recursive=True)
+    further = select(numbers.c.n + 1, long_text).where(numbers.c.n < 300)
+    lengths = select(func.sum(func.length(numbers.union_all(further).c.text)))
+    assert (await database.fetch("long texts", lambda: lengths, {}))[0][0] == 600_000_000
+    assert len(taken) == 1
+
+
 async def test_read_that_cannot_be_short_is_made_all_the_same(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from app.api.routing import StrictRoute
 from app.core.errors import AlreadyExists, Conflict, NotFound, NotPermitted
 from app.crud.category import category_crud
 from app.crud.reading import Created, Slice, Stored
-from app.db.session import within
+from app.db.session import in_session
 from app.dependencies import (
     OPTIONAL_AUTH,
     CurrentUser,
@@ -49,7 +49,7 @@ async def create_category(
     db: DbSession, category_in: schemas.CategoryCreate, current_user: CurrentUser
 ) -> Created[models.Category]:
     """Create a category, at the top or below its parent; for superusers."""
-    return await category_crud.create(within(db), obj_in=category_in, viewer=current_user)
+    return await category_crud.create(in_session(db), obj_in=category_in, viewer=current_user)
 
 
 @router.get("/counts")
