@@ -30,7 +30,7 @@ WORK = {
     "two tags": "?limit=100&tag=oak&tag=sale",
     "q=chair": "?limit=100&q=chair",
     "q=folding oak chair": "?limit=100&q=folding+oak+chair",
-    "q=oak steel (common words that never meet)": "?limit=100&q=oak+steel",
+    "q=oak steel (they never meet)": "?limit=100&q=oak+steel",
     "q=DEMO-77 (a beginning)": "?limit=100&q=DEMO-77",
     "q=chiar (a typo)": "?limit=100&q=chiar",
     "q=catalogue (in every row)": "?limit=100&q=catalogue",
