@@ -4,9 +4,11 @@ import os
 import secrets
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -36,15 +38,18 @@ WORK = {
     "q=catalogue (in every row)": "?limit=100&q=catalogue",
     "q=nothingness (in no row)": "?limit=100&q=nothingness",
 }
+IMPORT = "import of 1,000 products"
+IMPORTED = 1_000
+NAMES = (*WORK, IMPORT)
 Medians = dict[str, float]
 
 
 def main(
     rows: Annotated[str, typer.Option(help="Sizes of the table.")] = "10000,1000000",
-    repeats: Annotated[int, typer.Option(help="Requests of each, one by one.", min=3)] = 41,
+    repeats: Annotated[int, typer.Option(help="Requests of each, one by one.", min=4)] = 41,
     write: Annotated[bool, typer.Option("--write", help="Write it into docs/speed.md.")] = False,
 ) -> None:
-    """Measure the median latency of lists and searches, one request at a time."""
+    """Measure the median latency of lists, searches and imports, one request at a time."""
     sizes = [int(size) for size in rows.split(",")]
     console = document.new_console()
     secret_key = secrets.token_urlsafe(48)
@@ -58,15 +63,14 @@ def main(
     ):
         # The largest first, and both engines at once: it is what takes the time.
         order = [(size, system) for size in sorted(sizes, reverse=True) for system in systems]
-        folders = [Path(folder) / f"{system.engine}-{size}" for size, system in order]
 
-        def fill(size: int, system: System, folder: Path) -> Database:
-            folder.mkdir()
-            return databases.enter_context(OPENERS[system.engine](folder, size, secret_key))
+        def fill(which: tuple[int, System]) -> Database:
+            size, system = which
+            own = Path(folder) / f"{system.engine}-{size}"
+            own.mkdir()
+            return databases.enter_context(OPENERS[system.engine](own, size, secret_key))
 
-        filled = dict(
-            zip(order, fillers.map(fill, *zip(*order, strict=True), folders), strict=True)
-        )
+        filled = dict(zip(order, fillers.map(fill, order), strict=True))
         for system in systems:
             found[system.engine] = []
             for size in sizes:
@@ -81,7 +85,7 @@ def main(
 def report(sizes: Sequence[int], found: Mapping[str, Sequence[Medians]]) -> str:
     headings = ("", *(f"{size:,} products" for size in sizes), "times")
     tables = [
-        f"### {engine}\n\n{document.table(headings, map(_row, WORK, zip_by_name(medians)))}"
+        f"### {engine}\n\n{document.table(headings, map(_row, NAMES, zip_by_name(medians)))}"
         for engine, medians in found.items()
     ]
     return "\n".join(
@@ -96,7 +100,7 @@ def report(sizes: Sequence[int], found: Mapping[str, Sequence[Medians]]) -> str:
 
 
 def zip_by_name(medians: Sequence[Medians]) -> Iterator[list[float]]:
-    return ([of_size[name] for of_size in medians] for name in WORK)
+    return ([of_size[name] for of_size in medians] for name in NAMES)
 
 
 def _row(name: str, figures: Sequence[float]) -> list[str]:
@@ -116,7 +120,7 @@ def picture(sizes: Sequence[int], found: Mapping[str, Sequence[Medians]]) -> str
                         for figure, kind in zip(figures, kinds, strict=False)
                     ],
                 )
-                for name, figures in zip(WORK, zip_by_name(medians), strict=True)
+                for name, figures in zip(NAMES, zip_by_name(medians), strict=True)
             ],
         )
         for engine, medians in found.items()
@@ -128,10 +132,23 @@ def picture(sizes: Sequence[int], found: Mapping[str, Sequence[Medians]]) -> str
 def medians(server: Server, size: int, repeats: int) -> Medians:
     with httpx2.Client(base_url=f"{server.url}/api/v1/products/", timeout=60) as client:
         cursor = cursor_after(client, size * 9 // 10)
-        return {
-            name: median_ms(client, query.format(cursor=cursor), repeats)
+        reads = {
+            name: median_ms(partial(client.get, query.format(cursor=cursor)), repeats)
             for name, query in WORK.items()
         }
+        client.headers["Authorization"] = f"Bearer {server.token}"
+        files = map(new_products, count())
+        # Fewer, and last, so that reads find the table as it was filled.
+        return reads | {IMPORT: median_ms(lambda: send(client, next(files)), repeats // 4)}
+
+
+def new_products(number: int) -> str:
+    rows = (f"N{number}-{row},Oak chair,19.99\n" for row in range(IMPORTED))
+    return f"sku,name,price\n{''.join(rows)}"
+
+
+def send(client: httpx2.Client, file: str) -> httpx2.Response:
+    return client.post("import", content=file, headers={"Content-Type": "text/csv"})
 
 
 def cursor_after(client: httpx2.Client, number: int) -> str:
@@ -141,13 +158,13 @@ def cursor_after(client: httpx2.Client, number: int) -> str:
     return cursor
 
 
-def median_ms(client: httpx2.Client, query: str, repeats: int) -> float:
+def median_ms(request: Callable[[], httpx2.Response], repeats: int) -> float:
     for _ in range(3):
-        client.get(query).raise_for_status()
+        request().raise_for_status()
     taken = []
     for _ in range(repeats):
         started = time.perf_counter()
-        client.get(query)
+        request()
         taken.append(time.perf_counter() - started)
     return statistics.median(taken) * 1e3
 
