@@ -11,9 +11,11 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    exists,
     insert,
     inspect,
     literal,
+    or_,
     select,
 )
 from sqlalchemy.exc import IntegrityError
@@ -132,28 +134,34 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
     async def _check_references(
         self, fetch: Execute, sent: Mapping[str, Any], viewer: Principal | None
     ) -> None:
-        for column in self._referring(sent):
+        for column, crud in self.references.items():
+            if sent.get(column.key) is None:
+                continue
 
             def build(column: InstrumentedAttribute[Any] = column) -> AnySelect:
-                return select(self._is_known(column, viewer))
+                return select(self._is_new_known(column, viewer))
 
             shape = (self.model, "reference", column.key, rights_of(viewer))
             values = {f"new_{column.key}": sent[column.key]} | viewer_values(viewer)
             ((is_known,),) = await fetch(shape, build, values)
             if not is_known:
-                raise UnknownReference(column.key, self.references[column].model.__name__)
+                raise UnknownReference(column.key, crud.model.__name__)
 
-    def _referring(self, sent: Mapping[str, Any]) -> Sequence[InstrumentedAttribute[Any]]:
-        return [column for column in self.references if sent.get(column.key) is not None]
+    def is_known(
+        self,
+        column: InstrumentedAttribute[Any],
+        value: ColumnElement[Any],
+        viewer: Principal | None,
+    ) -> ColumnElement[bool]:
+        """Whether it is null, or as a value of `column` names a row that `viewer` may read."""
+        row = exists().where(referred(column) == value, self.references[column].readable(viewer))
+        return or_(value.is_(None), row)
 
-    def _is_known(
+    def _is_new_known(
         self, column: InstrumentedAttribute[Any], viewer: Principal | None
     ) -> ColumnElement[bool]:
-        """Whether `viewer` may read what the new value of `column` refers to."""
-        target = referred(column)
-        is_it = target == bindparam(f"new_{column.key}", type_=target.type)
-        readable = self.references[column].readable(any_like(viewer))
-        return select(literal(1)).where(is_it, readable).exists()
+        value = bindparam(f"new_{column.key}", type_=referred(column).type)
+        return self.is_known(column, value, any_like(viewer))
 
     async def _insert(
         self, write: Execute, values: dict[str, Any], viewer: Principal | None = None
@@ -162,13 +170,13 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         for field, default in self._defaults.items():
             if field not in row:
                 row[field] = default.arg(row) if default.is_callable else default.arg
-        fields, referring = tuple(row), self._referring(row)
+        fields = tuple(row)
         new = {f"new_{field}": value for field, value in row.items()}
         conflict = "refers to something that has changed"
         try:
             created = await write(
-                (self.model, "insert", fields, *referring, rights_of(viewer)),
-                lambda: self._insertion(fields, referring, viewer),
+                (self.model, "insert", fields, rights_of(viewer)),
+                lambda: self._insertion(fields, viewer),
                 new | viewer_values(viewer),
             )
         except ConstraintViolated as violation:
@@ -178,16 +186,12 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
             raise Conflict(f"{self.model.__name__} {conflict}")
         return Created(*created[0])
 
-    def _insertion(
-        self,
-        fields: Sequence[str],
-        referring: Sequence[InstrumentedAttribute[Any]],
-        viewer: Principal | None,
-    ) -> AnyStatement:
+    def _insertion(self, fields: Sequence[str], viewer: Principal | None) -> AnyStatement:
         """One row, of which the database makes the JSON; none if it refers to what is not there."""
         columns = inspect(self.model).columns
         row = select(*(bindparam(f"new_{field}", type_=columns[field].type) for field in fields))
-        row = row.where(*(self._is_known(column, viewer) for column in referring))
+        referring = (column for column in self.references if column.key in fields)
+        row = row.where(*(self._is_new_known(column, viewer) for column in referring))
         names = [columns[field].name for field in fields]
         table = cast(Table, self.model.__table__)
         statement = insert(table).from_select(names, row, include_defaults=False)

@@ -16,7 +16,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     column,
-    exists,
     func,
     inspect,
     literal,
@@ -32,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import JSON, String, TypeEngine
 
 from app.core.errors import Conflict
-from app.crud.base import CRUDBase, referred
+from app.crud.base import CRUDBase
 from app.crud.policy import Principal
 from app.db.base import Base, SoftDeletable, Timestamped, Versioned, utc_now
 
@@ -54,15 +53,11 @@ class Batch:
 
 
 class Reference(NamedTuple):
-    """A field that names a row of another `resource`, by the column that it refers to."""
+    """A field that names a row of another `resource`, and whether a value of it names one."""
 
     field: str
-    target: Column[Any]
-    readable: ColumnElement[bool]
+    is_known: Callable[[ColumnElement[Any]], ColumnElement[bool]]
     resource: str
-
-    def is_known(self, value: ColumnElement[Any]) -> ColumnElement[bool]:
-        return or_(value.is_(None), exists().where(self.target == value, self.readable))
 
 
 class Refused(NamedTuple):
@@ -98,7 +93,9 @@ class Upsert:
         self.model: type[Base] = crud.model
         self.table = cast(Table, crud.model.__table__)
         self.references = [
-            Reference(column.key, referred(column), other.readable(viewer), other.model.__name__)
+            Reference(
+                column.key, partial(crud.is_known, column, viewer=viewer), other.model.__name__
+            )
             for column, other in crud.references.items()
             if column.key in schema.model_fields
         ]
