@@ -14,6 +14,7 @@ from app.core.config import settings
 from app.core.errors import PreconditionFailed, PreconditionRequired
 from app.crud.reading import Created, Slice, Stored
 from app.db.base import Versioned
+from app.db.json import SEPARATOR
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 CONDITIONAL_METHODS = ("PUT", "PATCH", "DELETE")
@@ -44,7 +45,7 @@ def _page(page: Slice[Any]) -> str:
         "size": page.size,
         "next_cursor": page.next_cursor,
     }
-    return f'{{"items":[{",".join(page.items)}],{to_json(around).decode()[1:]}'
+    return f'{{"items":[{page.items.replace(SEPARATOR, ",")}],{to_json(around).decode()[1:]}'
 
 
 def describe(request: Request, response: Response, returned: Any) -> Response:

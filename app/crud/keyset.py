@@ -1,7 +1,6 @@
 """Pages by keyset: each goes on after the last row of another, however many rows lie before."""
 
 import binascii
-import json
 import operator
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Hashable, Sequence
@@ -11,7 +10,7 @@ from hmac import compare_digest
 from typing import Any, Self
 
 from pydantic import TypeAdapter
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
@@ -27,13 +26,12 @@ from sqlalchemy.sql.elements import KeyedColumnElement
 
 from app.core.errors import InvalidCursor
 from app.core.security import keyed_hash
+from app.db.json import SEPARATOR
 from app.db.query import AnySelect
 from app.schemas.page import Pagination
 
 RANK = "*rank"  # how well a row fits what was searched for; no field can have this name
 _SEAL_BYTES = 16
-
-Found = Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,13 @@ class Cursor:
     is_before: bool
     page: int
 
-    def seal(self, context: str) -> str:
+    def seal(self, context: bytes) -> str:
         """Opaque and signed; it is read again with the same `context` alone."""
         content = to_json([self.page, self.is_before, *self.position])
         return urlsafe_b64encode(_seal(context, content) + content).rstrip(b"=").decode()
 
     @classmethod
-    def open(cls, sealed: str, context: str, keys: Sequence[SortKey]) -> Self:
+    def open(cls, sealed: str, context: bytes, keys: Sequence[SortKey]) -> Self:
         """Raise `InvalidCursor` for whatever `seal` did not make."""
         try:
             decoded = urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
@@ -71,7 +69,7 @@ class Cursor:
         seal, content = decoded[:_SEAL_BYTES], decoded[_SEAL_BYTES:]
         if not compare_digest(seal, _seal(context, content)):
             raise InvalidCursor("The cursor is not one of this list, with this q and sort")
-        page, is_before, *values = json.loads(content)
+        page, is_before, *values = from_json(content)
         types: list[Any] = [key.column.type.python_type for key in keys]
         reader = _reader(*types)
         return cls(reader.validate_python(values), is_before, page)
@@ -110,13 +108,13 @@ class Window:
     """The page that was asked for: where it begins, in which order, and how long it is."""
 
     keys: Sequence[SortKey]
-    context: str
+    context: bytes
     skip: int
     limit: int
     cursor: Cursor | None
 
     @classmethod
-    def of(cls, params: Pagination, keys: Sequence[SortKey], context: str) -> Self:
+    def of(cls, params: Pagination, keys: Sequence[SortKey], context: bytes) -> Self:
         """`context` is all that a cursor is bound to."""
         if params.cursor is None:
             return cls(keys, context, params.skip, params.limit, cursor=None)
@@ -151,28 +149,34 @@ class Window:
         place = self.cursor.values() if self.cursor else {}
         return place | {"skip": self.skip, "limit": self.limit + 1}
 
-    def page_of(self, found: Sequence[Found]) -> tuple[Sequence[Found], str | None, str | None]:
-        """The rows in their order, the cursor of the next page, and that of the one before.
+    def page_of(
+        self, found: str, ranks: Sequence[float | None] = ()
+    ) -> tuple[str, str | None, str | None]:
+        """The items in their order, the cursor of the next page, and that of the one before.
 
-        A row begins with its JSON, and ends with its rank if it was searched for.
+        Items are texts of JSON with a separator between them, and stay one text: to take them apart
+        would cost as much as to find them. They have ranks if they were searched for.
         """
-        has_more = len(found) > self.limit
-        rows = found[: self.limit]
+        if not found:
+            return found, None, None
+        has_more = found.count(SEPARATOR) >= self.limit
+        items = found[: found.rindex(SEPARATOR)] if has_more else found
+        ranks = ranks[: self.limit] or (None,)
         if self.looks_back:
-            rows = rows[::-1]
-        if not rows:
-            return rows, None, None
+            items = SEPARATOR.join(reversed(items.split(SEPARATOR)))
+            ranks = ranks[::-1]
         has_next = has_more or self.looks_back
         has_previous = has_more if self.looks_back else bool(self.cursor or self.skip)
+        first, last = items.split(SEPARATOR, 1)[0], items.rsplit(SEPARATOR, 1)[-1]
         return (
-            rows,
-            self._beside(rows[-1], is_before=False) if has_next else None,
-            self._beside(rows[0], is_before=True) if has_previous else None,
+            items,
+            self._beside(last, ranks[-1], is_before=False) if has_next else None,
+            self._beside(first, ranks[0], is_before=True) if has_previous else None,
         )
 
-    def _beside(self, row: Found, *, is_before: bool) -> str:
+    def _beside(self, item: str, rank: float | None, *, is_before: bool) -> str:
         page = max(1, self.page - 1) if is_before else self.page + 1
-        fields = json.loads(row[0]) | {RANK: row[-1]}
+        fields = from_json(item) | {RANK: rank}
         return Cursor([fields[key.name] for key in self.keys], is_before, page).seal(self.context)
 
 
@@ -181,5 +185,5 @@ def _reader(*types: type) -> TypeAdapter[Any]:
     return TypeAdapter(tuple[types])  # type: ignore[valid-type]  # made at run time
 
 
-def _seal(context: str, content: bytes) -> bytes:
-    return keyed_hash("cursor", context.encode() + b"\0" + content)[:_SEAL_BYTES]
+def _seal(context: bytes, content: bytes) -> bytes:
+    return keyed_hash("cursor", context + b"\0" + content)[:_SEAL_BYTES]

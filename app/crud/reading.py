@@ -4,14 +4,24 @@ A statement is built and compiled once for each shape of a request, and its valu
 After that a read is one round trip, and no object is made for any row.
 """
 
-import json
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, Integer, Row, and_, bindparam, func, literal, select
+from pydantic_core import to_json
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Row,
+    and_,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -48,9 +58,12 @@ class Created(Stored[ModelT]):
 
 @dataclass
 class Slice(Generic[ModelT]):
-    """What `schemas.Page` shows, with its items as JSON, and the cursor of the page before."""
+    """What `schemas.Page` shows, and the cursor of the page before.
 
-    items: Sequence[str]
+    Its items are texts of JSON, with the separator between them.
+    """
+
+    items: str
     total: int
     total_is: Literal["exact", "at_least"]
     page: int
@@ -123,8 +136,7 @@ class ReadBase(Generic[ModelT]):
             lambda: self._page(asked, window),
             {**asked.values, **window.values()},
         )
-        rows = [(item,) for item in items.split(SEPARATOR)] if items else []
-        return _slice(window, rows, total, bound=MAX_COUNT)
+        return _slice(window, window.page_of(items or ""), total, bound=MAX_COUNT)
 
     async def count(self, db: AsyncSession, *, params: Sortable, viewer: Principal | None) -> int:
         """All rows of a list, which takes a while if there are many."""
@@ -172,7 +184,8 @@ class ReadBase(Generic[ModelT]):
         found = window.cut(found.join(hits, hits.c.id == self.model.id))
         rows = (await db.execute(found, {**asked.values, **window.values()})).all()
         total = rows[0][1] if rows else await db.scalar(count, asked.values) or 0
-        return _slice(window, rows, total, bound=MAX_HITS - 1)
+        page = window.page_of(SEPARATOR.join(row[0] for row in rows), [row[2] for row in rows])
+        return _slice(window, page, total, bound=MAX_HITS - 1)
 
     def _row(self, viewer: Principal | None) -> AnySelect:
         is_it = self.model.id == bindparam("id")
@@ -240,7 +253,7 @@ class ReadBase(Generic[ModelT]):
 
     def _window(self, params: Pagination, keys: Sequence[SortKey]) -> Window:
         order = [(key.name, key.is_descending) for key in keys]
-        context = json.dumps([self.model.__tablename__, order, vars(params).get("q")])
+        context = to_json([self.model.__tablename__, order, vars(params).get("q")])
         return Window.of(params, keys, context)
 
     def _page(self, asked: Asked, window: Window) -> AnySelect:
@@ -252,15 +265,19 @@ class ReadBase(Generic[ModelT]):
 
     def _total(self, asked: Asked) -> AnySelect:
         """How many there are, counted no further than is cheap."""
-        some = select(self.model.id).where(*asked.conditions())
-        bounded = some.limit(bindparam("count_bound", type_=Integer)).subquery()
+        one: AnySelect = select(literal_column("1")).select_from(self.model)
+        bounded = (
+            one.where(*asked.conditions()).limit(bindparam("count_bound", type_=Integer)).subquery()
+        )
         return select(func.count()).select_from(bounded)
 
 
-def _slice(window: Window, rows: Sequence[Any], total: int, *, bound: int) -> Slice[Any]:
-    page, next_cursor, previous_cursor = window.page_of(rows)
+def _slice(
+    window: Window, page: tuple[str, str | None, str | None], total: int, *, bound: int
+) -> Slice[Any]:
+    items, next_cursor, previous_cursor = page
     return Slice(
-        items=[row[0] for row in page],
+        items=items,
         total=min(total, bound),
         total_is="at_least" if total > bound else "exact",
         page=window.page,

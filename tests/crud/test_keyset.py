@@ -3,13 +3,14 @@
 from sqlalchemy import Integer, column
 
 from app.crud.keyset import Cursor, SortKey, Window
+from app.db.json import SEPARATOR
 
 
 def test_field_may_have_any_name() -> None:
     """What a row ends with, be it a count or how well it fits, is none of its fields."""
     keys = [SortKey(name, column(name, Integer), is_descending=False) for name in ("rank", "id")]
-    window = Window(keys, "context", skip=0, limit=1, cursor=None)
-    rows = [(f'{{"id":{number},"rank":{number * 10}}}', 99) for number in (1, 2)]
-    _, following, _ = window.page_of(rows)
+    window = Window(keys, b"context", skip=0, limit=1, cursor=None)
+    rows = SEPARATOR.join(f'{{"id":{number},"rank":{number * 10}}}' for number in (1, 2))
+    _, following, _ = window.page_of(rows, [99, 99])
     assert following is not None
-    assert Cursor.open(following, "context", keys).position == (10, 1)
+    assert Cursor.open(following, b"context", keys).position == (10, 1)

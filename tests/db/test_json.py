@@ -17,6 +17,7 @@ from app.crud.product import product_crud
 from app.crud.reading import ReadBase
 from app.crud.stock_movement import stock_movement_crud
 from app.crud.user import user_crud
+from app.db.json import SEPARATOR
 from app.db.session import Database
 from app.models import Product, StockMovement
 from app.schemas.page import Pagination
@@ -71,7 +72,7 @@ async def test_products_are_equal(database: Database, products: list[dict[str, A
         ids = list(await db.scalars(insert(Product).returning(Product.id), rows))
     wanted = await expected(database, product_crud)
     page = await product_crud.get_multi(database, params=product_params(), viewer=VIEWER)
-    assert list(page.items) == wanted
+    assert page.items.split(SEPARATOR) == wanted
     for id_ in sorted(ids):
         stored = await product_crud.read(database, id_, viewer=VIEWER)
         assert stored is not None
@@ -94,7 +95,7 @@ async def test_users_and_movements_are_equal(database: Database) -> None:
         reader: ReadBase[Any] = crud
         params = listed(crud).model()
         page = await reader.get_multi(database, params=params, viewer=VIEWER)
-        assert list(page.items) == await expected(database, reader) != []
+        assert page.items.split(SEPARATOR) == await expected(database, reader) != []
 
 
 LISTS: dict[str, type[schemas.Page[Any]]] = {
