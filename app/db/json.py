@@ -13,6 +13,8 @@ from app.db.base import Document, FixedPoint, Money, StringList, UTCDateTime
 # Between texts of JSON, which never have it in them, RFC 7464.
 SEPARATOR = "\x1e"
 
+_MAX_FIELDS = 60  # in a call of SQLite's functions, which take 127 arguments
+
 # How a type that the engine's JSON knows nothing of, or spells otherwise, becomes a JSON value.
 _ON_POSTGRESQL = {
     UTCDateTime: (
@@ -73,7 +75,13 @@ def _row_to_json(row: RowJSON, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(RowJSON, "sqlite")
 def _json_object(row: RowJSON, compiler: SQLCompiler, **options: Any) -> str:
     fields = _fields(row, compiler, _ON_SQLITE, options)
-    return f"json_object({', '.join(f'{name}, {value}' for name, value in fields)})"
+    first = ", ".join(f"{name}, {value}" for name, value in fields[:_MAX_FIELDS])
+    json_object = f"json_object({first})"
+    for start in range(_MAX_FIELDS, len(fields), _MAX_FIELDS):
+        some = fields[start : start + _MAX_FIELDS]
+        added = ", ".join(f"'$.' || {name}, {value}" for name, value in some)
+        json_object = f"json_insert({json_object}, {added})"
+    return json_object
 
 
 @compiles(JoinedJSON, "postgresql")

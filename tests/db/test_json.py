@@ -1,5 +1,6 @@
 """What the database makes of rows is, byte for byte, what Pydantic would make of them."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -8,7 +9,7 @@ import httpx2
 import pytest
 from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as hypothesis_settings
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, literal, select
 
 from app import schemas
 from app.api.resources import listed
@@ -17,7 +18,7 @@ from app.crud.product import product_crud
 from app.crud.reading import ReadBase
 from app.crud.stock_movement import stock_movement_crud
 from app.crud.user import user_crud
-from app.db.json import SEPARATOR
+from app.db.json import SEPARATOR, RowJSON
 from app.db.session import Database
 from app.models import Product, StockMovement
 from app.schemas.page import Pagination
@@ -96,6 +97,13 @@ async def test_users_and_movements_are_equal(database: Database) -> None:
         params = listed(crud).model()
         page = await reader.get_multi(database, params=params, viewer=VIEWER)
         assert page.items.split(SEPARATOR) == await expected(database, reader) != []
+
+
+async def test_object_may_have_many_fields(database: Database) -> None:
+    fields = {f"field_{number}": (None, "é", number)[number % 3] for number in range(200)}
+    row = RowJSON({name: literal(value) for name, value in fields.items()})
+    async with database.reading() as db:
+        assert json.loads(await db.scalar(select(row)) or "") == fields
 
 
 LISTS: dict[str, type[schemas.Page[Any]]] = {
