@@ -117,11 +117,11 @@ async def _content(request: Request) -> bytes:
     return json.dumps(target).encode() + b"\n" + await request.body()
 
 
-def uses_unit_of_work(dependant: Dependant) -> bool:
-    """Whether a route asks for `DbSession` or `DbWrite`, itself or through what it asks for."""
-    return dependant.call in (get_db, get_write) or any(
-        map(uses_unit_of_work, dependant.dependencies)
-    )
+def units_of_work(dependant: Dependant) -> set[str]:
+    """`DbSession` and `DbWrite`, if a route asks for them, itself or through what it asks for."""
+    names: dict[Any, str] = {get_db: "DbSession", get_write: "DbWrite"}
+    own = {name for call, name in names.items() if call is dependant.call}
+    return own.union(*map(units_of_work, dependant.dependencies))
 
 
 async def get_database(request: Request) -> Database:

@@ -29,7 +29,7 @@ from app.dependencies import (
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_KEY_PATTERN,
     IDEMPOTENCY_METHODS,
-    uses_unit_of_work,
+    units_of_work,
 )
 from app.schemas import Problem
 
@@ -103,7 +103,7 @@ def _add_problems(schema: dict[str, Any]) -> None:
 
 def _add_safe_retries(operation: dict[str, Any], method: str, dependant: Dependant) -> None:
     """Wherever `DbSession` looks at the key."""
-    if method in IDEMPOTENCY_METHODS and uses_unit_of_work(dependant):
+    if method in IDEMPOTENCY_METHODS and units_of_work(dependant):
         operation["parameters"].append(_IDEMPOTENCY_KEY_PARAMETER)
         operation["responses"] |= _documented(IdempotencyKeyInUse, IdempotencyKeyReused)
 

@@ -94,7 +94,8 @@ class ListParams(Generic[ParamsT]):
             if name in self.repeatable:
                 sent.setdefault(name, []).append(value)
             elif name in sent:
-                raise InvalidInput.at("query", name, msg="must be sent only once")
+                known = name if name in self.model.model_fields else "?"
+                raise InvalidInput.at("query", known, msg="must be sent only once")
             else:
                 sent[name] = value
         try:

@@ -19,6 +19,7 @@ from app.api.retries import RepeatableRequest
 from app.core import strict_json
 from app.db.base import MAX_ID
 from app.db.retries import retrying
+from app.dependencies import units_of_work
 
 
 class IdConvertor(Convertor[int]):
@@ -51,6 +52,8 @@ class StrictRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, _noting_what_it_returns(endpoint), **options)
+        if len(units_of_work(self.dependant)) > 1:
+            raise TypeError(f"{path}: DbSession or DbWrite, or one would wait for the other")
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _run_repeatably(super().handle, scope, receive, send)

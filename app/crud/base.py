@@ -8,7 +8,9 @@ from pydantic import BaseModel
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Index,
     Table,
+    UniqueConstraint,
     and_,
     bindparam,
     exists,
@@ -23,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
 
-from app.core.errors import AlreadyExists, AppError, Conflict, UnknownReference
+from app.core.errors import AlreadyExists, Conflict, InvalidInput, UnknownReference
 from app.crud.policy import Principal, any_like, viewer_values
 from app.crud.reading import Created, ModelT, ReadBase, rights_of
 from app.db.base import MAX_ID, SoftDeletable, utc_now
@@ -104,7 +106,7 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         viewer: Principal | None = None,
     ) -> ModelT:
         """Set what was sent: an absent field stays as it is, a null is stored."""
-        sent = obj_in.model_dump()
+        sent = obj_in.model_dump(exclude_unset=True)
         changed = {name: v for name, v in sent.items() if v != getattr(db_obj, name)}
         await self._check_references(in_session(db), changed, viewer)
         return await self._set(db, db_obj, sent)
@@ -218,19 +220,29 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
             # Changed or deleted since it was read: the next attempt reads it anew.
             raise TransactionConflict(f"{self.model.__name__} has changed") from None
 
-    def _refusal(self, violation: ConstraintViolated, conflict: str) -> AppError:
-        """Of a unique field by its name, from `uq_users_email` or SQLite's `users.email`.
+    def _refusal(self, violation: ConstraintViolated, conflict: str) -> Exception:
+        """What the client is told; the violation itself if it is our own mistake."""
+        resource, rule = self.model.__name__, violation.rule
+        match violation.kind:
+            case "unique":
+                return AlreadyExists(resource, " and ".join(self._unique_fields(rule)))
+            case "reference":
+                return Conflict(f"{resource} {conflict}")
+            case "check":
+                name = re.sub(rf".*\bck_{self.model.__tablename__}_", "", rule)
+                return InvalidInput.at("body", msg=f"breaks the rule {name}")
+        return violation
 
-        The field that the client knows: its column may have another name, as `price_cents` has.
+    def _unique_fields(self, rule: str) -> Sequence[str]:
+        """By the name of a constraint or an index, or from SQLite's `users.email, users.name`.
+
+        The fields that the client knows: a column may have another name, as `price_cents` has.
         """
-        resource, table = self.model.__name__, self.model.__tablename__
-        unique = rf"(?:uq_{table}_|UNIQUE constraint failed: {table}\.)(\w+)"
-        found = re.search(unique, violation.rule)
-        if not found:
-            return Conflict(f"{resource} {conflict}")
-        column = self.model.__table__.columns.get(found.group(1))
-        field = found.group(1) if column is None else self._field_of(column)
-        return AlreadyExists(resource, field)
-
-    def _field_of(self, column: ColumnElement[Any]) -> str:
-        return inspect(self.model).get_property_by_column(column).key
+        table = cast(Table, self.model.__table__)
+        columns = [table.c[name] for name in re.findall(rf"\b{table.name}\.(\w+)", rule)]
+        rules: list[UniqueConstraint | Index] = list(table.indexes)
+        rules += (each for each in table.constraints if isinstance(each, UniqueConstraint))
+        for each in rules:
+            if re.search(rf"\b{each.name}\b", rule):
+                columns = list(each.columns)
+        return [inspect(self.model).get_property_by_column(column).key for column in columns]

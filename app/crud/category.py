@@ -116,7 +116,7 @@ class Below(Filter):
         return [slug for (slug,) in rows]
 
     def values(self, sent: Sequence[str]) -> dict[str, Any]:
-        return self.numbered(sent)
+        return self.bound(*sent)
 
     def shape(self, sent: Sequence[str]) -> Hashable:
         return self.parameter, len(sent)

@@ -1,7 +1,6 @@
 """Filters of a list: declared for each field, typed in OpenAPI, always bound as parameters."""
 
 import operator
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pydantic import BeforeValidator, Field
 from sqlalchemy import Column, ColumnElement, and_, bindparam, not_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.db.base import MAX_ID, FixedPoint
+from app.db.base import LAST_CHARACTER, MAX_ID, FixedPoint
 from app.db.query import Execute
 from app.schemas.base import Choice, Day, Line, Moment, Money, Number, Uuid
 from app.schemas.page import REPEATABLE
@@ -25,9 +24,7 @@ FieldOperators = Mapping[InstrumentedAttribute[Any], Sequence[str]]
 EQUALITY: Final = ("eq", "in")
 RANGE: Final = ("eq", "gte", "gt", "lte", "lt")
 MAX_CHOICES = 100
-MAX_WORDS = 10
-
-_LAST_CHARACTER = chr(sys.maxunicode)
+MAX_REPEATED = 10
 
 # A prefix is a range: no wildcards, the case of letters counts on both engines, an index serves.
 _CONDITIONS: dict[str, Callable[..., ColumnElement[bool]]] = {
@@ -67,9 +64,9 @@ class Filter(ABC):
     @abstractmethod
     def condition(self, sent: Any) -> ColumnElement[bool]: ...
 
-    def numbered(self, sent: Sequence[Any]) -> dict[str, Any]:
-        """`values` of several, each a parameter of its own."""
-        return {f"{self.parameter}_{place}": value for place, value in enumerate(sent)}
+    def bound(self, *values: Any) -> dict[str, Any]:
+        """By names that nothing else in the statement has, whatever a column is called."""
+        return {f"where_{place}_{self.parameter}": value for place, value in enumerate(values)}
 
 
 @dataclass(frozen=True)
@@ -84,10 +81,10 @@ class ColumnFilter(Filter):
             case "isnull":
                 return {}
             case "in":
-                return self.numbered(sent)
+                return self.bound(*sent)
             case "prefix":
-                return {self.parameter: sent, f"{self.parameter}_end": sent + _LAST_CHARACTER}
-        return {self.parameter: sent}
+                return self.bound(sent, sent + LAST_CHARACTER)
+        return self.bound(sent)
 
     def shape(self, sent: Any) -> Hashable:
         return self.parameter, sent if self.operator == "isnull" else len(self.values(sent))
@@ -103,7 +100,9 @@ class ColumnFilter(Filter):
         if self.operator == "isnull":
             return bool
         python_type = self.column.type.python_type
-        one = _TYPES.get(type(self.column.type), _TYPES[python_type])
+        one = _TYPES.get(type(self.column.type)) or _TYPES.get(python_type)
+        if one is None:
+            raise TypeError(f"{self.column} cannot be filtered: {python_type.__name__} has no type")
         if python_type is int:
             one = Annotated[int, Field(ge=-MAX_ID, le=MAX_ID)]
         if self.operator != "in":
@@ -144,12 +143,12 @@ class WithAll(Filter):
     def value_type(self) -> Any:
         return Annotated[
             self.words_type,
-            Field(max_length=MAX_WORDS, description="All of these, each sent by itself"),
+            Field(max_length=MAX_REPEATED, description="All of these, each sent by itself"),
             REPEATABLE,
         ]
 
     def values(self, sent: Sequence[str]) -> dict[str, Any]:
-        return self.numbered(sent)
+        return self.bound(*sent)
 
     def shape(self, sent: Sequence[str]) -> Hashable:
         return self.parameter, len(sent)

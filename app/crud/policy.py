@@ -17,7 +17,9 @@ class Principal:
     wrote_lately: bool = False  # so that a replica may not have it yet
 
 
-# The rows that a viewer gets; None is somebody who has not signed in.
+# The rows that a viewer gets; None is somebody who has not signed in. A condition is compiled once
+# for all with the same rights: the viewer's id is a parameter, any other value of Python's stays as
+# it was then. What changes, such as the time, is the database's to say: `func.now()`.
 Rule = Callable[[Principal | None], ColumnElement[bool]]
 
 

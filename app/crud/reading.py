@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
+from app.crud.declarations import check_declarations
 from app.crud.filters import FieldOperators, Filter, declared
 from app.crud.keyset import RANK, SortKey, Window
 from app.crud.policy import Policy, Principal, any_like, viewer_values
@@ -93,11 +94,9 @@ class ReadBase(Generic[ModelT]):
     natural_key: ClassVar[str]  # the unique field that its owner knows a row by
 
     def __init__(self, model: type[ModelT]) -> None:
-        for declaration in ("policy", "schema"):
-            if not hasattr(self, declaration):
-                raise TypeError(f"{type(self).__name__} must state its {declaration}")
         self.model = model
         self.declared_filters = (*declared(self.filters), *self.further_filters)
+        check_declarations(self)
         self.sort_keys = {
             f"{sign}{column.key}": SortKey(column.key, column, is_descending=sign == "-")
             for column in (model.id, *self.sorted_by)
@@ -180,7 +179,7 @@ class ReadBase(Generic[ModelT]):
         keys = self._sort_keys(params) if params.sort else best_first
         window = self._window(params, keys)
         count = select(func.count()).select_from(hits)
-        found = select(self._shown(), count.scalar_subquery(), hits.c.rank)
+        found = select(self.shown(), count.scalar_subquery(), hits.c.rank)
         found = window.cut(found.join(hits, hits.c.id == self.model.id))
         rows = (await db.execute(found, {**asked.values, **window.values()})).all()
         total = rows[0][1] if rows else await db.scalar(count, asked.values) or 0
@@ -190,9 +189,10 @@ class ReadBase(Generic[ModelT]):
     def _row(self, viewer: Principal | None) -> AnySelect:
         is_it = self.model.id == bindparam("id")
         version = self.model.version if issubclass(self.model, Versioned) else literal(None)
-        return select(self._shown(), version).where(is_it, self.readable(any_like(viewer)))
+        return select(self.shown(), version).where(is_it, self.readable(any_like(viewer)))
 
-    def _shown(self) -> RowJSON:
+    def shown(self) -> RowJSON:
+        """An item, as the schema has it."""
         return RowJSON({name: getattr(self.model, name) for name in self.schema.model_fields})
 
     def readable(self, viewer: Principal | None) -> ColumnElement[bool]:
@@ -258,7 +258,7 @@ class ReadBase(Generic[ModelT]):
 
     def _page(self, asked: Asked, window: Window) -> AnySelect:
         """All items in one row, and the total: each further one would cost the driver."""
-        item = self._shown().label("item")
+        item = self.shown().label("item")
         page = window.cut(select(item).where(*asked.conditions())).subquery()
         items = select(JoinedJSON(page.c.item)).scalar_subquery()
         return select(items, self._total(asked).scalar_subquery())

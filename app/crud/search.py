@@ -35,7 +35,7 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from app.db.base import Base
+from app.db.base import LAST_CHARACTER, Base
 from app.db.query import AnySelect
 from app.db.search_index import MAX_WORD
 
@@ -45,7 +45,6 @@ MAX_COMPLETIONS = 32
 _MAX_CANDIDATES = 100
 _MIN_CORRECTED = 4
 _LIKENESS = 0.7  # one wrong letter of four, two of seven
-_LAST_CHARACTER = "\U0010ffff"
 
 # Where so many of the first rows match, reading on finds MAX_HITS sooner than PostgreSQL's index,
 # which gives all matches or none.
@@ -186,7 +185,7 @@ class Search:
         """The first words of the vocabulary that begin with each of `words`."""
         parts = [
             select(literal_column(str(place)).label("place"), self.words.label("word"))
-            .where(self.words >= word, self.words < word + _LAST_CHARACTER)
+            .where(self.words >= word, self.words < word + LAST_CHARACTER)
             .distinct()
             .order_by(self.words)
             .limit(MAX_COMPLETIONS + 1)

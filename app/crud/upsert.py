@@ -12,7 +12,6 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     Table,
-    TypeDecorator,
     and_,
     bindparam,
     column,
@@ -33,7 +32,9 @@ from sqlalchemy.types import JSON, String, TypeEngine
 from app.core.errors import Conflict
 from app.crud.base import CRUDBase
 from app.crud.policy import Principal
-from app.db.base import Base, SoftDeletable, Timestamped, Versioned, utc_now
+from app.db.base import Base, Document, SoftDeletable, Timestamped, Versioned, utc_now
+from app.db.failures import ConstraintViolated
+from app.db.query import bind_processor
 
 # One value however many rows there are, rather than one for each of their cells.
 _ROWS = bindparam("rows", type_=String())
@@ -81,7 +82,10 @@ class Upserted:
 
 
 class Upsert:
-    """Of one resource, by its natural key, which is unique among rows that are not deleted."""
+    """Of one resource, by its natural key, which is unique among rows that are not deleted.
+
+    Columns that `schema` has not, and that are not given either, get the database's defaults.
+    """
 
     def __init__(
         self,
@@ -91,6 +95,8 @@ class Upsert:
         dialect: Dialect,
     ) -> None:
         self.model: type[Base] = crud.model
+        if not (issubclass(self.model, Versioned) and hasattr(crud, "natural_key")):
+            raise TypeError(f"{self.model.__name__} needs versions and a natural_key")
         self.table = cast(Table, crud.model.__table__)
         self.references = [
             Reference(
@@ -105,6 +111,8 @@ class Upsert:
         self.columns: dict[str, Column[Any]] = {
             field: self.table.c[columns[field].name] for field in schema.model_fields
         }
+        if any(isinstance(column.type, (JSON, Document)) for column in self.columns.values()):
+            raise TypeError(f"{self.model.__name__} has JSON, which PostgreSQL cannot compare")
         self._stored = [
             # A plain string: SQLAlchemy's own kind would be written ten times as slowly.
             (field, str(column.name), _storer(column.type, dialect))
@@ -121,6 +129,8 @@ class Upsert:
         try:
             versions = (await db.scalars(statement, {"rows": batch.rows})).all()
         except IntegrityError as error:
+            if ConstraintViolated.of(error).kind != "reference":
+                raise
             raise Conflict(f"{self.model.__name__} refers to something that has changed") from error
         created = versions.count(1)
         refused = [] if len(versions) == batch.count else await self.refused(db, batch, values)
@@ -170,8 +180,7 @@ class Upsert:
         set_: dict[str, Any] = {c.name: new[c.name] for c in changing}
         if issubclass(self.model, Timestamped):
             set_["updated_at"] = new.updated_at
-        if issubclass(self.model, Versioned):
-            set_["version"] = self.table.c.version + 1
+        set_["version"] = self.table.c.version + 1
         return insert.on_conflict_do_update(
             index_elements=[self.key],
             index_where=self._is_kept(),
@@ -203,9 +212,7 @@ def _unpacked(dialect: str, columns: Mapping[str, Column[Any]]) -> dict[str, Col
 
 def _storer(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any]:
     """How a value is stored, where that is not what it is: cents of an amount."""
-    if isinstance(type_, TypeDecorator):
-        return partial(type_.process_bind_param, dialect=dialect)
-    return lambda value: value
+    return bind_processor(type_, dialect) or (lambda value: value)
 
 
 def _dialect(db: AsyncSession) -> str:

@@ -103,7 +103,7 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
         obj_in: UserUpdate | UserAdminUpdate,
         viewer: Principal | None = None,
     ) -> User:
-        values = obj_in.model_dump(exclude={"current_password", "password"})
+        values = obj_in.model_dump(exclude={"current_password", "password"}, exclude_unset=True)
         if isinstance(obj_in, UserUpdate) and isinstance(obj_in.password, str):
             values["hashed_password"] = await get_password_hash(obj_in.password)
         if not (values.get("is_active", True) and values.get("is_superuser", True)):

@@ -21,6 +21,7 @@ BigInt = BigInteger().with_variant(Integer, "sqlite")
 # Sorted by code points on both engines, whatever the locale of the server: pages must not depend
 # on it, and prefixes are found through the index.
 Text = String().with_variant(String(collation="C"), "postgresql")
+LAST_CHARACTER = "\U0010ffff"
 
 
 class Base(DeclarativeBase):

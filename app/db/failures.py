@@ -39,19 +39,39 @@ _SQLITE_UNAVAILABLE = {
 }
 
 
-class ConstraintViolated(Exception):
-    """The database's own rules forbid it; `rule` has the name of the one, or what SQLite says."""
+# By SQLSTATE, and by SQLite's extended codes.
+_KINDS: dict[str | int | None, str] = {
+    "23503": "reference",
+    "23001": "reference",
+    "23505": "unique",
+    "23514": "check",
+    sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: "reference",
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE: "unique",
+    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: "unique",
+    sqlite3.SQLITE_CONSTRAINT_CHECK: "check",
+}
 
-    def __init__(self, rule: str) -> None:
+
+class ConstraintViolated(Exception):
+    """The database's own rules forbid it; `rule` has the name of the one, or what SQLite says.
+
+    Its `kind` is `unique`, `reference` or `check`, or None for what no client can mend.
+    """
+
+    def __init__(self, rule: str, kind: str | None) -> None:
         super().__init__(rule)
         self.rule = rule
+        self.kind = kind
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
         """From what the driver raised, or SQLAlchemy over it."""
         raised = getattr(error, "orig", error)
-        names = (getattr(each, "constraint_name", None) for each in (raised, raised.__cause__))
-        return cls(next(filter(None, names), str(raised)))
+        for each in (raised, raised.__cause__):
+            if sqlstate := getattr(each, "sqlstate", None):
+                rule = getattr(each, "constraint_name", None) or str(each)
+                return cls(rule, _KINDS.get(sqlstate))
+        return cls(str(raised), _KINDS.get(getattr(raised, "sqlite_errorcode", None)))
 
 
 def translate(context: ExceptionContext) -> Unavailable | TransactionConflict | None:
@@ -73,7 +93,9 @@ def meaning_of(
         return TransactionConflict(type(error).__name__)
     # The low byte is the primary code, the rest says more about it.
     sqlite_code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    is_lost = is_disconnect or isinstance(error, (OSError, asyncpg.InterfaceError))
+    # asyncpg has one error for a connection that is closed and for one that is used wrongly.
+    is_closed = isinstance(error, asyncpg.InterfaceError) and "closed" in str(error)
+    is_lost = is_disconnect or is_closed or isinstance(error, OSError)
     if (
         is_lost
         or sqlstate in _UNAVAILABLE

@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Boolean, String, Uuid, literal_column
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Date,
+    Integer,
+    SmallInteger,
+    String,
+    Uuid,
+    literal_column,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -16,7 +25,7 @@ SEPARATOR = "\x1e"
 _MAX_FIELDS = 60  # in a call of SQLite's functions, which take 127 arguments
 
 # How a type that the engine's JSON knows nothing of, or spells otherwise, becomes a JSON value.
-_ON_POSTGRESQL = {
+_ON_POSTGRESQL: dict[type, str] = {
     UTCDateTime: (
         "replace(to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US'), '.000000', '')"
         " || 'Z'"
@@ -28,11 +37,12 @@ _ON_POSTGRESQL = {
         " || (abs({0}) / 1000000)::text || '.' || lpad((abs({0}) % 1000000)::text, 6, '0')"
     ),
 }
-_ON_SQLITE = {
+# In RETURNING, SQLite 3.40 takes a null for none if it is asked by IS NOT NULL.
+_ON_SQLITE: dict[type, str] = {
     UTCDateTime: "replace(replace({}, ' ', 'T'), '.000000', '') || 'Z'",
-    Money: "CASE WHEN {0} IS NOT NULL THEN printf('%d.%02d', {0} / 100, {0} % 100) END",
+    Money: "CASE WHEN abs({0}) >= 0 THEN printf('%d.%02d', {0} / 100, {0} % 100) END",
     FixedPoint: (
-        "CASE WHEN {0} IS NOT NULL THEN printf('%s%d.%06d', CASE WHEN {0} < 0 THEN '-' ELSE '' END,"
+        "CASE WHEN abs({0}) >= 0 THEN printf('%s%d.%06d', CASE WHEN {0} < 0 THEN '-' ELSE '' END,"
         " abs({0}) / 1000000, abs({0}) % 1000000) END"
     ),
     Uuid: " || '-' || ".join(
@@ -43,15 +53,21 @@ _ON_SQLITE = {
     StringList: "json({})",
     Boolean: "json(CASE {0} WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE 'null' END)",
 }
+# What both engines spell as Pydantic does. A float is none: SQLite shows 15 of its digits.
+_AS_IT_IS = {Integer, SmallInteger, BigInteger, String, Date}
+_KNOWN = _AS_IT_IS | _ON_SQLITE.keys() | _ON_POSTGRESQL.keys()
 
 
 class RowJSON(FunctionElement[str]):
-    """A JSON object of columns, as text."""
+    """A JSON object of columns, as text; raise TypeError for a type that has no spelling here."""
 
     type = String()
     inherit_cache = True
 
     def __init__(self, columns: Mapping[str, Any]) -> None:
+        for name, column in columns.items():
+            if type(column.type) not in _KNOWN:
+                raise TypeError(f"{name}: app/db/json.py has no spelling for {column.type!r}")
         # The names are part of the statement, and of the key it is cached by.
         pairs: Any = ((literal_column(f"'{name}'"), column) for name, column in columns.items())
         super().__init__(*(part for pair in pairs for part in pair))

@@ -27,7 +27,7 @@ class Query:
         binds = {name: compiled.binds[name] for name in compiled.positiontup or ()}
         self._defaults = {name: bind.value for name, bind in binds.items() if not bind.required}
         self._parameters = [
-            (name, _processor(binds[name].type, dialect)) for name in compiled.positiontup or ()
+            (name, bind_processor(binds[name].type, dialect)) for name in compiled.positiontup or ()
         ]
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
@@ -38,7 +38,8 @@ class Query:
         ]
 
 
-def _processor(type_: Any, dialect: Dialect) -> Callable[[Any], Any] | None:
+def bind_processor(type_: Any, dialect: Dialect) -> Callable[[Any], Any] | None:
+    """What makes of a value what the driver takes for it, None if that is the value itself."""
     processor: Callable[[Any], Any] | None = type_.dialect_impl(dialect).bind_processor(dialect)
     return processor
 

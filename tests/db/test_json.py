@@ -9,7 +9,21 @@ import httpx2
 import pytest
 from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as hypothesis_settings
-from sqlalchemy import delete, insert, literal, select
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Uuid,
+    delete,
+    insert,
+    literal,
+    select,
+)
 
 from app import schemas
 from app.api.resources import listed
@@ -18,6 +32,7 @@ from app.crud.product import product_crud
 from app.crud.reading import ReadBase
 from app.crud.stock_movement import stock_movement_crud
 from app.crud.user import user_crud
+from app.db.base import BigInt, Document, FixedPoint, Money, UTCDateTime
 from app.db.json import SEPARATOR, RowJSON
 from app.db.session import Database
 from app.models import Product, StockMovement
@@ -101,9 +116,36 @@ async def test_users_and_movements_are_equal(database: Database) -> None:
 
 async def test_object_may_have_many_fields(database: Database) -> None:
     fields = {f"field_{number}": (None, "é", number)[number % 3] for number in range(200)}
-    row = RowJSON({name: literal(value) for name, value in fields.items()})
+    row = RowJSON(
+        {
+            name: literal(value, Integer() if isinstance(value, int) else String())
+            for name, value in fields.items()
+        }
+    )
     async with database.reading() as db:
         assert json.loads(await db.scalar(select(row)) or "") == fields
+
+
+async def test_row_just_written_is_shown_as_it_is_read(database: Database) -> None:
+    """SQLite's RETURNING has bugs of its own."""
+    kinds = (Money, FixedPoint, UTCDateTime, Uuid, Boolean, Date, Document, String, BigInteger)
+    nullable: list[Column[Any]] = [
+        Column(f"field_{number}", kind) for number, kind in enumerate(kinds)
+    ]
+    table = Table(
+        "things",
+        MetaData(),
+        Column("id", BigInt, primary_key=True),
+        Column("name", String, nullable=False),
+        *nullable,
+    )
+    row = RowJSON({column.name: column for column in table.columns})
+    async with database.transaction() as db:
+        await (await db.connection()).run_sync(table.create)
+        written = await db.scalar(insert(table).values(name="A").returning(row))
+        assert await db.scalar(select(row)) == written
+        nulls = {column.name: None for column in nullable}
+        assert json.loads(written or "") == {"id": 1, "name": "A"} | nulls
 
 
 LISTS: dict[str, type[schemas.Page[Any]]] = {

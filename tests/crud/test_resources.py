@@ -1,0 +1,225 @@
+"""What a resource of one's own may have: columns of any name and kind, and mistakes that show."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+from uuid import UUID
+
+import pytest
+from fastapi import APIRouter
+from pydantic import BaseModel
+from sqlalchemy import CheckConstraint, Float, String, UniqueConstraint, insert
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from app.api.resources import listed
+from app.api.routing import StrictRoute
+from app.core.errors import AlreadyExists, InvalidInput
+from app.crud.base import CRUDBase
+from app.crud.filters import EQUALITY, RANGE, Holds
+from app.crud.policy import Policy, Principal, everybody, owner
+from app.crud.product import CRUDProduct, product_crud
+from app.crud.reading import ReadBase
+from app.crud.upsert import Batch, Upsert
+from app.db.base import Base as AppBase
+from app.db.base import Document, Identified, UTCDateTime, Versioned
+from app.db.failures import ConstraintViolated
+from app.db.session import Database
+from app.dependencies import DbSession, DbWrite
+from app.models import Product
+from app.schemas.base import OutputModel
+from tests.conftest import ALICE, BOB
+
+
+class Base(DeclarativeBase):
+    """Its tables are not in the project's schema."""
+
+    metadata = type(AppBase.metadata)(naming_convention=AppBase.metadata.naming_convention)
+    type_annotation_map: ClassVar = AppBase.type_annotation_map
+
+
+class Visit(Identified, Versioned, Base):
+    __tablename__ = "visits"
+
+    code: Mapped[str] = mapped_column(unique=True)
+    owner_id: Mapped[int]
+    viewer_id: Mapped[int]
+    began_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    trace: Mapped[UUID]
+    notes: Mapped[Any | None] = mapped_column(Document)
+    short: Mapped[str | None] = mapped_column(String(10))
+    score: Mapped[float | None] = mapped_column(Float)
+
+    __table_args__ = (
+        UniqueConstraint("owner_id", "viewer_id", name="uq_visits_pair"),
+        CheckConstraint("owner_id <> viewer_id", name="somebody_else"),
+    )
+
+
+class VisitIn(BaseModel):
+    code: str
+    viewer_id: int
+    began_at: datetime = datetime(2026, 11, 24, 12, 30, 0, 120, UTC)
+    trace: UUID = UUID(int=7)
+
+
+class VisitOut(OutputModel):
+    id: int
+    code: str
+    owner_id: int
+    viewer_id: int
+    began_at: datetime
+    trace: UUID
+
+
+class CRUDVisit(CRUDBase[Any, VisitIn, Any]):
+    policy = Policy(read=owner(Visit.owner_id), write=owner(Visit.owner_id))
+    schema = VisitOut
+    filters: ClassVar = {Visit.viewer_id: EQUALITY, Visit.owner_id: EQUALITY}
+    natural_key = "code"
+
+
+visit_crud = CRUDVisit(Visit)
+
+
+@pytest.fixture
+async def visits(database: Database) -> AsyncIterator[Database]:
+    async with database.transaction() as db:
+        await (await db.connection()).run_sync(Base.metadata.create_all)
+    yield database
+    async with database.transaction() as db:
+        await (await db.connection()).run_sync(Base.metadata.drop_all)
+
+
+async def create(database: Database, code: str, owner_id: int, viewer_id: int) -> Any:
+    visit_in = VisitIn(code=code, viewer_id=viewer_id)
+    return await visit_crud.create(database.write, obj_in=visit_in, owner_id=owner_id)
+
+
+async def test_filter_of_any_name_opens_nothing(visits: Database) -> None:
+    hers = await create(visits, "A", ALICE.id, 7)
+    await create(visits, "B", BOB.id, BOB.id + 1)
+    for sent in ({"viewer_id": 7}, {}, {"viewer_id__in": "7,3"}):
+        params = listed(visit_crud).model.model_validate(sent)
+        page = await visit_crud.get_multi(
+            visits, params=params, viewer=Principal(ALICE.id, is_superuser=False)
+        )
+        assert page.items == hers.content
+    params = listed(visit_crud).model.model_validate({"viewer_id": BOB.id})
+    page = await visit_crud.get_multi(
+        visits, params=params, viewer=Principal(ALICE.id, is_superuser=False)
+    )
+    assert page.items == ""
+
+
+async def test_violated_rule_says_which(visits: Database) -> None:
+    await create(visits, "A", ALICE.id, 7)
+    with pytest.raises(AlreadyExists, match="Visit with this code already exists"):
+        await create(visits, "A", ALICE.id, 8)
+    with pytest.raises(AlreadyExists, match="this owner_id and viewer_id already exists"):
+        await create(visits, "B", ALICE.id, 7)
+    with pytest.raises(InvalidInput) as refused:
+        await create(visits, "C", ALICE.id, ALICE.id)
+    assert refused.value.members["errors"][0]["msg"] == "breaks the rule somebody_else"
+
+
+async def test_missing_value_is_our_mistake(visits: Database) -> None:
+    visit_in = VisitIn(code="A", viewer_id=7)
+    with pytest.raises(ConstraintViolated):
+        await visit_crud.create(visits.write, obj_in=visit_in)
+
+
+async def test_upsert_stores_what_create_would(visits: Database) -> None:
+    viewer = Principal(ALICE.id, is_superuser=False)
+    visit_in = VisitIn(code="A", viewer_id=7)
+    upsert = Upsert(visit_crud, VisitIn, viewer, visits.engine.dialect)
+    batch = Batch.of([upsert.encode(visit_in)], frozenset(VisitIn.model_fields))
+    async with visits.transaction() as db:
+        upserted = await upsert.run(db, batch, {"owner_id": ALICE.id})
+    assert (upserted.created, upserted.refused) == (1, [])
+    page = await visit_crud.get_multi(visits, params=listed(visit_crud).model(), viewer=viewer)
+    shown = VisitOut.model_validate_json(page.items)
+    assert shown.model_dump(exclude={"id", "owner_id"}) == visit_in.model_dump()
+    async with visits.transaction() as db:
+        again = await upsert.run(db, batch, {"owner_id": ALICE.id})
+    assert (again.created, again.updated, again.unchanged) == (0, 0, 1)
+
+
+async def test_absent_field_stays_whatever_its_default(database: Database) -> None:
+    class PlainUpdate(BaseModel):
+        name: str | None = None
+        description: str | None = None
+
+    values = {"sku": "S", "name": "N", "price": Decimal(1), "currency": "EUR", "owner_id": ALICE.id}
+    async with database.transaction() as db:
+        row = values | {"description": "kept"}
+        product = (await db.scalars(insert(Product).values(row).returning(Product))).one()
+        changed: Any = PlainUpdate(name="New")
+        await product_crud.update(db, db_obj=product, obj_in=changed)
+        assert (product.name, product.description) == ("New", "kept")
+
+
+class Tall(BaseModel):
+    score: float
+
+
+class Plain(BaseModel):
+    id: int
+    short: str
+
+
+@pytest.mark.parametrize(
+    ("crud", "declarations", "reason"),
+    [
+        (CRUDProduct, {"sorted_by": (Product.description,)}, "null is neither before nor after"),
+        (CRUDProduct, {"sorted_by": (Product.version,)}, "its schema does not show it"),
+        (CRUDProduct, {"further_filters": (Holds("limit", Product.stock > 0),)}, "lists have it"),
+        (CRUDProduct, {"further_filters": (Holds("format", Product.stock > 0),)}, "lists have it"),
+        (CRUDVisit, {"filters": {Visit.short: ("prefix",)}}, "needs the type Text"),
+        (CRUDVisit, {"schema": Tall}, "no spelling for Float"),
+    ],
+)
+def test_declaration_that_cannot_work_does_not_start(
+    crud: type[ReadBase[Any]], declarations: dict[str, Any], reason: str
+) -> None:
+    model: Any = Product if crud is CRUDProduct else Visit
+    with pytest.raises(TypeError, match=reason):
+        type("CRUDWrong", (crud,), declarations)(model)
+
+
+def test_filter_of_a_kind_without_one_does_not_start() -> None:
+    wrong = type("CRUDWrong", (CRUDVisit,), {"filters": {Visit.score: RANGE}})(Visit)
+    with pytest.raises(TypeError, match=r"Visit.score cannot be filtered"):
+        listed(wrong)
+
+
+class NotesIn(BaseModel):
+    code: str
+    notes: Any
+
+
+def test_upsert_of_what_cannot_be_compared_does_not_start() -> None:
+    dialect: Any = None
+    with pytest.raises(TypeError, match="JSON, which PostgreSQL cannot compare"):
+        Upsert(visit_crud, NotesIn, Principal(1, is_superuser=True), dialect)
+
+
+def test_upsert_needs_versions_and_a_key() -> None:
+    class CRUDKeyless(ReadBase[Any]):
+        policy = Policy(read=everybody, write=everybody)
+        schema = VisitOut
+        references: ClassVar[dict[Any, Any]] = {}
+
+    keyless: Any = CRUDKeyless(Visit)
+    dialect: Any = None
+    with pytest.raises(TypeError, match="needs versions and a natural_key"):
+        Upsert(keyless, VisitIn, Principal(1, is_superuser=True), dialect)
+
+
+def test_route_has_one_unit_of_work() -> None:
+    router = APIRouter(route_class=StrictRoute)
+
+    async def handler(db: DbSession, write: DbWrite) -> None: ...
+
+    with pytest.raises(TypeError, match="DbSession or DbWrite"):
+        router.post("/")(handler)
