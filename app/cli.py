@@ -4,6 +4,7 @@ import asyncio
 import gc
 import getpass
 import json
+import socket
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -73,11 +74,15 @@ def serve(
     from app.core.logging import configure_logging
     from app.db.budget import check_connection_budget
 
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    try:
+        _try_to_listen(host, port)
+    except OSError as refused:
+        sys.exit(f"myapi: cannot listen on {address}: {refused.strerror}")
     if migrate_first:
         migrate()
     configure_logging()
     asyncio.run(check_connection_budget(workers))
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     structlog.get_logger().info("serving", url=address, docs=f"{address}/api/docs")
     Server(
         "app.main:app",
@@ -95,6 +100,14 @@ def serve(
         log_level=LogLevels.warning,
         log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
     ).serve(target_loader=_load_app)
+
+
+def _try_to_listen(host: str, port: int) -> None:
+    """Raise OSError where somebody listens already: granian's sockets would share the port."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
 
 
 def _load_app(target: str) -> Any:
@@ -125,14 +138,18 @@ def create_superuser(
     from app.crud.user import user_crud
     from app.db.retries import retrying
     from app.db.session import in_session, open_database
+    from app.schemas.reasons import reason_of
 
-    password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    if sys.stdin.isatty():
+        password = getpass.getpass()
+        if getpass.getpass("Password again: ") != password:
+            sys.exit("The passwords differ")
+    else:
+        password = sys.stdin.readline().rstrip("\n")
     try:
         user_in = schemas.UserCreate(email=email, username=username, password=password)
     except ValidationError as invalid:
-        lines = (
-            f"{e['loc'][0]}: {e['msg'].removeprefix('Value error, ')}" for e in invalid.errors()
-        )
+        lines = (f"{e['loc'][0]}: {reason_of(e)}" for e in invalid.errors())
         sys.exit("\n".join(lines))
 
     async def create() -> None:

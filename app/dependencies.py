@@ -1,4 +1,4 @@
-"""What a route may ask for: a database session, the caller, a page, the object in its path."""
+"""What a route may ask for: the database and the caller; for pages and rows, `api/resources.py`."""
 
 import json
 import re
@@ -196,6 +196,7 @@ async def get_own_account(database: DbRead, current_user: CurrentUser) -> models
 
 
 async def get_user_in_path(user_id: int, db: DbSession, superuser: CurrentSuperuser) -> models.User:
+    """Not locked, unlike `writable`'s: superusers are locked in one order, he among them."""
     user = await user_crud.get(db, user_id, viewer=superuser)
     if user is None:
         raise NotFound("User")

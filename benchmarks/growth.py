@@ -164,8 +164,9 @@ def median_ms(request: Callable[[], httpx2.Response], repeats: int) -> float:
     taken = []
     for _ in range(repeats):
         started = time.perf_counter()
-        request()
+        answer = request()
         taken.append(time.perf_counter() - started)
+        answer.raise_for_status()
     return statistics.median(taken) * 1e3
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from http.client import HTTPConnection
 from itertools import cycle
 from pathlib import Path
@@ -161,8 +162,11 @@ def read_until(server: Server, is_over: Callable[[], bool]) -> list[float]:
             break
         started = time.perf_counter()
         connection.request("GET", ITEM.format(id=product_id))
-        connection.getresponse().read()
+        answer = connection.getresponse()
+        answer.read()
         latencies.append(time.perf_counter() - started)
+        if answer.status != HTTPStatus.OK:
+            sys.exit(f"A product was answered with {answer.status}")
     connection.close()
     return latencies
 

@@ -41,13 +41,23 @@ def test_password_is_not_echoed_on_a_terminal(database_url: str) -> None:
         start_new_session=True,
     )
     seen = b""
-    while b"Password" not in seen:
-        seen += os.read(ours, 1024)
-    os.write(ours, b"Carol-Pass-1\n")
+    for prompt in (b"Password: ", b"again: "):
+        while prompt not in seen:
+            seen += os.read(ours, 1024)
+        os.write(ours, b"Carol-Pass-1\n")
     assert process.wait(timeout=30) == 0
     seen += os.read(ours, 4096)
     assert b"created" in seen
     assert b"Carol-Pass-1" not in seen
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_port_is_not_shared(database_url: str) -> None:
+    with serving(DATABASE_URL=database_url) as server:
+        _, _, port = server.url.rpartition(":")
+        second = run_myapi("serve", "--port", port, DATABASE_URL=database_url)
+    assert second.returncode == 1
+    assert second.stderr == f"myapi: cannot listen on {server.url}: Address already in use\n"
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)

@@ -25,6 +25,7 @@ from app.core.errors import (
     UnsupportedMediaType,
 )
 from app.crud.idempotency_key import AlreadyAnswered
+from app.schemas.reasons import reason_of
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 50  # a body of 1 MiB can be wrong in a hundred thousand places
@@ -69,10 +70,7 @@ def _is_json(request: Request) -> bool:
 
 def _describe(error: Mapping[str, Any]) -> dict[str, Any]:
     loc = [part if isinstance(part, int) or _NAME.fullmatch(part) else "?" for part in error["loc"]]
-    msg = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "json_invalid":
-        msg = error["ctx"]["error"]
-    return {"loc": loc, "msg": msg, "type": error["type"]}
+    return {"loc": loc, "msg": reason_of(error), "type": error["type"]}
 
 
 async def handle_http_exception(request: Request, error: HTTPException) -> ProblemResponse:

@@ -18,6 +18,7 @@ from app.crud.upsert import Batch, Refused, Upsert, Upserted
 from app.db.retries import retrying
 from app.db.session import Database
 from app.schemas import ImportParams, ImportReport
+from app.schemas.reasons import reason_of
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 4 * 1024 * 1024
@@ -92,7 +93,7 @@ class Import(Generic[SchemaT]):
         try:
             row = self.validate(record.row)
         except ValidationError as invalid:
-            errors = invalid.errors(include_url=False, include_context=False, include_input=False)
+            errors = invalid.errors(include_url=False, include_input=False)
             self.report.refuse(record.line, *map(self._described, errors))
             return None
         key = getattr(row, self.key)
@@ -105,7 +106,7 @@ class Import(Generic[SchemaT]):
     def _described(self, error: ErrorDetails) -> tuple[str, str]:
         name = str(error["loc"][0])
         shown = name if NAME.fullmatch(name) else "?"
-        return shown, error["msg"].removeprefix("Value error, ")
+        return shown, reason_of(error)
 
     async def _write(self, stage: Stage) -> None:
         if self.report.mode == "all" and not self.report.dry_run:

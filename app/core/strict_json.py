@@ -6,7 +6,10 @@ from typing import Any, NoReturn
 
 def loads(text: str) -> Any:
     """Raise `JSONDecodeError` for NaN or Infinity too, and for a name twice in one object."""
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except RecursionError:
+        refuse("Nested too deeply")
 
 
 def refuse(reason: str) -> NoReturn:

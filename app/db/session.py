@@ -36,7 +36,7 @@ class Database:
         self._reading = async_sessionmaker(
             self.engine.execution_options(**autocommit), expire_on_commit=False, autoflush=False
         )
-        self._looking = async_sessionmaker(
+        self._snapshots = async_sessionmaker(
             self.engine.execution_options(**snapshot), expire_on_commit=False, autoflush=False
         )
 
@@ -105,7 +105,7 @@ class Database:
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
         """For reads that are to see one state, however long they take and whatever is written."""
         with pool_is_bounded():
-            async with self._looking() as db:
+            async with self._snapshots() as db:
                 yield db
 
     async def dispose(self) -> None:

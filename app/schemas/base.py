@@ -25,6 +25,7 @@ from pydantic import (
 _HIDDEN = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
 LINE = rf"^[^{_HIDDEN}]*[^\s{_HIDDEN}][^{_HIDDEN}]*$"
 TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*$"
+CHOICE = rf"^[^,{_HIDDEN}]+$"
 CENT = Decimal("0.01")
 MAX_MONEY = Decimal("9999999999.99")
 MILLIONTH = Decimal("0.000001")
@@ -32,7 +33,9 @@ MAX_NUMBER = Decimal("999999999.999999")  # what a JSON number carries exactly, 
 MAX_WHOLE = 2**53 - 1  # the same for whole numbers
 MAX_DOCUMENT_BYTES = 10_000
 MAX_DOCUMENT_DEPTH = 16
+_AMOUNT = r"[0-9]{1,10}(\.[0-9]{1,2})?"
 _NUMBER = r"-?[0-9]{1,9}(\.[0-9]{1,6})?"
+_DIGITS = r"-?[0-9]{1,100}(\.[0-9]{1,100})?"
 _DAY = "(?!0001|9999)[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _MOMENT = rf"{_DAY}[Tt][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}"
 _UUID = "-".join(f"[0-9A-Fa-f]{{{digits}}}" for digits in (8, 4, 4, 4, 12))
@@ -89,16 +92,22 @@ def check_password(value: str) -> str:
 
 def parse_money(value: object) -> Decimal:
     """An exact amount from a JSON string or number: two decimals at most, never negative."""
-    if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,2})?", value):
-        raise ValueError("must be an amount such as 19.99")
-    return _exact(value, Decimal(0), MAX_MONEY, CENT)
+    return _parse(value, _AMOUNT, "an amount such as 19.99", (Decimal(0), MAX_MONEY, CENT))
 
 
 def parse_number(value: object) -> Decimal:
     """An exact number from a JSON string or number: six decimals at most."""
-    if isinstance(value, str) and not re.fullmatch(_NUMBER, value):
-        raise ValueError("must be a number such as -1.5")
-    return _exact(value, -MAX_NUMBER, MAX_NUMBER, MILLIONTH)
+    return _parse(value, _NUMBER, "a number such as -1.5", (-MAX_NUMBER, MAX_NUMBER, MILLIONTH))
+
+
+def _parse(
+    value: object, pattern: str, meaning: str, bounds: tuple[Decimal, Decimal, Decimal]
+) -> Decimal:
+    if isinstance(value, str) and not re.fullmatch(pattern, value):
+        if re.fullmatch(_DIGITS, value):
+            _exact(value, *bounds)  # which knows what is wrong with it
+        raise ValueError(f"must be {meaning}")
+    return _exact(value, *bounds)
 
 
 def _exact(value: object, least: Decimal, most: Decimal, step: Decimal) -> Decimal:
@@ -117,14 +126,14 @@ def _exact(value: object, least: Decimal, most: Decimal, step: Decimal) -> Decim
 def check_day(value: object) -> object:
     """RFC 3339, without the first and the last year: asyncpg takes their ends for infinite."""
     if not isinstance(value, str) or not re.fullmatch(_DAY, value):
-        raise ValueError("must be a date such as 2026-11-24")
+        raise ValueError("must be a date from 0002 to 9998, such as 2026-11-24")
     return value
 
 
 def check_moment(value: object) -> object:
     """RFC 3339, and nothing that another time zone would put out of a database's reach."""
     if not isinstance(value, str) or not re.match(_MOMENT, value):
-        raise ValueError("must be a time such as 2026-11-24T12:00:00Z")
+        raise ValueError("must be a time from 0002 to 9998, such as 2026-11-24T12:00:00Z")
     return value
 
 
@@ -189,7 +198,7 @@ Password = Annotated[
 ]
 Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=LINE)]
 # One of several with commas between them.
-Choice = Annotated[str, StringConstraints(max_length=200, pattern=rf"^[^,{_HIDDEN}]+$")]
+Choice = Annotated[str, StringConstraints(max_length=200, pattern=CHOICE)]
 Text = Annotated[str, StringConstraints(max_length=10_000, pattern=TEXT)]
 Money = Annotated[
     Decimal,
@@ -197,7 +206,7 @@ Money = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": r"^[0-9]{1,10}(\.[0-9]{1,2})?$"},
+                {"type": "string", "pattern": f"^{_AMOUNT}$"},
                 {"type": "number", "minimum": 0, "maximum": float(MAX_MONEY), "multipleOf": 0.01},
             ],
             "examples": ["19.99"],
