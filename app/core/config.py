@@ -25,6 +25,13 @@ from sqlalchemy.exc import ArgumentError
 MIN_SECRET_KEY_BYTES = 32  # RFC 7518 section 3.2: an HS256 key is at least as long as its hash
 _PLACEHOLDER_WORDS = ("change", "replace", "placeholder", "example", "secret", "your-", "your_")
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+# Of libpq, as far as asyncpg has them: any other would be taken for a setting of the server.
+_POSTGRESQL_PARAMETERS = {
+    *("host", "port", "user", "password", "dbname", "target_session_attrs"),
+    *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslnegotiation"),
+    *("ssl_min_protocol_version", "ssl_max_protocol_version"),
+}
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 def split_commas(value: object) -> object:
@@ -137,6 +144,8 @@ class Settings(BaseSettings):
             raise ValueError("must start with sqlite:// or postgresql://")
         if driver == _DRIVERS["sqlite"] and url.database in (None, "", ":memory:"):
             raise ValueError("must name a file, as in sqlite:///./myapi.db")
+        if driver == _DRIVERS["postgresql"]:
+            _check_parameters(url)
         if info.field_name == "DATABASE_REPLICA_URL" and not _is_postgresql(url, info):
             raise ValueError("needs PostgreSQL, here and in DATABASE_URL")
         return SecretStr(url.set(drivername=driver).render_as_string(hide_password=False))
@@ -182,6 +191,15 @@ def _is_postgresql(url: URL, info: ValidationInfo) -> bool:
     primary = info.data.get("DATABASE_URL")
     urls = (url, make_url(primary.get_secret_value())) if primary else (url,)
     return all(each.get_backend_name() in ("postgresql", "postgres") for each in urls)
+
+
+def _check_parameters(url: URL) -> None:
+    for name in url.query:
+        if name not in _POSTGRESQL_PARAMETERS:
+            known = ", ".join(sorted(_POSTGRESQL_PARAMETERS))
+            raise ValueError(f"has a parameter {name}, and may have {known}")
+    if url.query.get("sslmode", "prefer") not in _SSL_MODES:
+        raise ValueError(f"needs an sslmode of {', '.join(_SSL_MODES)}")
 
 
 def _in_production(info: ValidationInfo) -> bool:

@@ -1,11 +1,12 @@
 """Engines: how each database is connected to, with bounded waits."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 import structlog
 from pydantic_core import to_json
 from sqlalchemy import Dialect, event
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import DisconnectionError, MissingGreenlet
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -20,15 +21,20 @@ log = structlog.get_logger()
 
 def create_engine(url: str, *, statement_timeout_seconds: float | None = None) -> AsyncEngine:
     """An engine of bounded waits, as the settings say; it connects when it is first needed."""
-    is_sqlite = make_url(url).get_backend_name() == "sqlite"
-    timeout = statement_timeout_seconds or settings.DATABASE_STATEMENT_TIMEOUT_SECONDS
+    named = make_url(url)
+    is_sqlite = named.get_backend_name() == "sqlite"
+    arguments = _sqlite_arguments()
+    if not is_sqlite:
+        timeout = statement_timeout_seconds or settings.DATABASE_STATEMENT_TIMEOUT_SECONDS
+        arguments = _postgresql_arguments(named, timeout)
+        named = named.set(query={})
     engine = create_async_engine(
-        url,
+        named,
         # Parameters hold passwords and addresses: never in an exception's text.
         hide_parameters=True,
         # As Pydantic writes it, since it is sent as it is stored.
         json_serializer=lambda value: to_json(value).decode(),
-        connect_args=_sqlite_arguments() if is_sqlite else _postgresql_arguments(timeout),
+        connect_args=arguments,
         pool_size=settings.DATABASE_POOL_SIZE,
         max_overflow=0,
         pool_timeout=settings.DATABASE_POOL_TIMEOUT_SECONDS,
@@ -52,8 +58,11 @@ def _sqlite_arguments() -> dict[str, Any]:
     return {"isolation_level": None, "timeout": settings.DATABASE_LOCK_TIMEOUT_SECONDS}
 
 
-def _postgresql_arguments(statement_timeout: float) -> dict[str, Any]:
+def _postgresql_arguments(url: URL, statement_timeout: float) -> dict[str, Any]:
+    # asyncpg reads libpq's parameters, such as sslmode, from a URL alone.
+    parameters = {"dsn": f"postgresql:///?{urlencode(url.query)}"} if url.query else {}
     return {
+        **parameters,
         "timeout": settings.DATABASE_POOL_TIMEOUT_SECONDS,
         # The server's timeout comes first; this one is for a server that no longer answers.
         "command_timeout": statement_timeout + 5,

@@ -142,6 +142,8 @@ def test_production_refuses_to_trust_everybody(
         ("DATABASE_URL", "mysql://db.example.com/myapi"),
         ("DATABASE_URL", "postgresql+psycopg://db.example.com/myapi"),
         ("DATABASE_URL", "postgresql://db.example.com:port/myapi"),
+        ("DATABASE_URL", "postgresql://db.example.com/myapi?sslmode=always"),
+        ("DATABASE_URL", "postgresql://db.example.com/myapi?channel_binding=require"),
         ("DATABASE_URL", "sqlite://"),
         ("DATABASE_URL", "sqlite:///:memory:"),
         ("REDIS_URL", "http://cache.example.com"),
