@@ -23,21 +23,22 @@ from app.core.errors import AppError
 
 ImportMode = Literal["all", "skip"]
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
 
 class OneLineGroup(TyperGroup):
-    """Commands whose misspelt options are one line too."""
+    """What is misspelt is told in one line."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except TyperException as wrong:
-            if not wrong.message:
-                raise  # the help, for a command without arguments
-            sys.exit(f"myapi: {wrong.format_message()}")
+            if message := wrong.format_message():
+                sys.exit(f"myapi: {message.replace('Value error, ', '')}")
+            raise  # the help, for a command without arguments
 
 
+cli = typer.Typer(
+    cls=OneLineGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 generate = typer.Typer(cls=OneLineGroup, no_args_is_help=True)
 destroy = typer.Typer(cls=OneLineGroup, no_args_is_help=True)
 cli.add_typer(generate, name="generate", help="Write a resource into this checkout.")
@@ -211,7 +212,7 @@ def _format_of(file: Path) -> Format:
     known = get_args(Format)
     suffix = file.suffix.lower().removeprefix(".")
     if suffix not in known:
-        sys.exit(f"myapi: --format is needed, one of {', '.join(known)}")
+        sys.exit(f"myapi: {file.name} does not end with {' or '.join(known)}: --format is needed")
     return cast(Format, suffix)
 
 

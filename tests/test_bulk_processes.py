@@ -125,7 +125,7 @@ def test_what_commands_cannot_do_is_told_in_one_line(
     assert "myapi migrate" in unmigrated.stderr
     assert file.read_text() == "old"
     unknown = run_myapi("export", str(tmp_path / "products"), DATABASE_URL=url)
-    assert unknown.stderr == "myapi: --format is needed, one of csv, jsonl\n"
+    assert unknown.stderr == "myapi: products does not end with csv or jsonl: --format is needed\n"
     for failed in (unmigrated, unknown):
         assert failed.returncode == 1
         assert "Traceback" not in failed.stderr
