@@ -32,7 +32,7 @@ ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - RFC 9068 section 2.1, not a secret
 MAX_TOKEN_LENGTH = 4096  # refused before it is parsed
 MAX_KNOWN_TOKENS = 4096  # verified once, not at each request
 MAX_WAITING_HASHES = 256
-MAX_HASHING_SECONDS = 10  # with the wait for those before it
+MAX_HASHING_SECONDS = 30  # with the wait for those before it
 
 _HASHING_NICENESS = 15  # a thirtieth of a core that others want too
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
