@@ -135,7 +135,7 @@ class ReadBase(Generic[ModelT]):
             lambda: self._page(asked, window),
             {**asked.values, **window.values()},
         )
-        return _slice(window, window.page_of(items or ""), total, bound=MAX_COUNT)
+        return _slice(window, items or "", total, bound=MAX_COUNT)
 
     async def count(self, db: AsyncSession, *, params: Sortable, viewer: Principal | None) -> int:
         """All rows of a list, which takes a while if there are many."""
@@ -183,8 +183,9 @@ class ReadBase(Generic[ModelT]):
         found = window.cut(found.join(hits, hits.c.id == self.model.id))
         rows = (await db.execute(found, {**asked.values, **window.values()})).all()
         total = rows[0][1] if rows else await db.scalar(count, asked.values) or 0
-        page = window.page_of(SEPARATOR.join(row[0] for row in rows), [row[2] for row in rows])
-        return _slice(window, page, total, bound=MAX_HITS - 1)
+        items = SEPARATOR.join(row[0] for row in rows)
+        ranks = [row[2] for row in rows]
+        return _slice(window, items, total, bound=MAX_HITS - 1, ranks=ranks)
 
     def _row(self, viewer: Principal | None) -> AnySelect:
         is_it = self.model.id == bindparam("id")
@@ -273,9 +274,9 @@ class ReadBase(Generic[ModelT]):
 
 
 def _slice(
-    window: Window, page: tuple[str, str | None, str | None], total: int, *, bound: int
+    window: Window, found: str, total: int, *, bound: int, ranks: Sequence[float] = ()
 ) -> Slice[Any]:
-    items, next_cursor, previous_cursor = page
+    items, next_cursor, previous_cursor = window.page_of(found, ranks)
     return Slice(
         items=items,
         total=min(total, bound),
