@@ -182,7 +182,8 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
                 new | viewer_values(viewer),
             )
         except ConstraintViolated as violation:
-            raise self._refusal(violation, conflict) from violation
+            # Its own cause, since it may be raised again: nothing may be the cause of itself.
+            raise self._refusal(violation, conflict) from violation.__cause__
         if not created:
             await self._check_references(write, row, viewer)
             raise Conflict(f"{self.model.__name__} {conflict}")

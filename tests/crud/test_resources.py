@@ -125,8 +125,9 @@ async def test_violated_rule_says_which(visits: Database) -> None:
 
 async def test_missing_value_is_our_mistake(visits: Database) -> None:
     visit_in = VisitIn(code="A", viewer_id=7)
-    with pytest.raises(ConstraintViolated):
+    with pytest.raises(ConstraintViolated) as raised:
         await visit_crud.create(visits.write, obj_in=visit_in)
+    assert raised.value.__cause__ not in (None, raised.value)
 
 
 async def test_upsert_stores_what_create_would(visits: Database) -> None:
