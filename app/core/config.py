@@ -194,10 +194,10 @@ def _is_postgresql(url: URL, info: ValidationInfo) -> bool:
 
 
 def _check_parameters(url: URL) -> None:
-    for name in url.query:
-        if name not in _POSTGRESQL_PARAMETERS:
-            known = ", ".join(sorted(_POSTGRESQL_PARAMETERS))
-            raise ValueError(f"has a parameter {name}, and may have {known}")
+    if not url.query.keys() <= _POSTGRESQL_PARAMETERS:
+        # Which it is may be a part of a password that was not escaped.
+        known = ", ".join(sorted(_POSTGRESQL_PARAMETERS))
+        raise ValueError(f"may have no parameters but {known}")
     if url.query.get("sslmode", "prefer") not in _SSL_MODES:
         raise ValueError(f"needs an sslmode of {', '.join(_SSL_MODES)}")
 

@@ -60,7 +60,7 @@ def _sqlite_arguments() -> dict[str, Any]:
 
 def _postgresql_arguments(url: URL, statement_timeout: float) -> dict[str, Any]:
     # asyncpg reads libpq's parameters, such as sslmode, from a URL alone.
-    parameters = {"dsn": f"postgresql:///?{urlencode(url.query)}"} if url.query else {}
+    parameters = {"dsn": f"postgresql:///?{urlencode(url.query, doseq=True)}"} if url.query else {}
     return {
         **parameters,
         "timeout": settings.DATABASE_POOL_TIMEOUT_SECONDS,

@@ -202,6 +202,7 @@ def test_each_setting_at_fault_has_a_line_of_its_own(refused: Refused, env_file:
         {"DATABASE_URL": "canary"},
         {"DATABASE_URL": "postgresql://myapi:canary@db.example.com:port/myapi"},
         {"DATABASE_URL": "postgresql://myapi:p@ss:canary@db.example.com/myapi"},
+        {"DATABASE_URL": "postgresql://myapi:p@ss?canary=1@db.example.com/myapi"},
         {"REDIS_URL": "http://:canary@cache.example.com"},
         {"SMTP_URL": "http://mailer:canary@mail.example.com"},
     ],
