@@ -7,6 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, event
 from sqlalchemy.types import TypeDecorator
 
+import app.db.table_copies  # so that a table that is copied on SQLite loses nothing
 import app.models  # noqa: F401 - so that Base.metadata knows all tables
 from alembic import context
 from app.core.config import settings

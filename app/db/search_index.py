@@ -7,8 +7,7 @@ that has the words anywhere. Beside it stands a vocabulary, the distinct words, 
 beginnings of words are completed and typos corrected.
 
 Migrations call `create_v1` and `drop_v1`: what these do never changes, another way is a `_v2`. One
-that copies a table, as Alembic's batch mode does on SQLite, or that alters an indexed column drops
-the index before and creates it after.
+that alters or drops an indexed column drops the index before and creates it after.
 """
 
 from collections.abc import Callable, Sequence
