@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import models
 from app.core.config import settings
-from app.core.errors import InvalidInput, NotAuthenticated, NotFound, NotPermitted
+from app.core.errors import InvalidInput, InvalidToken, NotAuthenticated, NotFound, NotPermitted
 from app.core.security import read_access_token
 from app.crud.idempotency_key import AlreadyAnswered, KeyedRequest
 from app.crud.policy import Principal
@@ -22,6 +22,7 @@ from app.crud.user import user_crud
 from app.db.query import Execute
 from app.db.session import Database, in_session
 
+TOKEN_PATH = f"{settings.API_V1_PREFIX}/auth/login"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 IDEMPOTENCY_KEY_PATTERN = "[!-~]{1,255}"
 SAFE_METHODS = ("GET", "HEAD")  # of those that are served, RFC 9110 section 9.2.1
@@ -150,13 +151,13 @@ class CallerScheme(OAuth2PasswordBearer):
         user_id = read_access_token(token)
         user = await user_crud.get_principal(request.app.state.database, user_id)
         if user is None:
-            raise NotAuthenticated
+            raise InvalidToken
         request.state.caller = user
         return user
 
 
 get_optional_user = CallerScheme(
-    tokenUrl=f"{settings.API_V1_PREFIX}/auth/login",
+    tokenUrl=TOKEN_PATH,
     scheme_name="OAuth2PasswordBearer",
     auto_error=False,
 )
@@ -191,7 +192,7 @@ async def get_own_account(database: DbRead, current_user: CurrentUser) -> models
     async with database.reading() as db:
         user = await user_crud.get(db, current_user.id, viewer=current_user)
     if user is None:
-        raise NotAuthenticated
+        raise InvalidToken
     return user
 
 

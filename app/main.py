@@ -54,7 +54,7 @@ def create_app() -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=operation_id,
         # The login form is the only one, and anybody may send it.
-        form_limits={"max_fields": 10, "max_files": 0, "max_part_size": 4096},
+        form_limits={"max_fields": 20, "max_files": 0, "max_part_size": 4096},
         lifespan=lifespan,
     )
     app.include_router(api_router, prefix=settings.API_V1_PREFIX)

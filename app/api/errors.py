@@ -14,6 +14,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from app.api.idempotency import handle_already_answered
+from app.api.oauth import is_token_endpoint, oauth_members
 from app.core.errors import (
     AppError,
     BadRequest,
@@ -116,6 +117,8 @@ def _problem(
         "request_id": scope["state"]["request_id"],
         **extra,
     }
+    if is_token_endpoint(scope):
+        content |= oauth_members(content)
     return ProblemResponse(content, status.value, headers)
 
 

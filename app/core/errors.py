@@ -5,6 +5,7 @@ AppError
 │   ├── AlreadyExists 400
 │   └── InvalidCursor 400
 ├── NotAuthenticated 401
+│   └── InvalidToken 401
 ├── NotPermitted 403
 ├── NotFound 404
 ├── RequestTimeout 408
@@ -60,9 +61,19 @@ class InvalidCursor(BadRequest):
 class NotAuthenticated(AppError):
     status = 401
     code = "not_authenticated"
+    challenge: ClassVar[str] = "Bearer"
 
     def __init__(self, detail: str = "Could not validate credentials") -> None:
-        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
+        super().__init__(detail, headers={"WWW-Authenticate": self.challenge})
+
+
+class InvalidToken(NotAuthenticated):
+    """The bearer token that was sent is not valid, or no longer: RFC 6750 section 3.1.
+
+    Without a token the challenge names no error: section 3 there.
+    """
+
+    challenge = 'Bearer error="invalid_token"'
 
 
 class NotPermitted(AppError):

@@ -24,7 +24,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 
 from app.core.config import settings
-from app.core.errors import NotAuthenticated, Unavailable
+from app.core.errors import InvalidToken, Unavailable
 
 T = TypeVar("T")
 
@@ -126,9 +126,9 @@ def create_access_token(user_id: int) -> str:
 
 
 def read_access_token(token: str) -> int:
-    """The user's id in a valid access token; anything else raises `NotAuthenticated`."""
+    """The user's id in a valid access token; anything else raises `InvalidToken`."""
     if len(token) > MAX_TOKEN_LENGTH:
-        raise NotAuthenticated
+        raise InvalidToken
     user_id, expires_at = _verify_access_token(
         token,
         key=settings.SECRET_KEY.get_secret_value(),
@@ -137,7 +137,7 @@ def read_access_token(token: str) -> int:
         audience=settings.TOKEN_AUDIENCE,
     )
     if time.time() >= expires_at:
-        raise NotAuthenticated
+        raise InvalidToken
     return user_id
 
 
@@ -162,11 +162,11 @@ def _verify_access_token(
         payload = verified["payload"]
         user_id, expires_at = int(payload["sub"]), int(payload["exp"])
     except (jwt.InvalidTokenError, ValueError):
-        raise NotAuthenticated from None
+        raise InvalidToken from None
     # Base64 has several spellings of the same bytes: a token has one.
     spelling = base64url_encode(verified["signature"]).decode()
     if verified["header"].get("typ") != ACCESS_TOKEN_TYPE or not token.endswith(f".{spelling}"):
-        raise NotAuthenticated
+        raise InvalidToken
     return user_id, expires_at
 
 

@@ -2,13 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.base import InputModel
 
 
 class LoginForm(InputModel):
-    """OAuth2's password form (RFC 6749 section 4.3.2); `scope` and the client are not used."""
+    """OAuth2's password form (RFC 6749 section 4.3.2); `scope` and the client are not used.
+
+    Other parameters are ignored, as section 3.2 there demands: extensions of OAuth add theirs.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     grant_type: Literal["password"] = "password"
     username: Annotated[str, Field(max_length=254, description="E-mail address or username")]

@@ -1,12 +1,15 @@
 """Signing in: who gets a token, what the answer is, and which forms are refused."""
 
 import json
+import re
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx2
 import pytest
+from limits import RateLimitItemPerMinute
 
+from app.api import sign_in
 from app.core.config import settings
 from tests.conftest import ALICE, BOB
 
@@ -73,6 +76,8 @@ async def test_every_reason_for_refusal_gives_one_and_the_same_answer(
     expected = shown["wrong password"]
     assert expected["status"] == 401
     assert expected["body"]["detail"] == "Incorrect username or password"
+    assert expected["body"]["error"] == "invalid_grant"
+    assert expected["body"]["error_description"] == "Incorrect username or password"
     assert expected["headers"]["www-authenticate"] == "Bearer"
     assert {reason: seen for reason, seen in shown.items() if seen != expected} == {}
 
@@ -104,7 +109,6 @@ REFUSED_FORMS: dict[str, tuple[str | None, str | bytes, int]] = {
     "username twice alike": (FORM, urlencode([*RIGHT.items(), ("username", "alice")]), 422),
     "password twice": (FORM, urlencode([*RIGHT.items(), ("password", "x")]), 422),
     "scope twice": (FORM, urlencode([*RIGHT.items(), ("scope", ""), ("scope", "")]), 422),
-    "unknown field": (FORM, urlencode(RIGHT | {"is_superuser": "true"}), 422),
     "no username": (FORM, "password=x", 422),
     "no password": (FORM, "username=alice", 422),
     "empty": (FORM, "", 422),
@@ -140,6 +144,37 @@ async def test_bad_forms_are_refused(client: httpx2.AsyncClient) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
         assert len(answer.content) < 4096
         assert ALICE.password not in answer.text
+    errors = {name: answer.json()["error"] for name, answer in answers.items()}
+    assert errors.pop("other grant") == "unsupported_grant_type"
+    assert set(errors.values()) == {"invalid_request"}
+
+
+async def test_description_of_an_error_names_the_field_in_characters_of_the_standard(
+    client: httpx2.AsyncClient,
+) -> None:
+    answer = await post(client, FORM, 'grant_type="\\é&username=alice')
+    assert answer.json()["error"] == "unsupported_grant_type"
+    description = answer.json()["error_description"]
+    assert "grant_type: " in description
+    assert "password: " in description
+    assert re.fullmatch(r"[\x20\x21\x23-\x5b\x5d-\x7e]+", description)
+
+
+async def test_too_many_attempts_are_an_error_of_oauth_too(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_in, "PER_ACCOUNT", RateLimitItemPerMinute(1, 15, "test"))
+    wrong = urlencode(RIGHT | {"password": "Wrong-Pass-1"})
+    assert (await post(client, FORM, wrong)).status_code == 401
+    answer = await post(client, FORM, wrong)
+    assert answer.status_code == 429
+    assert answer.json()["error"] == "temporarily_unavailable"
+
+
+async def test_errors_elsewhere_are_not_those_of_oauth(client: httpx2.AsyncClient) -> None:
+    for answer in (await client.get("/users/me"), await client.post("/users/", json={})):
+        assert answer.is_client_error
+        assert not {"error", "error_description"} & answer.json().keys()
 
 
 async def test_json_sent_as_a_form_is_not_repeated(client: httpx2.AsyncClient) -> None:
@@ -151,10 +186,13 @@ async def test_json_sent_as_a_form_is_not_repeated(client: httpx2.AsyncClient) -
 
 async def test_standard_forms_are_taken(client: httpx2.AsyncClient) -> None:
     standard = {"grant_type": "password", "scope": "a b", "client_id": "c", "client_secret": "s"}
+    extension = [("resource", "https://a.example"), ("resource", "https://b.example")]
     for media_type, content in (
         (FORM, urlencode(RIGHT)),
         (FORM, urlencode(RIGHT | standard)),
         (FORM, urlencode(RIGHT | {"grant_type": ""})),
+        (FORM, urlencode(RIGHT | {"audience": "x", "is_superuser": "true"})),
+        (FORM, urlencode([*RIGHT.items(), *extension])),
         (f"{FORM}; charset=utf-8", urlencode(RIGHT)),
         (FORM.upper(), urlencode(RIGHT)),
     ):

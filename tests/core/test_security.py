@@ -56,8 +56,26 @@ async def test_malformed_authorization_is_refused_and_never_ignored(
         for path in ("/users/me", "/products/"):
             answer = await client.get(path, headers=headers)
             assert answer.status_code == 401, values
-            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.headers["www-authenticate"].startswith("Bearer")
             assert answer.json()["detail"] == "Could not validate credentials"
+
+
+@pytest.mark.parametrize(
+    ("values", "challenge"),
+    [
+        ([], "Bearer"),
+        (["Basic YWxpY2U6QWxpY2UtUGFzcy0x"], "Bearer"),
+        (["Bearer x"], 'Bearer error="invalid_token"'),
+        (["bearer x"], 'Bearer error="invalid_token"'),
+        ([f"Bearer {TOKEN.decode()}x"], 'Bearer error="invalid_token"'),
+    ],
+)
+async def test_challenge_names_an_error_only_where_a_bearer_token_was_sent(
+    client: httpx2.AsyncClient, values: list[str], challenge: str
+) -> None:
+    answer = await client.get("/users/me", headers=[("authorization", each) for each in values])
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == challenge
 
 
 async def test_token_counts_in_the_authorization_header_alone(client: httpx2.AsyncClient) -> None:

@@ -16,13 +16,17 @@ router = APIRouter(route_class=StrictRoute)
 
 
 async def check_form(request: Request) -> None:
-    """One value a field, in the encoding the standard names: no parser may pick another one."""
+    """One value for each field that is used, in the encoding that RFC 6749 section 3.2 names.
+
+    Two parsers could pick different ones of two values.
+    """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/x-www-form-urlencoded":
         raise UnsupportedMediaType("application/x-www-form-urlencoded")
-    names = [name for name, _ in (await request.form()).multi_items()]
-    if len(names) != len(set(names)):
-        raise InvalidInput.at("body", msg="Fields must not be repeated")
+    form = await request.form()
+    for name in schemas.LoginForm.model_fields:
+        if len(form.getlist(name)) > 1:
+            raise InvalidInput.at("body", name, msg="must be sent only once")
 
 
 @router.post(
