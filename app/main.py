@@ -4,14 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
 from app.api import health
 from app.api.docs import add_docs
 from app.api.errors import add_error_handlers
-from app.api.middleware import Compression, Gate, RequestContext
+from app.api.middleware import CORS, Compression, Gate, RequestContext
 from app.api.openapi import complete_schema
 from app.api.routing import RouteIndex
 from app.api.v1.api import api_router
@@ -74,11 +73,11 @@ def create_app() -> FastAPI:
     )
     app.add_middleware(Compression, secret_prefix=f"{settings.API_V1_PREFIX}/auth/")
     app.add_middleware(
-        CORSMiddleware,
+        CORS,
         allow_origins=settings.ALLOWED_ORIGINS,
         # With `*` every site could act with the visitor's credentials.
         allow_credentials="*" not in settings.ALLOWED_ORIGINS,
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=ALLOWED_HEADERS,
         expose_headers=EXPOSED_HEADERS,
     )

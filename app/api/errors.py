@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from app.api.idempotency import handle_already_answered
 from app.api.oauth import is_token_endpoint, oauth_members
@@ -37,10 +37,23 @@ _CODES = {
     HTTPStatus(error.status): error.code
     for error in (BadRequest, NotAuthenticated, NotPermitted, NotFound, ContentTooLarge)
 }
+# RFC 9110's, where older versions of Python say what RFC 7231 said.
+_PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 
 
 class ProblemResponse(JSONResponse):
     media_type = PROBLEM_MEDIA_TYPE
+
+
+class Refusal(Response):
+    """A problem that is made when it is sent, where the request is not at hand before."""
+
+    def __init__(self, error: AppError) -> None:
+        super().__init__(status_code=error.status)
+        self.error = error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await problem(scope, self.error)(scope, receive, send)
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -74,12 +87,19 @@ def _describe(error: Mapping[str, Any]) -> dict[str, Any]:
     return {"loc": loc, "msg": reason_of(error), "type": error["type"]}
 
 
-async def handle_http_exception(request: Request, error: HTTPException) -> ProblemResponse:
-    """Starlette's and FastAPI's own refusals: no such route, wrong method, unreadable body."""
+async def handle_http_exception(request: Request, error: HTTPException) -> Response:
+    """Starlette's and FastAPI's own refusals: no such route, wrong method, unreadable body.
+
+    OPTIONS is a method of no route, and is answered for each path that has one.
+    """
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
+    if request.method == "OPTIONS" and request.scope["path"] == "*":
+        return Response(status_code=204)
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = _allowed_methods(request)
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
     code = _CODES.get(status, status.name.lower())
     return _problem(request.scope, status, code, error.detail, headers)
 
@@ -89,9 +109,10 @@ def _allowed_methods(request: Request) -> str:
     routes = list(iter_route_contexts(request.app.routes))
     matched = [route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
     if not matched:
-        return "GET, HEAD"  # files
+        return "GET, HEAD, OPTIONS"  # files
     methods = (route.methods or () for route in routes if route.path == matched[0].path)
-    return ", ".join(sorted(set().union(*methods)))
+    allowed = {"OPTIONS"}.union(*methods)
+    return ", ".join(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))
 
 
 def problem(scope: Scope, error: AppError) -> ProblemResponse:
@@ -110,7 +131,7 @@ def _problem(
 ) -> ProblemResponse:
     content = {
         "type": "about:blank",
-        "title": status.phrase,
+        "title": phrase_of(status),
         "status": status.value,
         "detail": detail,
         "code": code,
@@ -122,11 +143,15 @@ def _problem(
     return ProblemResponse(content, status.value, headers)
 
 
+def phrase_of(status: int) -> str:
+    return _PHRASES.get(status) or HTTPStatus(status).phrase
+
+
 def problems(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these errors, for its documentation."""
     return {
         error.status: {
-            "description": HTTPStatus(error.status).phrase,
+            "description": phrase_of(error.status),
             "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
         for error in errors

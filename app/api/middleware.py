@@ -4,15 +4,26 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 
 import structlog
+from fastapi.middleware.cors import CORSMiddleware
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.gzip import GZipMiddleware, GZipResponder, IdentityResponder
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import problem
-from app.core.errors import AppError, BadRequest, ContentTooLarge
+from app.api.errors import Refusal, problem
+from app.api.representation import GZIP_SUFFIX
+from app.core.errors import (
+    AppError,
+    BadRequest,
+    ContentTooLarge,
+    UnsupportedContentCoding,
+    UriTooLong,
+)
+from app.dependencies import SAFE_METHODS
 
 log = structlog.get_logger()
 
@@ -28,10 +39,19 @@ API_HEADERS = {
 }
 HSTS = "max-age=31536000; includeSubDomains"
 _API_HEADERS = [(name.encode(), value.encode()) for name, value in API_HEADERS.items()]
+# Anybody's answer may be kept if it is asked for again before each use; that of a caller may not.
+_PUBLIC = [*_API_HEADERS, (b"cache-control", b"no-cache")]
+_PERSONAL = [*_API_HEADERS, (b"cache-control", b"no-store")]
+# What an owner sees is not what anybody sees, under one URL.
+_VARY = (b"vary", b"Authorization")
+MAX_TARGET_BYTES = 32 * 1024  # half of what a head may have
 
 
 class RequestContext:
-    """Outermost: a request id, the security headers, and one line of log for each request."""
+    """Outermost: a request id, the headers of every answer, and one line of log for each request.
+
+    HEAD runs as GET, and its content is left out: RFC 9110 section 9.3.2.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -40,10 +60,14 @@ class RequestContext:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         started = time.perf_counter()
+        method = scope["method"]
+        is_head = method == "HEAD"
+        if is_head:
+            scope = {**scope, "method": "GET"}
         sent = dict(scope["headers"])
         sent_id = sent.get(b"x-request-id", b"").decode("latin-1")
         request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else secrets.token_hex(16)
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {}).update(request_id=request_id, is_head=is_head)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         status = 0
@@ -52,14 +76,16 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = [(b"x-request-id", request_id.encode()), *_API_HEADERS]
-                if b"authorization" in sent:
-                    own.append((b"cache-control", b"no-store"))
+                own = [(b"x-request-id", request_id.encode())]
+                own += _PERSONAL if b"authorization" in sent else _PUBLIC
                 if scope["scheme"] == "https":
                     own.append((b"strict-transport-security", HSTS.encode()))
                 answer = message["headers"]
                 present = {name for name, _ in answer}
                 answer += [header for header in own if header[0] not in present]
+            elif is_head:
+                more = message.get("more_body", False)
+                message = {"type": "http.response.body", "body": b"", "more_body": more}
             await send(message)
 
         try:
@@ -67,7 +93,7 @@ class RequestContext:
         finally:
             log.info(
                 "request",
-                method=scope["method"],
+                method=method,
                 route=_route_template(scope),
                 status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
@@ -81,6 +107,17 @@ def _route_template(scope: Scope) -> str | None:
     return path
 
 
+class CORS(CORSMiddleware):
+    """Starlette's, with a problem for a preflight that is refused."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < 400:
+            return answer
+        headers = {name: v for name, v in answer.headers.items() if not name.startswith("content-")}
+        return Refusal(BadRequest(bytes(answer.body).decode(), headers=headers))
+
+
 class Compression(GZipMiddleware):
     """Gzip, but never for answers with tokens: beside reflected input, sizes give secrets away."""
 
@@ -90,9 +127,48 @@ class Compression(GZipMiddleware):
         self.secret_prefix = secret_prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(self.secret_prefix):
+        if scope["type"] != "http" or scope["path"].startswith(self.secret_prefix):
             return await self.app(scope, receive, send)
-        await super().__call__(scope, receive, send)
+        takes_gzip, takes_identity = _codings(Headers(scope=scope).get("accept-encoding", ""))
+        responder: ASGIApp
+        if takes_gzip:
+            minimum_size = self.minimum_size if takes_identity else 1
+            responder = _Gzip(self.app, minimum_size, self.compresslevel)
+        else:
+            responder = IdentityResponder(self.app, self.minimum_size)
+        await responder(scope, receive, send)
+
+
+class _Gzip(GZipResponder):
+    """Other bytes have another strong entity tag: `"8-gzip"` beside `"8"`."""
+
+    async def apply_compression(self, body: bytes, *, more_body: bool) -> bytes:
+        headers = self.initial_message["headers"]
+        for place, (name, value) in enumerate(headers):
+            if name == b"etag" and not value.endswith(_GZIP_END):
+                headers[place] = name, value.removesuffix(b'"') + _GZIP_END
+        return await super().apply_compression(body, more_body=more_body)
+
+
+_GZIP_END = f'{GZIP_SUFFIX}"'.encode()
+
+
+@lru_cache(maxsize=256)
+def _codings(accept_encoding: str) -> tuple[bool, bool]:
+    """Whether gzip is taken, and whether what is not compressed is: RFC 9110 section 12.5.3.
+
+    An answer is sent plainly if neither is, which section 15.5.7 leaves to the server.
+    """
+    taken = {
+        coding.strip().lower(): not _NO_WEIGHT.search(parameters)
+        for coding, _, parameters in (each.partition(";") for each in accept_encoding.split(","))
+    }
+    others = taken.get("*")
+    takes_gzip = taken.get("gzip", taken.get("x-gzip", bool(others)))
+    return takes_gzip, taken.get("identity", others is not False)
+
+
+_NO_WEIGHT = re.compile(r"\bq\s*=\s*0(\.0*)?\s*(;|$)", re.IGNORECASE)
 
 
 class Gate:
@@ -135,29 +211,48 @@ class Gate:
         async def send_noting_start(message: Message) -> None:
             nonlocal started
             started = True
+            if message["type"] == "http.response.start":
+                message["headers"].append(_VARY)
             await send(message)
 
         try:
-            self._check(Headers(scope=scope), max_bytes)
+            self._check(scope, max_bytes)
             await self.app(scope, receive_bounded, send_noting_start)
         except AppError as refused:
-            await problem(scope, refused)(scope, receive, send)
+            await problem(scope, refused)(scope, receive, send_noting_start)
         except Exception:
             log.exception("unhandled_exception")
             if started:
                 raise  # half an answer is out: only closing the connection tells the client
-            await problem(scope, AppError("Internal server error"))(scope, receive, send)
+            error = AppError("Internal server error")
+            await problem(scope, error)(scope, receive, send_noting_start)
 
-    def _check(self, headers: Headers, max_bytes: int) -> None:
-        hosts = headers.getlist("host")
-        if len(hosts) != 1:
-            raise BadRequest("Exactly one Host header is needed")
-        if self.allowed_hosts and _host_name(hosts[0]) not in self.allowed_hosts:
-            raise BadRequest("This host is not served here")
+    def _check(self, scope: Scope, max_bytes: int) -> None:
+        if len(scope["path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
+            raise UriTooLong(MAX_TARGET_BYTES)
+        headers = Headers(scope=scope)
+        self._check_host(headers.getlist("host"), scope["http_version"])
         length = headers.get("content-length", "0").lstrip("0")
         # Digits are counted first: Python refuses to read a number of thousands of them.
         if length.isdecimal() and (len(length) > 15 or int(length) > max_bytes):
             raise ContentTooLarge(max_bytes)
+        if scope["method"] not in SAFE_METHODS and "content-encoding" in headers:
+            raise UnsupportedContentCoding
+
+    def _check_host(self, hosts: list[str], http_version: str) -> None:
+        """RFC 9112 section 3.2; granian hands an empty one on where the client sent none."""
+        host = hosts[0] if hosts else ""
+        if len(hosts) > 1 or (not host and http_version not in _WITHOUT_HOST):
+            raise BadRequest("Exactly one Host header is needed")
+        if self.allowed_hosts:
+            if _host_name(host) not in self.allowed_hosts:
+                raise BadRequest("This host is not served here")
+        elif host and not _HOST.fullmatch(host):
+            raise BadRequest("The Host header does not name a host")
+
+
+_WITHOUT_HOST = ("1", "1.0")  # what granian and other servers call HTTP/1.0
+_HOST = re.compile(r"([\w.~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(:\d*)?", re.ASCII)
 
 
 def _host_name(host: str) -> str:

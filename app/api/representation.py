@@ -16,7 +16,9 @@ from app.crud.reading import Created, Slice, Stored
 from app.db.base import Versioned
 from app.db.json import SEPARATOR
 
-_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+# Added to a strong tag when an answer is compressed, here as by Apache; nginx makes the tag weak.
+GZIP_SUFFIX = "-gzip"
+_ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*?)(?:-(?:gzip|br|zstd))?"')
 CONDITIONAL_METHODS = ("PUT", "PATCH", "DELETE")
 
 
@@ -57,32 +59,72 @@ def describe(request: Request, response: Response, returned: Any) -> Response:
         etag = response.headers["ETag"] = etag_of(returned)
         if isinstance(returned, Created):
             response.headers["Location"] = f"{request.url.path.rstrip('/')}/{returned.id}"
-        if request.method == "GET" and _names(request, "If-None-Match", etag, weakly=True):
-            return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers={"ETag": etag})
+        if request.method == "GET":
+            return _unless_known(request, response, etag)
+    elif response.status_code == status.HTTP_204_NO_CONTENT:
+        del response.headers["content-type"]
+    return response
+
+
+def _unless_known(request: Request, response: Response, etag: str) -> Response:
+    """RFC 9110 section 13.2.2, for GET."""
+    conditions = _conditions(request)
+    if not conditions:
+        return response
+    expected, known = conditions.get(b"if-match"), conditions.get(b"if-none-match")
+    if expected is not None and not _spelling_in(expected, etag):
+        raise PreconditionFailed("The resource has changed since: read it again")
+    if known is not None and (spelling := _spelling_in(known, etag)):
+        # Caches find what they have stored by the very tag that it has.
+        headers = {"ETag": spelling}
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
     return response
 
 
 def check_precondition(request: Request, resource: Versioned) -> None:
-    """Raise unless this is the state that the client says it changes."""
+    """Raise unless this is the state that the client says it changes; RFC 9110 section 13.2.2."""
     if request.method not in CONDITIONAL_METHODS:
         return
-    if "if-match" not in request.headers:
-        if settings.IF_MATCH_REQUIRED:
-            raise PreconditionRequired
-    elif not _names(request, "If-Match", etag_of(resource), weakly=False):
-        raise PreconditionFailed(type(resource).__name__)
+    conditions, etag = _conditions(request), etag_of(resource)
+    expected, known = conditions.get(b"if-match"), conditions.get(b"if-none-match")
+    if expected is None and settings.IF_MATCH_REQUIRED:
+        raise PreconditionRequired
+    name = type(resource).__name__
+    if expected is not None and not _spelling_in(expected, etag):
+        raise PreconditionFailed(f"{name} has changed since: read it again")
+    if known is not None and _spelling_in(known, etag):
+        raise PreconditionFailed(f"{name} is in the state that If-None-Match excludes")
 
 
 def etag_of(resource: Versioned | Stored[Any]) -> str:
     return f'"{resource.version}"'
 
 
-def _names(request: Request, header: str, etag: str, *, weakly: bool) -> bool:
-    sent = ",".join(request.headers.getlist(header))
-    if sent.strip() == "*":
-        return True
-    tags = _ENTITY_TAG.findall(sent)
-    return etag in ([tag.removeprefix("W/") for tag in tags] if weakly else tags)
+def _conditions(request: Request) -> dict[bytes, str]:
+    """What was sent as `If-Match` and `If-None-Match`."""
+    conditions: dict[bytes, str] = {}
+    for name, value in request.scope["headers"]:
+        if name in _CONDITIONS:
+            before = f"{conditions[name]}," if name in conditions else ""
+            conditions[name] = before + value.decode("latin-1")
+    return conditions
+
+
+_CONDITIONS = frozenset((b"if-match", b"if-none-match"))
+
+
+def _spelling_in(condition: str, etag: str) -> str | None:
+    """`etag` as it is spelt in a condition, None if it is not there.
+
+    It names the version of a row, not bytes: what proxies make of it names the same version.
+    """
+    if condition.strip() == "*":
+        return etag
+    version = etag.strip('"')
+    for tag in _ENTITY_TAG.finditer(condition):
+        if tag[1] == version:
+            return tag[0]
+    return None
 
 
 def _links(request: Request, page: Slice[Any]) -> str:

@@ -75,6 +75,7 @@ class Download(StreamingResponse):
         self.places = places
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.is_head = scope["state"]["is_head"]
         with self.places.take():
             async with aclosing(self.pieces):
                 await super().__call__(scope, receive, send)
@@ -91,5 +92,5 @@ class Download(StreamingResponse):
             while piece is not None:
                 body = {"type": "http.response.body", "body": piece, "more_body": True}
                 await asyncio.wait_for(send(body), STALLED_SECONDS)
-                piece = await anext(self.pieces, None)
+                piece = None if self.is_head else await anext(self.pieces, None)
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -13,7 +13,9 @@ AppError
 │   └── IdempotencyKeyInUse 409
 ├── PreconditionFailed 412
 ├── ContentTooLarge 413
+├── UriTooLong 414
 ├── UnsupportedMediaType 415
+│   └── UnsupportedContentCoding 415
 ├── BrokenFile 422
 ├── IdempotencyKeyReused 422
 ├── ImportRefused 422
@@ -115,13 +117,10 @@ class IdempotencyKeyInUse(Conflict):
 
 
 class PreconditionFailed(AppError):
-    """RFC 9110 section 13.1.1: the client changes a state that is no longer there."""
+    """RFC 9110 section 13: the client asks for this only if another state is there."""
 
     status = 412
     code = "precondition_failed"
-
-    def __init__(self, resource: str) -> None:
-        super().__init__(f"{resource} has changed since: read it again")
 
 
 class ContentTooLarge(AppError):
@@ -135,12 +134,29 @@ class ContentTooLarge(AppError):
         )
 
 
+class UriTooLong(AppError):
+    status = 414
+    code = "uri_too_long"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The path and the query are longer than {limit_bytes} bytes")
+
+
 class UnsupportedMediaType(AppError):
     status = 415
     code = "unsupported_media_type"
 
-    def __init__(self, expected: str) -> None:
-        super().__init__(f"The body must be {expected}")
+    def __init__(self, expected: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(f"The body must be {expected}", headers=headers)
+
+
+class UnsupportedContentCoding(UnsupportedMediaType):
+    """RFC 9110 section 15.5.16: the header says what would be taken."""
+
+    code = "unsupported_content_coding"
+
+    def __init__(self) -> None:
+        super().__init__("sent without Content-Encoding", headers={"Accept-Encoding": "identity"})
 
 
 class BrokenFile(AppError):

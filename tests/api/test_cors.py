@@ -69,7 +69,7 @@ HEADERS = "authorization, content-type, idempotency-key, x-request-id"
 
 
 async def test_preflight_names_what_is_allowed(app: FastAPI) -> None:
-    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         answer = await preflight(app, SHOP, method, HEADERS)
         assert answer.status == 200
         assert answer.headers.get_list("access-control-allow-origin") == [SHOP]
@@ -81,9 +81,19 @@ async def test_preflight_names_what_is_allowed(app: FastAPI) -> None:
 
 
 async def test_preflight_for_anything_else_is_refused(app: FastAPI) -> None:
-    for method in ("TRACE", "CONNECT", "BREW", "patch", "*"):
-        assert (await preflight(app, SHOP, method)).status == 400, method
-    assert (await preflight(app, SHOP, "GET", "x-http-method-override")).status == 400
+    refused = [
+        *[
+            await preflight(app, SHOP, method)
+            for method in ("TRACE", "CONNECT", "BREW", "patch", "*")
+        ],
+        await preflight(app, SHOP, "GET", "x-http-method-override"),
+        await preflight(app, FOREIGN[3], "GET"),
+    ]
+    for answer in refused:
+        assert answer.status == 400
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert b'"detail":"Disallowed CORS' in answer.body
+        assert int(answer.headers["content-length"]) == len(answer.body)
 
 
 async def test_any_origin_means_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,9 @@ def check_problem(answer: httpx2.Response, status: int, code: str) -> None:
     assert len(oauth) == (2 if answer.url.path.endswith("/auth/login") else 0)
     assert problem == {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": {413: "Content Too Large", 422: "Unprocessable Content"}.get(
+            status, HTTPStatus(status).phrase
+        ),
         "status": status,
         "detail": problem["detail"],
         "code": code,
@@ -219,19 +221,29 @@ def methods_by_path() -> dict[str, set[str]]:
 
 async def test_wrong_method_is_told_all_right_ones(client: httpx2.AsyncClient) -> None:
     for method in ("OPTIONS", "TRACE", "BREW"):
-        allowed = {}
-        for path in methods_by_path():
+        for path, methods in methods_by_path().items():
             url = "http://testserver" + re.sub("{[^}]*}", "1", path)
             answer = await client.request(method, url)
-            check_problem(answer, 405, "method_not_allowed")
-            allowed[path] = set(answer.headers["allow"].split(", "))
-        assert allowed == methods_by_path()
+            if method == "OPTIONS":
+                assert (answer.status_code, answer.content) == (204, b"")
+                assert "content-type" not in answer.headers
+            else:
+                check_problem(answer, 405, "method_not_allowed")
+            expected = methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+            assert set(answer.headers["allow"].split(", ")) == expected, path
 
 
 async def test_wrong_method_on_an_asset_is_told_the_right_ones(client: httpx2.AsyncClient) -> None:
     answer = await client.post("http://testserver/api/docs/assets/favicon.png")
     check_problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET, HEAD"
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+async def test_options_asks_for_what_there_is(client: httpx2.AsyncClient) -> None:
+    assert (
+        await client.options("http://testserver/api/docs/assets/favicon.png")
+    ).status_code == 204
+    assert (await client.options("/nothing")).status_code == 404
 
 
 async def test_error_on_a_body_wrong_in_many_places_is_short(alice: httpx2.AsyncClient) -> None:

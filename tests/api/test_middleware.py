@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Message
 
-from app.api.middleware import API_HEADERS, HSTS
+from app.api.middleware import API_HEADERS, HSTS, MAX_TARGET_BYTES
 from app.core.config import settings
 from app.main import create_app
 from tests.api.test_products import create
@@ -96,10 +96,52 @@ async def test_exactly_one_host_header_is_needed(
     monkeypatch.setattr(settings, "ALLOWED_HOSTS", hosts)
     app = create_app()
     assert (await call(app, HOST)).status == 200
-    for wrong in ([], [HOST, HOST], [HOST, ("host", "evil.example")], [("host", ""), HOST]):
+    # As granian hands on what has no Host header.
+    for wrong in (
+        [],
+        [("host", "")],
+        [HOST, HOST],
+        [HOST, ("host", "evil.example")],
+        [("host", ""), HOST],
+    ):
         answer = await call(app, *wrong)
         assert answer.status == 400, wrong
         assert b'"code":"bad_request"' in answer.body
+
+
+async def test_http_1_0_needs_no_host() -> None:
+    app = create_app()
+    for version in ("1", "1.0"):
+        for headers in ([], [("host", "")], [HOST]):
+            assert (await call(app, *headers, http_version=version)).status == 200
+        assert (await call(app, HOST, HOST, http_version=version)).status == 400
+
+
+async def test_host_is_one_where_all_are_served() -> None:
+    app = create_app()
+    for host in ("localhost:8000", "[::1]:8000", "10.0.0.1", "my_host", "xn--bcher-kva.example:"):
+        assert (await call(app, ("host", host))).status == 200, host
+    for host in ("a b", "a, b", "a/b", "u@a", "a:b", "http://a", "[::1", "::1", "a\x00", "\xe4"):
+        assert (await call(app, ("host", host))).status == 400, host
+
+
+async def test_target_is_no_longer_than_its_limit() -> None:
+    app = create_app()
+    limit = MAX_TARGET_BYTES - len("/health")
+    assert (await call(app, HOST, query_string=b"a" * limit)).status == 200
+    answer = await call(app, HOST, query_string=b"a" * (limit + 1))
+    assert (answer.status, answer.headers["content-type"]) == (414, "application/problem+json")
+
+
+async def test_body_that_is_encoded_is_refused() -> None:
+    app = create_app()
+    coding = ("content-encoding", "gzip")
+    for path in ("/users/", "/auth/login", "/products/", "/products/import"):
+        answer = await call(app, HOST, JSON, coding, method="POST", path=f"/api/v1{path}")
+        assert answer.status == 415
+        assert answer.headers["accept-encoding"] == "identity"
+        assert b'"code":"unsupported_content_coding"' in answer.body
+    assert (await call(app, HOST, coding)).status == 200
 
 
 async def test_every_class_of_answer_has_the_security_headers() -> None:
@@ -128,7 +170,10 @@ async def test_every_class_of_answer_has_the_security_headers() -> None:
         await call(app, HOST, path="/api/docs/assets/favicon.png"),
         await call(app, HOST, path="/api/docs/assets/favicon.png", method="HEAD"),
     ]
+    for answer in (*answers.values(), *others[2:]):
+        assert "Authorization" in answer.headers["vary"]
     for answer in (*answers.values(), *others):
+        assert answer.headers["cache-control"] == "no-cache"
         for name, value in API_HEADERS.items():
             assert answer.headers.get_list(name) == [value]
         assert answer.headers["x-request-id"]
@@ -239,7 +284,7 @@ async def test_route_may_say_itself_how_long_it_is_fresh() -> None:
     app = create_app()
     answer = await call(app, HOST, ("authorization", "Bearer x"), path="/api/docs")
     assert answer.headers.get_list("cache-control") == ["no-store"]
-    assert "cache-control" not in (await call(app, HOST)).headers
+    assert (await call(app, HOST)).headers.get_list("cache-control") == ["no-cache"]
 
 
 async def test_long_answers_are_compressed_and_the_same(alice: httpx2.AsyncClient) -> None:
@@ -256,6 +301,36 @@ async def test_long_answers_are_compressed_and_the_same(alice: httpx2.AsyncClien
         assert "Accept-Encoding" in answer.headers["vary"]
     short = await alice.get("/users/me", headers={"Accept-Encoding": "gzip"})
     assert "content-encoding" not in short.headers
+
+
+GZIPPED = ("gzip", "x-gzip", "*", "br, gzip;q=0.1", "gzip; q=1.000", "GZIP", "*;q=0, gzip")
+PLAIN = ("", "gzip;q=0", "gzip; q=0.000", "identity", "br", "*;q=0", "gzip;q=0, *", "gzip;Q=0")
+
+
+async def test_compression_is_what_the_client_takes(alice: httpx2.AsyncClient) -> None:
+    path = f"/products/{(await create(alice, description='ä' * 2000))['id']}"
+    for accepted in GZIPPED:
+        answer = await alice.get(path, headers={"Accept-Encoding": accepted})
+        assert answer.headers["content-encoding"] == "gzip", accepted
+        assert answer.headers["etag"] == '"1-gzip"'
+        assert answer.headers["vary"] == "Authorization, Accept-Encoding, Origin"
+    for accepted in PLAIN:
+        answer = await alice.get(path, headers={"Accept-Encoding": accepted})
+        assert "content-encoding" not in answer.headers, accepted
+        assert answer.headers["etag"] == '"1"'
+        assert answer.headers["vary"] == "Authorization, Accept-Encoding, Origin"
+
+
+async def test_short_answer_is_compressed_where_nothing_else_is_taken(
+    alice: httpx2.AsyncClient,
+) -> None:
+    for accepted in ("gzip, identity;q=0", "gzip, *;q=0"):
+        answer = await alice.get("/users/me", headers={"Accept-Encoding": accepted})
+        assert answer.headers["content-encoding"] == "gzip"
+        known = {"Accept-Encoding": accepted, "If-None-Match": answer.headers["etag"]}
+        answer = await alice.get("/users/me", headers=known)
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert "content-encoding" not in answer.headers
 
 
 async def test_answers_with_tokens_are_never_compressed() -> None:
