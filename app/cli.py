@@ -136,6 +136,7 @@ def create_superuser(
 ) -> None:
     """Create a superuser; the password is asked for, or read as one line of standard input."""
     from app import schemas
+    from app.crud.policy import SERVER
     from app.crud.user import user_crud
     from app.db.retries import retrying
     from app.db.session import in_session, open_database
@@ -155,7 +156,8 @@ def create_superuser(
 
     async def create() -> None:
         async with open_database() as database, database.transaction() as db:
-            await user_crud.create(in_session(db), obj_in=user_in, is_superuser=True)
+            write = in_session(db)
+            await user_crud.create(write, obj_in=user_in, viewer=SERVER, is_superuser=True)
 
     asyncio.run(retrying(create))
     typer.echo(f"Superuser {username} created")

@@ -28,6 +28,7 @@ for name in ("DATABASE_URL", "REDIS_URL", "SMTP_URL", "ENVIRONMENT", "ALLOWED_HO
 from app import schemas
 from app.core.config import settings
 from app.core.security import create_access_token
+from app.crud.policy import SERVER
 from app.crud.user import user_crud
 from app.db.base import Base
 from app.db.migrations import upgrade
@@ -129,7 +130,7 @@ async def _add_cast() -> None:
                 email=person.email, username=person.name, password=person.password
             )
             user = await user_crud.create(
-                database.write, obj_in=user_in, is_superuser=person is ADMIN
+                database.write, obj_in=user_in, viewer=SERVER, is_superuser=person is ADMIN
             )
             assert user.id == person.id
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, cre
 from app.api.representation import check_precondition
 from app.core.errors import InvalidInput, NotFound, NotPermitted
 from app.crud.base import CRUDBase
+from app.crud.policy import Principal
 from app.crud.reading import Stored
 from app.db.base import Base, SoftDeletable, Versioned
 from app.dependencies import SAFE_METHODS, CurrentUser, DbSession, OptionalUser
@@ -36,6 +37,19 @@ def readable(crud: Crud[ModelT]) -> Callable[..., Awaitable[Stored[ModelT]]]:
         return row
 
     return get_readable
+
+
+def creator_of(crud: Crud[Any]) -> Callable[..., Awaitable[Principal]]:
+    """The caller, if there are rows that they may create: 401 and 403 before the body is looked at.
+
+    The first that a route asks for, before the database: no kept answer is given without the right.
+    """
+
+    async def get_creator(viewer: CurrentUser) -> Principal:
+        crud.check_creator(viewer)
+        return viewer
+
+    return get_creator
 
 
 def writable(crud: Crud[ModelT], *, with_deleted: bool = False) -> Callable[..., Awaitable[ModelT]]:

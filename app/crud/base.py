@@ -6,8 +6,10 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel
 from sqlalchemy import (
+    BindParameter,
     Column,
     ColumnElement,
+    False_,
     Index,
     Table,
     UniqueConstraint,
@@ -17,6 +19,7 @@ from sqlalchemy import (
     insert,
     inspect,
     literal,
+    null,
     or_,
     select,
 )
@@ -24,8 +27,16 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.sql.visitors import replacement_traverse
 
-from app.core.errors import AlreadyExists, Conflict, InvalidInput, UnknownReference
+from app.core.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidInput,
+    NotAuthenticated,
+    NotPermitted,
+    UnknownReference,
+)
 from app.crud.policy import Principal, any_like, viewer_values
 from app.crud.reading import Created, ModelT, ReadBase, rights_of
 from app.db.base import MAX_ID, SoftDeletable, utc_now
@@ -66,6 +77,17 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         for field, default in self._defaults.items():
             if not (default.is_scalar or default.is_callable):
                 raise TypeError(f"the default of {model.__name__}.{field} must be Python's")
+        callers = (None, Principal(0, is_superuser=False), Principal(0, is_superuser=True))
+        self._creators = {
+            rights_of(caller)
+            for caller in callers
+            if not isinstance(self.policy.creatable(caller), False_)
+        }
+
+    def check_creator(self, viewer: Principal | None) -> None:
+        """Raise unless there are rows that `viewer` may create; `create` looks at the row too."""
+        if rights_of(viewer) not in self._creators:
+            raise NotPermitted if viewer else NotAuthenticated
 
     async def get(self, db: AsyncSession, id: int, *, viewer: Principal | None) -> ModelT | None:
         """The row, if `viewer` may read it."""
@@ -91,10 +113,13 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         write: Execute,
         *,
         obj_in: CreateSchemaT,
-        viewer: Principal | None = None,
+        viewer: Principal | None,
         **values: Any,
     ) -> Created[ModelT]:
-        """`values` are the columns that the client has no say in, such as the owner."""
+        """`values` are the columns that the client has no say in, such as the owner.
+
+        Raise `NotPermitted`, or `NotAuthenticated`, if `viewer` may not create such a row.
+        """
         return await self._insert(write, obj_in.model_dump() | values, viewer)
 
     async def update(
@@ -143,7 +168,7 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
             def build(column: InstrumentedAttribute[Any] = column) -> AnySelect:
                 return select(self._is_new_known(column, viewer))
 
-            shape = (self.model, "reference", column.key, rights_of(viewer))
+            shape = (self, "reference", column.key, rights_of(viewer))
             values = {f"new_{column.key}": sent[column.key]} | viewer_values(viewer)
             ((is_known,),) = await fetch(shape, build, values)
             if not is_known:
@@ -166,41 +191,69 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         return self.is_known(column, value, any_like(viewer))
 
     async def _insert(
-        self, write: Execute, values: dict[str, Any], viewer: Principal | None = None
+        self, write: Execute, values: dict[str, Any], viewer: Principal | None
     ) -> Created[ModelT]:
+        self.check_creator(viewer)
         row = NewRow(values)
         for field, default in self._defaults.items():
             if field not in row:
                 row[field] = default.arg(row) if default.is_callable else default.arg
         fields = tuple(row)
-        new = {f"new_{field}": value for field, value in row.items()}
+        new = {f"new_{field}": value for field, value in row.items()} | viewer_values(viewer)
+        rights = rights_of(viewer)
         conflict = "refers to something that has changed"
         try:
             created = await write(
-                (self.model, "insert", fields, rights_of(viewer)),
+                (self, "insert", fields, rights),
                 lambda: self._insertion(fields, viewer),
-                new | viewer_values(viewer),
+                new,
             )
         except ConstraintViolated as violation:
             # Its own cause, since it may be raised again: nothing may be the cause of itself.
             raise self._refusal(violation, conflict) from violation.__cause__
         if not created:
             await self._check_references(write, row, viewer)
+            shape = (self, "creatable", fields, rights)
+            ((is_creatable,),) = await write(
+                shape, lambda: select(self._is_creatable(fields, viewer)), new
+            )
+            if not is_creatable:
+                raise NotPermitted if viewer else NotAuthenticated
             raise Conflict(f"{self.model.__name__} {conflict}")
         return Created(*created[0])
 
     def _insertion(self, fields: Sequence[str], viewer: Principal | None) -> AnyStatement:
-        """One row, of which the database makes the JSON; none if it refers to what is not there."""
+        """One row, of which the database makes the JSON; none if it refers to what is not there,
+        or if the policy does not let `viewer` create it.
+        """
         columns = inspect(self.model).columns
-        row = select(*(bindparam(f"new_{field}", type_=columns[field].type) for field in fields))
+        row = select(*(self._new(field) for field in fields))
         referring = (column for column in self.references if column.key in fields)
         row = row.where(*(self._is_new_known(column, viewer) for column in referring))
+        row = row.where(self._is_creatable(fields, viewer))
         names = [columns[field].name for field in fields]
         table = cast(Table, self.model.__table__)
         statement = insert(table).from_select(names, row, include_defaults=False)
         shown = RowJSON({name: columns[name] for name in self.schema.model_fields})
         version = columns.get("version", literal(None))
         return statement.returning(shown, version, columns.id)
+
+    def _is_creatable(self, fields: Sequence[str], viewer: Principal | None) -> ColumnElement[bool]:
+        """The rule of the policy, of which the row's columns are the values that it would have."""
+        mapper = inspect(self.model)
+        table = cast(Table, self.model.__table__)
+
+        def value_of(element: Any, **options: Any) -> ColumnElement[Any] | None:
+            if not isinstance(element, Column) or str(element.table) != table.name:
+                return None
+            field = mapper.get_property_by_column(table.c[element.name]).key
+            # What the database decides itself is not known yet, and meets no condition.
+            return self._new(field) if field in fields else null()
+
+        return replacement_traverse(self.policy.creatable(any_like(viewer)), {}, value_of)
+
+    def _new(self, field: str) -> BindParameter[Any]:
+        return bindparam(f"new_{field}", type_=inspect(self.model).columns[field].type)
 
     async def _set(self, db: AsyncSession, db_obj: ModelT, values: dict[str, Any]) -> ModelT:
         db.add(db_obj)

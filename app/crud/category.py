@@ -42,10 +42,11 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
         write: Execute,
         *,
         obj_in: CategoryCreate,
-        viewer: Principal | None = None,
+        viewer: Principal | None,
         **values: Any,
     ) -> Created[Category]:
         """`write` within a unit of work, for the locks on what is above."""
+        self.check_creator(viewer)
         await self._check_place(write, obj_in.parent, height=1)
         return await super().create(write, obj_in=obj_in, viewer=viewer, **values)
 

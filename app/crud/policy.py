@@ -1,4 +1,4 @@
-"""Who may read and who may write which rows: part of every query of a resource."""
+"""Who may read, write and create which rows: part of every query of a resource."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +17,9 @@ class Principal:
     wrote_lately: bool = False  # so that a replica may not have it yet
 
 
+# The commands of the project itself, which serve nobody in particular.
+SERVER = Principal(id=0, is_superuser=True)
+
 # The rows that a viewer gets; None is somebody who has not signed in. A condition is compiled once
 # for all with the same rights: the viewer's id is a parameter, any other value of Python's stays as
 # it was then. What changes, such as the time, is the database's to say: `func.now()`.
@@ -25,12 +28,29 @@ Rule = Callable[[Principal | None], ColumnElement[bool]]
 
 @dataclass(frozen=True)
 class Policy:
+    """Who may read a row, who may write it, and who may create it, looked at as it would be then.
+
+    Without a `create` of its own, the signed-in users create what they may write: superusers where
+    only these write, and everybody for themselves where a row has an owner.
+    """
+
     read: Rule
     write: Rule
+    create: Rule | None = None
+
+    def creatable(self, viewer: Principal | None) -> ColumnElement[bool]:
+        """The condition that a new row must meet; it may be `false()`, whatever the row is."""
+        if self.create:
+            return self.create(viewer)
+        return self.write(viewer) if viewer else false()
 
 
 def everybody(viewer: Principal | None) -> ColumnElement[bool]:
     return true()
+
+
+def signed_in(viewer: Principal | None) -> ColumnElement[bool]:
+    return true() if viewer else false()
 
 
 def superusers(viewer: Principal | None) -> ColumnElement[bool]:

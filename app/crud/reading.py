@@ -109,7 +109,7 @@ class ReadBase(Generic[ModelT]):
         """The row as the schema shows it, if `viewer` may read it."""
         if not 0 < id <= MAX_ID:
             return None
-        shape = (self.model, "row", rights_of(viewer))
+        shape = (self, "row", rights_of(viewer))
         values = {"id": id} | viewer_values(viewer)
         rows = await db.fetch(shape, lambda: self._row(viewer), values, may_lag=_may_lag(viewer))
         return Stored(*rows[0]) if rows else None
@@ -220,7 +220,7 @@ class ReadBase(Generic[ModelT]):
             if (value := sent.get(each.parameter)) is not None
         ]
         shape: Hashable = (
-            *(self.model, "rows", rights_of(viewer), is_deleted, *within),
+            *(self, "rows", rights_of(viewer), is_deleted, *within),
             *(each.shape(value) for each, value in filters),
         )
         values = viewer_values(viewer) | {"count_bound": MAX_COUNT + 1}

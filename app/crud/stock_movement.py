@@ -52,6 +52,7 @@ class CRUDStockMovement(CRUDBase[StockMovement, StockMovementCreate, Any]):
         return await self.create(
             in_session(db),
             obj_in=obj_in,
+            viewer=moved_by,
             product_id=product.id,
             stock=left,
             moved_by_id=moved_by.id,

@@ -84,6 +84,7 @@ class Upserted:
 class Upsert:
     """Of one resource, by its natural key, which is unique among rows that are not deleted.
 
+    Raise `NotPermitted` if `viewer` may create none of its rows; `run` says whose they become.
     Columns that `schema` has not, and that are not given either, get the database's defaults.
     """
 
@@ -97,6 +98,7 @@ class Upsert:
         self.model: type[Base] = crud.model
         if not (issubclass(self.model, Versioned) and hasattr(crud, "natural_key")):
             raise TypeError(f"{self.model.__name__} needs versions and a natural_key")
+        crud.check_creator(viewer)
         self.table = cast(Table, crud.model.__table__)
         self.references = [
             Reference(

@@ -14,7 +14,7 @@ from app.core.errors import Conflict
 from app.core.security import get_password_hash
 from app.crud.base import CRUDBase
 from app.crud.filters import EQUALITY, RANGE
-from app.crud.policy import Policy, Principal, owner, superusers
+from app.crud.policy import Policy, Principal, everybody, owner, superusers
 from app.crud.reading import Created
 from app.crud.search import Search
 from app.db.base import MAX_ID, UTCDateTime, utc_now
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
-    policy = Policy(read=owner(User.id), write=superusers)
+    policy = Policy(read=owner(User.id), write=superusers, create=everybody)
     schema = schemas.User
     filters = {
         User.email: (*EQUALITY, "prefix"),
@@ -88,12 +88,12 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
         write: Execute,
         *,
         obj_in: UserCreate,
-        viewer: Principal | None = None,
+        viewer: Principal | None,
         **values: Any,
     ) -> Created[User]:
         # Hashed before the first statement: no connection or lock is held meanwhile.
         values["hashed_password"] = await get_password_hash(obj_in.password)
-        return await self._insert(write, obj_in.model_dump(exclude={"password"}) | values)
+        return await self._insert(write, obj_in.model_dump(exclude={"password"}) | values, viewer)
 
     async def update(
         self,

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 
 from app.core.config import settings
 from app.core.errors import Conflict, Unavailable
+from app.crud.policy import SERVER
 from app.crud.product import product_crud
 from app.db.query import AnyStatement
 from app.db.session import Database
@@ -255,10 +256,10 @@ async def test_row_that_a_rule_forbids_is_not_kept_although_it_was_returned(
 ) -> None:
     """SQLite looks for what a row refers to after it has returned it."""
     with pytest.raises(Conflict):
-        await product_crud.create(database.write, obj_in=CHAIR, owner_id=99)
+        await product_crud.create(database.write, obj_in=CHAIR, viewer=SERVER, owner_id=99)
     async with database.reading() as db:
         assert (await db.scalars(select(Product))).all() == []
-    assert await product_crud.create(database.write, obj_in=CHAIR, owner_id=ALICE.id)
+    assert await product_crud.create(database.write, obj_in=CHAIR, viewer=SERVER, owner_id=ALICE.id)
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)

@@ -78,7 +78,7 @@ def objects() -> dict[str, object]:
 
 async def sign_up(database: Database, name: str) -> int:
     user_in = schemas.UserCreate(email=f"{name}@example.org", username=name, password="Secret-123")
-    return (await user_crud.create(database.write, obj_in=user_in)).id
+    return (await user_crud.create(database.write, obj_in=user_in, viewer=None)).id
 
 
 def test_column_by_autogenerate_takes_nothing_away(

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Depends, status
 
 from app import models, schemas
 from app.api.errors import problems
-from app.api.resources import listed, readable, writable
+from app.api.resources import creator_of, listed, readable, writable
 from app.api.routing import StrictRoute
 from app.core.errors import AlreadyExists, Conflict, NotFound, NotPermitted
 from app.crud.category import category_crud
+from app.crud.policy import Principal
 from app.crud.reading import Created, Slice, Stored
 from app.db.session import in_session
 from app.dependencies import (
@@ -18,15 +19,14 @@ from app.dependencies import (
     DbRead,
     DbSession,
     OptionalUser,
-    get_current_superuser,
 )
 from app.schemas.page import Pagination
 
 router = APIRouter(route_class=StrictRoute)
-superuser_only = Depends(get_current_superuser)
 
 CategoryParams = Annotated[Pagination, Depends(listed(category_crud))]
 CategoryInPath = Annotated[Stored[models.Category], Depends(readable(category_crud))]
+CategoryCreator = Annotated[Principal, Depends(creator_of(category_crud))]
 CategoryToChange = Annotated[models.Category, Depends(writable(category_crud))]
 
 
@@ -42,14 +42,13 @@ async def read_categories(
     "/",
     response_model=schemas.Category,
     status_code=status.HTTP_201_CREATED,
-    dependencies=[superuser_only],
     responses=problems(AlreadyExists, NotPermitted),
 )
 async def create_category(
-    db: DbSession, category_in: schemas.CategoryCreate, current_user: CurrentUser
+    creator: CategoryCreator, db: DbSession, category_in: schemas.CategoryCreate
 ) -> Created[models.Category]:
     """Create a category, at the top or below its parent; for superusers."""
-    return await category_crud.create(in_session(db), obj_in=category_in, viewer=current_user)
+    return await category_crud.create(in_session(db), obj_in=category_in, viewer=creator)
 
 
 @router.get("/counts")

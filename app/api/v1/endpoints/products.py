@@ -6,9 +6,10 @@ from fastapi import APIRouter, Depends, status
 
 from app import models, schemas
 from app.api.errors import problems
-from app.api.resources import listed, readable, writable
+from app.api.resources import creator_of, listed, readable, writable
 from app.api.routing import StrictRoute
 from app.core.errors import AlreadyExists, NotFound, NotPermitted
+from app.crud.policy import Principal
 from app.crud.product import product_crud
 from app.crud.reading import Created, Slice, Stored
 from app.dependencies import OPTIONAL_AUTH, CurrentUser, DbRead, DbSession, DbWrite, OptionalUser
@@ -18,6 +19,7 @@ router = APIRouter(route_class=StrictRoute)
 
 ProductParams = Annotated[Pagination, Depends(listed(product_crud))]
 ProductInPath = Annotated[Stored[models.Product], Depends(readable(product_crud))]
+ProductCreator = Annotated[Principal, Depends(creator_of(product_crud))]
 OwnProduct = Annotated[models.Product, Depends(writable(product_crud))]
 DeletedProduct = Annotated[models.Product, Depends(writable(product_crud, with_deleted=True))]
 
@@ -37,12 +39,10 @@ async def read_products(
     responses=problems(AlreadyExists),
 )
 async def create_product(
-    write: DbWrite, product_in: schemas.ProductCreate, current_user: CurrentUser
+    creator: ProductCreator, write: DbWrite, product_in: schemas.ProductCreate
 ) -> Created[models.Product]:
     """Create a product, owned by the caller."""
-    return await product_crud.create(
-        write, obj_in=product_in, viewer=current_user, owner_id=current_user.id
-    )
+    return await product_crud.create(write, obj_in=product_in, viewer=creator, owner_id=creator.id)
 
 
 @router.get(

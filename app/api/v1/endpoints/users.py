@@ -62,7 +62,7 @@ async def read_users(
 )
 async def create_user(write: DbWrite, user_in: schemas.UserCreate) -> Created[models.User]:
     """Sign up."""
-    return await user_crud.create(write, obj_in=user_in)
+    return await user_crud.create(write, obj_in=user_in, viewer=None)
 
 
 @router.get("/me", response_model=schemas.User)
