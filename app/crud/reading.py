@@ -17,6 +17,7 @@ from sqlalchemy import (
     Row,
     and_,
     bindparam,
+    exists,
     func,
     literal,
     literal_column,
@@ -29,7 +30,7 @@ from app.crud.declarations import check_declarations
 from app.crud.filters import FieldOperators, Filter, declared
 from app.crud.keyset import RANK, SortKey, Window
 from app.crud.policy import Policy, Principal, any_like, viewer_values
-from app.crud.search import MAX_HITS, Search
+from app.crud.search import MAX_HITS, Found, Search
 from app.db.base import MAX_ID, Base, SoftDeletable, Versioned
 from app.db.json import SEPARATOR, JoinedJSON, RowJSON
 from app.db.query import AnySelect, Execute
@@ -128,7 +129,7 @@ class ReadBase(Generic[ModelT]):
         q = vars(params).get("q")
         if q and self.search:
             async with db.reading(may_lag=_may_lag(viewer)) as session:
-                return await self._search(session, self.search, q, params, asked)
+                return await self._search(session, self.search, q, params, asked, viewer)
         window = self._window(params, self._sort_keys(params))
         ((items, total),) = await fetch(
             (asked.shape, window.shape()),
@@ -140,7 +141,8 @@ class ReadBase(Generic[ModelT]):
     async def count(self, db: AsyncSession, *, params: Sortable, viewer: Principal | None) -> int:
         """All rows of a list, which takes a while if there are many."""
         asked = await self._ask(in_session(db), params, viewer, {})
-        rows = await self._all(db, select(func.count()).select_from(self.model), params, asked)
+        rows = select(func.count()).select_from(self.model)
+        rows = await self._all(db, rows, params, asked, viewer)
         return await db.scalar(rows, asked.values) or 0
 
     async def stream(
@@ -154,24 +156,55 @@ class ReadBase(Generic[ModelT]):
         """All rows of a list, some at a time; the database holds the rest back until asked."""
         asked = await self._ask(in_session(db), params, viewer, {})
         order = (key.order(is_reversed=False) for key in self._sort_keys(params))
-        rows = (await self._all(db, select(*columns), params, asked)).order_by(*order)
+        rows = await self._all(db, select(*columns), params, asked, viewer)
+        rows = rows.order_by(*order)
         found = await db.stream(rows.execution_options(yield_per=STREAMED_ROWS), asked.values)
         async for some in found.partitions():
             yield some
 
     async def _all(
-        self, db: AsyncSession, rows: AnySelect, params: Sortable, asked: Asked
+        self,
+        db: AsyncSession,
+        rows: AnySelect,
+        params: Sortable,
+        asked: Asked,
+        viewer: Principal | None,
     ) -> AnySelect:
-        if self.search and (q := vars(params).get("q")):
-            hits = (await self.search.find(db, q)).hits(*asked.conditions())
-            return rows.join(hits, hits.c.id == self.model.id)
-        return rows.where(*asked.conditions())
+        q = vars(params).get("q")
+        if not (q and self.search):
+            return rows.where(*asked.conditions())
+        found = await self.search.find(db, q)
+        hits = found.hits(*asked.conditions())
+        if not await db.scalar(select(exists(hits.select())), asked.values):
+            readable = self._whole_list(params, viewer)
+            found = await self.search.confirm(db, found, readable=readable)
+            hits = found.hits(*asked.conditions())
+        return rows.join(hits, hits.c.id == self.model.id)
 
     async def _search(
-        self, db: AsyncSession, search: Search, q: str, params: Pagination, asked: Asked
+        self,
+        db: AsyncSession,
+        search: Search,
+        q: str,
+        params: Pagination,
+        asked: Asked,
+        viewer: Principal | None,
     ) -> Slice[ModelT]:
         """The hits of `q`, the best first unless another order was asked for."""
-        hits = (await search.find(db, q)).hits(*asked.conditions())
+        found = await search.find(db, q)
+        page = await self._page_of_hits(db, found, params, asked)
+        if page.total:
+            return page
+        readable = self._whole_list(params, viewer)
+        confirmed = await search.confirm(db, found, readable=readable)
+        if confirmed is found:
+            return page
+        return await self._page_of_hits(db, confirmed, params, asked)
+
+    async def _page_of_hits(
+        self, db: AsyncSession, found: Found, params: Pagination, asked: Asked
+    ) -> Slice[ModelT]:
+        hits = found.hits(*asked.conditions())
         best_first = (
             SortKey(RANK, hits.c.rank, is_descending=True),
             SortKey("id", hits.c.id, is_descending=False),
@@ -179,13 +212,13 @@ class ReadBase(Generic[ModelT]):
         keys = self._sort_keys(params) if params.sort else best_first
         window = self._window(params, keys)
         count = select(func.count()).select_from(hits)
-        found = select(self.shown(), count.scalar_subquery(), hits.c.rank)
-        found = window.cut(found.join(hits, hits.c.id == self.model.id))
-        rows = (await db.execute(found, {**asked.values, **window.values()})).all()
+        items = select(self.shown(), count.scalar_subquery(), hits.c.rank)
+        items = window.cut(items.join(hits, hits.c.id == self.model.id))
+        rows = (await db.execute(items, {**asked.values, **window.values()})).all()
         total = rows[0][1] if rows else await db.scalar(count, asked.values) or 0
-        items = SEPARATOR.join(row[0] for row in rows)
+        texts = SEPARATOR.join(row[0] for row in rows)
         ranks = [row[2] for row in rows]
-        return _slice(window, items, total, bound=MAX_HITS - 1, ranks=ranks)
+        return _slice(window, texts, total, bound=MAX_HITS - 1, ranks=ranks)
 
     def _row(self, viewer: Principal | None) -> AnySelect:
         is_it = self.model.id == bindparam("id")
@@ -242,6 +275,10 @@ class ReadBase(Generic[ModelT]):
         if is_deleted:
             return and_(self.policy.write(viewer), self._is_deleted(True))
         return self.readable(viewer)
+
+    def _whole_list(self, params: Sortable, viewer: Principal | None) -> ColumnElement[bool]:
+        """The list without its filters, which do not change what the words of `q` mean."""
+        return self._listed(viewer, vars(params).get("is_deleted", False))
 
     def _sort_keys(self, params: Sortable) -> Sequence[SortKey]:
         names = params.sort.split(",") if params.sort else []

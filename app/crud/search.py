@@ -3,12 +3,17 @@
 Rows are ranked by how few of the first fields hold all words of the query, and among those rows
 that have the whole words come before rows that only have their beginnings. Each rank is one lookup
 that stops at MAX_HITS, in the order of ids, and ranks below are looked up only if hits are missing.
+
+What a word of the query stands for depends on the words of rows that the viewer may read, and on no
+others: otherwise hits would tell which words somebody else's rows have.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from functools import reduce
+from itertools import count
 from operator import add
 from typing import Any
 
@@ -16,7 +21,10 @@ from sqlalchemy import (
     CTE,
     ColumnElement,
     ColumnExpressionArgument,
+    Integer,
+    Select,
     String,
+    TableClause,
     and_,
     case,
     cast,
@@ -42,7 +50,8 @@ from app.db.search_index import MAX_WORD
 MAX_HITS = 500
 MAX_WORDS = 10
 MAX_COMPLETIONS = 32
-_MAX_CANDIDATES = 100
+_CANDIDATES = 100  # for a correction, compared at a time
+_LOOKED_UP = 8  # terms that are looked up in one query
 _MIN_CORRECTED = 4
 _LIKENESS = 0.7  # one wrong letter of four, two of seven
 
@@ -76,7 +85,9 @@ class Lookup:
 class Found:
     model: type[Base]
     is_sqlite: bool
-    lookups: Sequence[Lookup]
+    words: Sequence[str] = ()
+    terms: Sequence[Term] = ()
+    lookups: Sequence[Lookup] = ()
 
     def hits(self, *where: ColumnExpressionArgument[bool]) -> CTE:
         """Columns `id` and `rank`: the MAX_HITS first by rank, then id, of the rows of `where`."""
@@ -104,8 +115,7 @@ class Found:
         rows = select(self.model.id, rank.label("rank")).where(*where).limit(MAX_HITS)
         matches = self._matches(lookup.match)
         if self.is_sqlite:
-            name = f"{self.model.__tablename__}_search"
-            index = table(name, column("rowid"))
+            index = self._index()
             rows = rows.join(index, index.c.rowid == self.model.id)
             return rows.where(matches).order_by(index.c.rowid)
         if lookup.last_id:
@@ -114,6 +124,16 @@ class Found:
             return rows.order_by(self.model.id)
         # Of ids as they are, the planner would rather read the table in their order.
         return rows.where(matches).order_by(rank.desc(), self.model.id + 0)
+
+    def any_row(self, match: str, where: ColumnElement[bool]) -> ColumnElement[bool]:
+        rows: AnySelect = select(literal_column("1")).select_from(self.model).where(where)
+        if self.is_sqlite:
+            index = self._index()
+            rows = rows.join(index, index.c.rowid == self.model.id)
+        return exists(rows.where(self._matches(match)))
+
+    def _index(self) -> TableClause:
+        return table(f"{self.model.__tablename__}_search", column("rowid"))
 
     def _matches(self, match: str) -> ColumnElement[bool]:
         name = f"{self.model.__tablename__}_search"
@@ -138,15 +158,35 @@ class Search:
     async def find(self, db: AsyncSession, q: str) -> Found:
         """The rows that have all words of `q`, as words or beginnings of words.
 
-        A word that is in no row is taken for a typo. One that is followed by others is complete, if
+        A word that no row has is taken for a typo. One that is followed by others is complete, if
         it can be. Nothing in `q` is an operator.
+
+        What all rows have is supposed to be what a viewer's rows have. Any hit proves it; without
+        hits, `confirm` has to be called.
         """
         is_sqlite = db.get_bind().dialect.name == "sqlite"
-        terms = await self._terms(db, await self._split(db, q, is_sqlite), is_sqlite)
+        words = await self._split(db, q, is_sqlite)
+        terms = await self._terms(db, words, is_sqlite, readable=None)
+        return await self._found(db, words, terms, is_sqlite)
+
+    async def confirm(
+        self, db: AsyncSession, found: Found, *, readable: ColumnElement[bool]
+    ) -> Found:
+        """`found`, or what its words mean by the `readable` rows, of which its hits are a part."""
+        if not found.terms:  # what all rows lack, these lack too
+            return found
+        terms = await self._terms(db, found.words, found.is_sqlite, readable=readable)
+        if terms == found.terms:
+            return found
+        return await self._found(db, found.words, terms, found.is_sqlite)
+
+    async def _found(
+        self, db: AsyncSession, words: Sequence[str], terms: Sequence[Term], is_sqlite: bool
+    ) -> Found:
         lookups = self._lookups(terms, is_sqlite) if terms else []
         if lookups and not is_sqlite:
             lookups = await self._choose_ways(db, lookups)
-        return Found(self.model, is_sqlite, lookups)
+        return Found(self.model, is_sqlite, words, terms, lookups)
 
     async def _split(self, db: AsyncSession, q: str, is_sqlite: bool) -> list[str]:
         """By the very code that split what is in the index, so that nothing can differ."""
@@ -161,25 +201,50 @@ class Search:
         found = [word[:MAX_WORD] for word in await db.scalars(words)]
         return list(dict.fromkeys(found))[:MAX_WORDS]
 
-    async def _terms(self, db: AsyncSession, words: Sequence[str], is_sqlite: bool) -> list[Term]:
-        """None at all if some word can be in no row."""
+    async def _terms(
+        self,
+        db: AsyncSession,
+        words: Sequence[str],
+        is_sqlite: bool,
+        readable: ColumnElement[bool] | None,
+    ) -> list[Term]:
+        """By the words of `readable` rows, None for all; no terms if they lack one of `words`."""
         completions = await self._completions(db, words)
         terms = []
         for word in words:
-            complete = completions[word]
             if word[0] in "0123456789" or len(word) == MAX_WORD:
-                terms.append(Term(word, [word], is_prefix=True))
-            elif complete[:1] == [word] and word != words[-1]:
-                terms.append(Term(word, [word]))
-            elif len(complete) > MAX_COMPLETIONS:
-                terms.append(Term(word if word == complete[0] else None, [word], is_prefix=True))
-            elif complete:
-                terms.append(Term(word if word == complete[0] else None, complete))
-            elif corrected := await self._correct(db, word, is_sqlite):
-                terms.append(Term(corrected, [corrected]))
+                term: Term | None = Term(word, [word], is_prefix=True)
             else:
+                meanings = _meanings(word, completions[word], is_last=word == words[-1])
+                term = await self._first(db, list(meanings), is_sqlite, readable)
+                term = term or await self._correct(db, word, is_sqlite, readable)
+            if term is None:
                 return []
+            terms.append(term)
         return terms
+
+    async def _first(
+        self,
+        db: AsyncSession,
+        terms: Sequence[Term],
+        is_sqlite: bool,
+        readable: ColumnElement[bool] | None,
+    ) -> Term | None:
+        """The first of `terms` that any of the `readable` rows has."""
+        if readable is None:
+            return terms[0] if terms else None
+        found = Found(self.model, is_sqlite)
+        for start in range(0, len(terms), _LOOKED_UP):
+            some = terms[start : start + _LOOKED_UP]
+            rows = (
+                found.any_row(_match(self.tiers[-1], [term], is_sqlite), readable) for term in some
+            )
+            # Conditions after the first true one are not looked up.
+            first = case(*((row, place) for place, row in enumerate(rows)))
+            place: int | None = await db.scalar(select(first))
+            if place is not None:
+                return some[place]
+        return None
 
     async def _completions(self, db: AsyncSession, words: Sequence[str]) -> dict[str, list[str]]:
         """The first words of the vocabulary that begin with each of `words`."""
@@ -199,26 +264,65 @@ class Search:
                 completions[words[place]].append(complete)
         return completions
 
-    async def _correct(self, db: AsyncSession, word: str, is_sqlite: bool) -> str | None:
-        """The most alike of the words that share the most trigrams with `word`."""
-        padded = f" {word} "
-        trigrams = sorted({padded[i : i + 3] for i in range(len(word))})
+    async def _correct(
+        self,
+        db: AsyncSession,
+        word: str,
+        is_sqlite: bool,
+        readable: ColumnElement[bool] | None,
+    ) -> Term | None:
+        """The most alike of all words that share a trigram with `word`, from 70 % on.
+
+        Candidates come in the order of their upper bounds, and end where none can be better than
+        the best: a cut by number would depend on words that only unreadable rows have.
+        """
         if len(word) < _MIN_CORRECTED:
             return None
-        position = func.instr if is_sqlite else func.strpos
-        shared = [
-            case((position(literal(" ") + self.words + " ", trigram) > 0, 1), else_=0)
-            for trigram in trigrams
-        ]
-        candidates = (
+        candidates = self._candidates(word, is_sqlite)
+        matcher = SequenceMatcher(b=word)
+        best, likeness = None, 0.0
+        for offset in count(step=_CANDIDATES):
+            candidate_words = (await db.scalars(candidates.offset(offset))).all()
+            alike: dict[str, float] = {}
+            for each in candidate_words:
+                matcher.set_seq1(each)
+                if (ratio := matcher.ratio()) > likeness and ratio >= _LIKENESS:
+                    alike[each] = ratio
+            # Stable: among those that are as alike, the order stays that of the candidates.
+            in_order = sorted(alike, key=lambda each: alike[each], reverse=True)
+            terms = [Term(each, [each]) for each in in_order]
+            if better := await self._first(db, terms, is_sqlite, readable):
+                best, likeness = better, alike[better.loose[0]]
+            if len(candidate_words) < _CANDIDATES or matcher.quick_ratio() <= likeness:
+                break
+        return best
+
+    def _candidates(self, word: str, is_sqlite: bool) -> Select[str]:
+        """The words that may be alike, by an upper bound of `SequenceMatcher.ratio`.
+
+        It is that of `SequenceMatcher.quick_ratio`: the letters in common, in whatever order.
+        """
+        padded = f" {word} "
+        trigrams = sorted({padded[i : i + 3] for i in range(len(word))})
+        length = func.length(self.words, type_=Integer)
+        fewest = func.min if is_sqlite else func.least
+        common: ColumnElement[int] = reduce(
+            add,
+            (
+                fewest(times, length - func.length(func.replace(self.words, letter, "")))
+                for letter, times in Counter(word).items()
+            ),
+        )
+        # In millionths, which are integers: both engines divide and compare them alike.
+        bound = common * 2_000_000 // (length + len(word))
+        return (
             select(self.words)
             .where(self._shares_any(trigrams, is_sqlite))
-            .where(func.length(self.words).between(len(word) - 2, len(word) + 2))
-            .order_by(reduce(add, shared).desc(), self.words)
-            .limit(_MAX_CANDIDATES)
+            .where(length.between(len(word) - 2, len(word) + 2))
+            .where(bound >= int(_LIKENESS * 1_000_000))
+            .order_by(bound.desc(), self.words)
+            .limit(_CANDIDATES)
         )
-        words = list(await db.scalars(candidates))
-        return next(iter(get_close_matches(word, words, n=1, cutoff=_LIKENESS)), None)
 
     def _shares_any(
         self, trigrams: Sequence[str], is_sqlite: bool
@@ -257,11 +361,22 @@ class Search:
         # Far enough even if filters leave out most rows: reading ends where MAX_HITS are found.
         until = first_id + (last_id - first_id + 1) * _ROWS_READ // _SAMPLE_ROWS
         ways: list[Lookup] = []
-        for lookup, count in zip(lookups, frequent, strict=True):
-            if count >= _FREQUENT * _SAMPLE_ROWS:
+        for lookup, matches in zip(lookups, frequent, strict=True):
+            if matches >= _FREQUENT * _SAMPLE_ROWS:
                 ways.append(replace(lookup, last_id=until))
             ways.append(lookup)
         return ways
+
+
+def _meanings(word: str, completions: Sequence[str], *, is_last: bool) -> Iterator[Term]:
+    """What it stands for, the first that any row has; `completions` are at most one too many."""
+    whole = word if completions[:1] == [word] else None
+    if whole and not is_last:
+        yield Term(whole, [whole])
+    if len(completions) > MAX_COMPLETIONS:
+        yield Term(whole, [word], is_prefix=True)
+    elif completions:
+        yield Term(whole, completions)
 
 
 def _match(tier: int, terms: Sequence[Term], is_sqlite: bool) -> str:
