@@ -1,5 +1,7 @@
 """Engines: how each database is connected to, with bounded waits."""
 
+import os
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -83,11 +85,23 @@ def _milliseconds(seconds: float) -> str:
 def _connect(dialect: Dialect, entry: ConnectionPoolEntry, args: Any, kwargs: Any) -> Any:
     if not in_greenlet():
         raise MissingGreenlet  # Driver._connect begins again in one
+    if dialect.name == "sqlite" and not kwargs.get("uri"):
+        _create_private(*args)
     try:
         return dialect.connect(*args, **kwargs)
     except Exception as failed:
         log.warning("database_unreachable", error=type(failed).__name__)
         raise Unavailable("The database") from failed
+
+
+def _create_private(file: str) -> None:
+    """Create a missing file readable by its owner alone; SQLite gives -wal and -shm its mode.
+
+    One that exists keeps its mode. It is not even opened: closing it would drop the locks that
+    SQLite holds on it in this process.
+    """
+    with suppress(OSError):  # SQLite says what is wrong
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _set_pragmas(connection: Any, entry: ConnectionPoolEntry) -> None:

@@ -1,5 +1,6 @@
 """SQLite's short reads: run where they are asked, since another thread costs more than they do."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -44,6 +45,8 @@ class ShortReads:
             self._connection = None
 
     def _connect(self) -> sqlite3.Connection:
+        if not (self._options.get("uri") or os.path.exists(self._file)):
+            raise sqlite3.OperationalError  # the engine creates the file, with its mode
         connection: sqlite3.Connection = sqlite3.connect(self._file, **self._options)
         connection.execute("PRAGMA query_only = ON")
         # Whenever it returns true, the statement is interrupted.

@@ -1,8 +1,13 @@
-"""What a database's URL asks for is done."""
+"""What a database's URL asks for is done, and a SQLite file is its owner's alone."""
 
 import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from sqlalchemy import select, text
 
 from app.core.errors import Unavailable
 from app.db.session import Database
@@ -41,3 +46,41 @@ async def test_nothing_goes_past_tls_that_is_required(sslmode: str) -> None:
 
 async def test_something_goes_where_tls_is_not_required() -> None:
     assert b"user\0u\0" in await what_is_sent_without_tls("prefer")
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, str]:
+    return {path.name: oct(path.stat().st_mode & 0o777) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("reads_first", [False, True])
+async def test_sqlite_file_is_created_for_its_owner_alone(
+    tmp_path: Path, reads_first: bool
+) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/new.db")
+    with umask(0o022):
+        if reads_first:
+            await database.fetch("one", lambda: select(text("1")), {})
+        async with database.transaction() as db:
+            await db.execute(text("CREATE TABLE t (id INTEGER)"))
+        names = ("new.db", "new.db-wal", "new.db-shm")
+        assert modes(tmp_path) == dict.fromkeys(names, "0o600")
+        await database.dispose()
+
+
+async def test_sqlite_file_keeps_the_mode_that_it_has(tmp_path: Path) -> None:
+    (tmp_path / "old.db").touch()
+    (tmp_path / "old.db").chmod(0o640)
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/old.db")
+    async with database.transaction() as db:
+        await db.execute(text("CREATE TABLE t (id INTEGER)"))
+    assert set(modes(tmp_path).values()) == {"0o640"}
+    await database.dispose()
