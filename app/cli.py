@@ -19,7 +19,7 @@ from typer.exceptions import TyperException
 
 from app.bulk.files import Format
 from app.core.config import settings
-from app.core.errors import AppError
+from app.core.errors import AlreadyExists, AppError
 
 ImportMode = Literal["all", "skip"]
 
@@ -133,6 +133,9 @@ def migrate() -> None:
 def create_superuser(
     email: Annotated[str, typer.Option(help="E-mail address.")],
     username: Annotated[str, typer.Option(help="Username.")],
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Promote the account with this e-mail and username.")
+    ] = False,
 ) -> None:
     """Create a superuser; the password is asked for, or read as one line of standard input."""
     from app import schemas
@@ -142,6 +145,10 @@ def create_superuser(
     from app.db.session import in_session, open_database
     from app.schemas.reasons import reason_of
 
+    if promote:
+        asyncio.run(retrying(lambda: _promote(email, username)))
+        typer.echo(f"{username} is a superuser")
+        return
     if sys.stdin.isatty():
         password = getpass.getpass()
         if getpass.getpass("Password again: ") != password:
@@ -159,8 +166,24 @@ def create_superuser(
             write = in_session(db)
             await user_crud.create(write, obj_in=user_in, viewer=SERVER, is_superuser=True)
 
-    asyncio.run(retrying(create))
+    try:
+        asyncio.run(retrying(create))
+    except AlreadyExists as taken:
+        sys.exit(f"myapi: {taken.detail} (--promote promotes an existing account)")
     typer.echo(f"Superuser {username} created")
+
+
+async def _promote(email: str, username: str) -> None:
+    from app.crud.user import user_crud
+    from app.db.session import open_database
+
+    async with open_database() as database, database.transaction() as db:
+        user = await user_crud.get_by_login(db, login=email)
+        if user is None or user.username.lower() != username.lower():
+            sys.exit(f"myapi: there is no account with the e-mail {email} and username {username}")
+        if not user.is_active:
+            sys.exit(f"myapi: the account {user.username} is disabled")
+        user.is_superuser = True
 
 
 @cli.command()

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.conftest import ALICE
+from tests.conftest import ADMIN, ALICE
 from tests.process import MYAPI, environment, run_myapi, serving
 
 pytestmark = pytest.mark.seconds(4)
@@ -27,6 +27,31 @@ def test_superuser_is_created_and_has_power(database_url: str) -> None:
         token = client.post("/api/v1/auth/login", data=form).json()["access_token"]
         answer = client.get("/api/v1/users/", headers={"Authorization": f"Bearer {token}"})
     assert [user["username"] for user in answer.json()["items"]][-1] == "carol"
+
+
+def test_existing_account_is_promoted_when_asked(database_url: str) -> None:
+    create = ("create-superuser", "--email", ALICE.email.upper(), "--username", "Alice")
+    taken = run_myapi(*create, stdin="Other-Pass-1\n", DATABASE_URL=database_url)
+    assert taken.returncode == 1
+    assert taken.stderr.startswith("myapi: User with this ")
+    assert "--promote" in taken.stderr
+    for email, username in ((ALICE.email, "bob"), ("nobody@example.com", "alice"), ("x", "alice")):
+        arguments = ("create-superuser", "--email", email, "--username", username, "--promote")
+        other = run_myapi(*arguments, DATABASE_URL=database_url)
+        expected = f"myapi: there is no account with the e-mail {email} and username {username}\n"
+        assert (other.returncode, other.stderr) == (1, expected)
+    for _ in range(2):
+        promoted = run_myapi(*create, "--promote", DATABASE_URL=database_url)
+        assert (promoted.returncode, promoted.stdout) == (0, "Alice is a superuser\n")
+    with serving(DATABASE_URL=database_url) as server, httpx2.Client(base_url=server.url) as client:
+        form = {"username": "alice", "password": ALICE.password}
+        token = client.post("/api/v1/auth/login", data=form).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        assert client.get("/api/v1/users/", headers=headers).status_code == 200
+        client.patch(f"/api/v1/users/{ADMIN.id}", json={"is_active": False}, headers=headers)
+    admin = ("create-superuser", "--email", ADMIN.email, "--username", ADMIN.name, "--promote")
+    disabled = run_myapi(*admin, DATABASE_URL=database_url)
+    assert (disabled.returncode, disabled.stderr) == (1, "myapi: the account admin is disabled\n")
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
@@ -76,7 +101,8 @@ def test_wrong_superuser_is_refused_in_one_line_a_field(database_url: str) -> No
     taken = ("create-superuser", "--email", ALICE.email.upper(), "--username", "carol")
     twin = run_myapi(*taken, stdin="Carol-Pass-1\n", DATABASE_URL=database_url)
     assert twin.returncode == 1
-    assert twin.stderr == "myapi: User with this email already exists\n"
+    assert twin.stderr.startswith("myapi: User with this email already exists")
+    assert twin.stderr.count("\n") == 1
 
 
 def test_seeded_rows_are_there_and_sign_in(database_url: str) -> None:
