@@ -161,6 +161,8 @@ def _verify_access_token(
         )
         payload = verified["payload"]
         user_id, expires_at = int(payload["sub"]), int(payload["exp"])
+        if str(user_id) != payload["sub"]:  # int() takes 1_0, +1 and digits of other scripts too
+            raise InvalidToken
     except (jwt.InvalidTokenError, ValueError):
         raise InvalidToken from None
     # Base64 has several spellings of the same bytes: a token has one.

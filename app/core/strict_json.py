@@ -1,13 +1,22 @@
 """JSON as RFC 8259 has it, to the letter: two parsers must not see two things in one text."""
 
 import json
+from decimal import Decimal
 from typing import Any, NoReturn
 
 
 def loads(text: str) -> Any:
-    """Raise `JSONDecodeError` for NaN or Infinity too, and for a name twice in one object."""
+    """Raise `JSONDecodeError` for NaN or Infinity too, and for a name twice in one object.
+
+    A number that no float can tell from zero, such as 1e-400, is a `Decimal`.
+    """
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_float=_parse_float,
+            parse_constant=_refuse_constant,
+        )
     except RecursionError:
         refuse("Nested too deeply")
 
@@ -22,6 +31,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(unique) < len(pairs):
         refuse("A name stands twice in one object")
     return unique
+
+
+def _parse_float(text: str) -> float | Decimal:
+    number = float(text)
+    if number == 0 and text.lstrip("-0.")[:1] not in ("", "e", "E"):
+        return Decimal(text)  # the field's own check refuses it, with the field's name
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:

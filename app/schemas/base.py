@@ -156,8 +156,8 @@ def check_document(value: Any) -> Any:
         raise ValueError(f"must be nested no deeper than {MAX_DOCUMENT_DEPTH}")
     try:
         size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
-    except ValueError:  # infinite numbers, halves of surrogate pairs, endless integers
-        raise ValueError("must have finite numbers and valid Unicode alone") from None
+    except (TypeError, ValueError):  # 1e400, 1e-400, halves of surrogate pairs, endless integers
+        raise ValueError("must have numbers of a float's range and valid Unicode alone") from None
     if size > MAX_DOCUMENT_BYTES:
         raise ValueError(f"must have no more than {MAX_DOCUMENT_BYTES} bytes")
     return value

@@ -34,13 +34,15 @@ def missing_and_mistyped_claims() -> Tokens:
 def wrong_claims() -> Tokens:
     now = int(time.time())
     nobody = ("2000000", "0", "-1", str(2**63), "9" * 2000, "", " ", "alice", "1.0", "1e0", "0x1")
+    # What int() takes for alice's 1.
+    alice = ("0_1", "+1", "01", " 1", "1 ", "\u0661")
     others: dict[str, tuple[Any, ...]] = {
         "exp": (now - 1, now - 0.5, 0, -1, -(10**300)),
         "iat": (now + 3600,),
         "nbf": (now + 3600, "tomorrow"),
         "iss": ("", "m", "myap", "myapi2", "MYAPI", "myapi ", "https://myapi"),
         "aud": ("", "myap", "myapi2", "MYAPI", "myapi,other", [], ["other"], ["my", "api"], [""]),
-        "sub": nobody,
+        "sub": nobody + alice,
     }
     numbers = {f"{c} {n}": raw(c, n) for c in ("exp", "iat") for n in ("NaN", "1e400", "-1e400")}
     return {

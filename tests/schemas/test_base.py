@@ -32,6 +32,7 @@ TAKEN: list[tuple[Any, Any, str]] = [
     (Id, 2**53 - 1, "9007199254740991"),
     (Document, {"a": [1, None]}, '{"a":[1,null]}'),
     (Document, [], "[]"),
+    (Document, {"a": [0.0, -0.0, 5e-324]}, '{"a":[0.0,-0.0,5e-324]}'),
 ]
 
 
