@@ -34,8 +34,9 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
         Category.name: ("eq", "prefix"),
         Category.parent: (*EQUALITY, "isnull"),
         Category.created_at: RANGE,
+        Category.updated_at: RANGE,
     }
-    sorted_by = (Category.slug, Category.name, Category.created_at)
+    sorted_by = (Category.slug, Category.name, Category.created_at, Category.updated_at)
 
     async def create(
         self,

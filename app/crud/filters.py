@@ -110,7 +110,9 @@ class ColumnFilter(Filter):
         if python_type is str:
             one = Choice
         some = list[one]  # type: ignore[valid-type]  # made at run time
-        return Annotated[some, BeforeValidator(_split), Field(min_length=1, max_length=MAX_CHOICES)]
+        description = "Any of these, sent one by one, with commas between them, or both"
+        bounds = Field(min_length=1, max_length=MAX_CHOICES, description=description)
+        return Annotated[some, BeforeValidator(_split), bounds, REPEATABLE]
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,9 @@ def declared(filters: FieldOperators) -> Iterator[Filter]:
             yield ColumnFilter(f"{column.key}{suffix}", column, name)
 
 
-def _split(sent: str) -> list[str]:
-    """`a,b`, which is OpenAPI's style `form` without `explode`."""
-    return sent.split(",")
+def _split(sent: list[str]) -> list[str]:
+    """`a` and `b` and `c` of `["a,b", "c"]`: clients send OpenAPI's style `form` in both ways."""
+    return [value for each in sent for value in each.split(",")]
 
 
 _TYPES: dict[type, Any] = {

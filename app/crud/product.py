@@ -28,6 +28,7 @@ class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
         Product.is_active: ("eq",),
         Product.owner_id: EQUALITY,
         Product.created_at: RANGE,
+        Product.updated_at: RANGE,
     }
     search = Search(Product, Product.sku, Product.name, Product.description)
     further_filters = (
@@ -37,7 +38,7 @@ class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
     )
     references = {Product.category: category_crud}
     natural_key = "sku"
-    sorted_by = (Product.sku, Product.name, Product.price, Product.created_at)
+    sorted_by = (Product.sku, Product.name, Product.price, Product.created_at, Product.updated_at)
 
 
 product_crud = CRUDProduct(Product)

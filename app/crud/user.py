@@ -38,9 +38,10 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
         User.is_active: ("eq",),
         User.is_superuser: ("eq",),
         User.created_at: RANGE,
+        User.updated_at: RANGE,
     }
     search = Search(User, User.email, User.username, User.full_name)
-    sorted_by = (User.email, User.username, User.created_at)
+    sorted_by = (User.email, User.username, User.created_at, User.updated_at)
 
     async def get_principal(self, db: Database, id: int) -> Principal | None:
         """Whoever is signed in with this id, if his account is active."""

@@ -87,8 +87,9 @@ def crud_of(call: Call) -> dict[str, str]:
     ]
     if call.has_owner:
         filters.append(f"{model}.owner_id: EQUALITY,")
-    filters.append(f"{model}.created_at: RANGE,")
-    sorted_by = [f"{model}.{field.name}" for field in call.fields if field.is_sortable]
+    filters += [f"{model}.{name}: RANGE," for name in ("created_at", "updated_at")]
+    sortable = [field.name for field in call.fields if field.is_sortable]
+    sorted_by = [f"{model}.{name}" for name in (*sortable, "created_at", "updated_at")]
     return {
         "policy": _POLICIES[call.policy].format(model),
         "crud_imports": "\n".join(f"from app.crud.{one} import {one}_crud" for one in targets),
@@ -99,7 +100,7 @@ def crud_of(call: Call) -> dict[str, str]:
                 *deeper(filters),
                 "}",
                 *_searched(call),
-                f"sorted_by = {tuple_of([*sorted_by, f'{model}.created_at'])}",
+                f"sorted_by = {tuple_of(sorted_by)}",
             ]
         ),
     }

@@ -108,7 +108,7 @@ def indexed(call: Call) -> list[_Indexed]:
         if not field.is_unique and (field.is_sortable or field.is_indexed or field.refers_to)
     ]
     own = ["owner_id"] if call.has_owner else []
-    return [*found, *(_Indexed(name, name) for name in (*own, "created_at"))]
+    return [*found, *(_Indexed(name, name) for name in (*own, "created_at", "updated_at"))]
 
 
 def identifiers(call: Call) -> Iterator[str]:

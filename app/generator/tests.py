@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from app.generator.call import Call, Field
 from app.generator.layout import block, deeper, dict_of, tuple_of
 
+_MOMENTS = ("created_at", "updated_at")
+
 
 def sections_of(call: Call) -> list[str]:
     """The templates that make up its test module, in their order."""
@@ -44,10 +46,10 @@ def test_of(call: Call) -> dict[str, str]:
         "change": block(_body("OTHER" if others else "", changes)),
         "writer": writer,
         "changer": changer,
-        "decided": tuple_of(f'"{name}"' for name in ("id", *owner, "created_at", "updated_at")),
+        "decided": tuple_of(f'"{name}"' for name in ("id", *owner, *_MOMENTS)),
         "apart": "".join(f", {name}={value}" for name, value in apart.items()),
         "filters": tuple_of(_filters(call)),
-        "sorted": _names((*(f.name for f in call.fields if f.is_sortable), "created_at")),
+        "sorted": _names((*(f.name for f in call.fields if f.is_sortable), *_MOMENTS)),
         "searched": _names(field.name for field in call.fields if field.is_searched),
         "wrong": "\n".join(deeper(_wrong(call))),
         "required": _names(field.name for field in call.fields if not field.is_nullable),
@@ -131,7 +133,9 @@ def _filters(call: Call) -> Iterator[str]:
                         yield f'("{parameter}", {second}, {row})'
                 case _:
                     yield f'("{parameter}", {first}, first)'
-    yield '("created_at__gt", first["created_at"], second)'
+    for name in _MOMENTS:
+        yield f'("{name}__gt", first["{name}"], second)'
+    yield '("id__in", first["id"], first)'
 
 
 def _names(names: Iterator[str] | tuple[str, ...]) -> str:

@@ -15,7 +15,7 @@ class Category(Identified, Timestamped, Versioned, Base):
 
 
 # One for each order that a list may have; the id makes it total.
-for column in (Category.name, Category.parent, Category.created_at):
+for column in (Category.name, Category.parent, Category.created_at, Category.updated_at):
     Index(None, column, Category.id)
 
 # How many products each has, without those below it: kept by the database, see db/catalogue.py.

@@ -48,6 +48,7 @@ for column in (
     Product.price,
     Product.category,
     Product.created_at,
+    Product.updated_at,
     Product.owner_id,
 ):
     Index(None, column, Product.id)

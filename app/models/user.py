@@ -28,5 +28,5 @@ class User(Identified, Timestamped, Versioned, Base):
 
 
 # One for each order that a list may have; the id makes it total.
-for column in (User.username, User.created_at):
+for column in (User.username, User.created_at, User.updated_at):
     Index(None, column, User.id)

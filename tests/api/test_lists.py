@@ -86,6 +86,9 @@ FILTERS: dict[tuple[str, str], Any] = {
     ("is_active", "false"): lambda p: False,
     ("owner_id", "1"): lambda p: p.owner_id == 1,
     ("owner_id__in", "1,2"): lambda p: True,
+    ("id__in", "1,3,999"): lambda p: p.id in (1, 3),
+    ("updated_at__lte", "2000-01-01T00:00:00Z"): lambda p: False,
+    ("updated_at__gt", "2000-01-01T00:00:00Z"): lambda p: True,
     ("created_at__lte", "2000-01-01T00:00:00Z"): lambda p: False,
     ("created_at__gt", "2000-01-01T00:00:00+14:00"): lambda p: True,
 }
@@ -151,13 +154,42 @@ async def test_what_is_not_declared_or_not_valid_is_refused_by_name(
 
 
 async def test_parameter_sent_twice_is_refused(client: httpx2.AsyncClient) -> None:
-    for name in ("skip", "price", "sku__in", "sort", "q"):
+    for name in ("skip", "price", "sort", "q"):
         answer = await client.get(f"/products/?{name}=1&limit=5&{name}=1")
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["loc"] == ["query", name] or name == "sort"
 
 
+async def test_any_of_many_is_sent_one_by_one_or_with_commas_or_both(
+    client: httpx2.AsyncClient, rows: list[Product]
+) -> None:
+    expected = [product.id for product in rows if product.sku in ("S-1", "S-2", "S-3")]
+    assert len(expected) == 3
+    for query in (
+        "=S-1,S-2,S-3",
+        "=S-1&{}=S-2&{}=S-3",
+        "=S-1,S-2&limit=9&{}=S-3",
+        "=S-3&{}=S-2,S-1",
+    ):
+        answer = await client.get("/products/?sku__in" + query.replace("{}", "sku__in"))
+        assert [item["id"] for item in answer.json()["items"]] == expected, query
+    some = "&".join(f"owner_id__in={n},{n + 1}" for n in range(0, 100, 2))
+    assert (await client.get(f"/products/?{some}")).status_code == 200
+    answer = await client.get(f"/products/?{some}&owner_id__in=101")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["loc"] == ["query", "owner_id__in"]
+
+
+async def test_every_list_finds_rows_by_their_ids(
+    admin: httpx2.AsyncClient, rows: list[Product]
+) -> None:
+    for path in ("/users/", "/products/"):
+        answer = await admin.get(path, params={"id__in": ["3", "1"]})
+        assert [item["id"] for item in answer.json()["items"]] == [1, 3]
+
+
 ORDERS = (
+    *("updated_at", "-updated_at"),
     *("id", "-id", "price", "-price", "name", "-created_at", "sku,-id"),
     *("-name,price", "price,-name,-id", "name,-price,name"),
 )
@@ -369,7 +401,7 @@ async def test_lists_of_users_have_them_too(admin: httpx2.AsyncClient) -> None:
         assert [item["id"] for item in page["items"]] == expected, params
 
 
-NO_TEXTS = ("q", "owner_id__in", "is_active", "description__isnull")
+NO_TEXTS = ("q", "id__in", "owner_id__in", "is_active", "description__isnull")
 ON_TEXTS = ("sku", "sku__in", "sku__prefix", "name", "name__prefix")
 SQL = (
     *("'", '"', "`", ";", "--", "/*", "*/", "\\", "\\'", "%", "_", "%%", "%s", "%(a)s", ":a", "$1"),

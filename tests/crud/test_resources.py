@@ -101,7 +101,7 @@ async def create(database: Database, code: str, owner_id: int, viewer_id: int) -
 async def test_filter_of_any_name_opens_nothing(visits: Database) -> None:
     hers = await create(visits, "A", ALICE.id, 7)
     await create(visits, "B", BOB.id, BOB.id + 1)
-    for sent in ({"viewer_id": 7}, {}, {"viewer_id__in": "7,3"}):
+    for sent in ({"viewer_id": 7}, {}, {"viewer_id__in": ["7,3"]}):
         params = listed(visit_crud).model.model_validate(sent)
         page = await visit_crud.get_multi(
             visits, params=params, viewer=Principal(ALICE.id, is_superuser=False)
