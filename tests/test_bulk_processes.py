@@ -5,16 +5,21 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import psutil
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from app.db.session import Database
 from app.models import Product
+from tests.api.test_lists import row
 from tests.conftest import ALICE
 from tests.process import MYAPI, ServerProcess, environment, run_myapi, serving
 
@@ -78,6 +83,44 @@ async def test_memory_does_not_grow_with_the_file(database_url: str) -> None:
             exported = peak_bytes(worker) - before
     assert imported < 30e6
     assert exported < 30e6
+
+
+@pytest.mark.parametrize("stalls", [True, False])
+async def test_stalled_export_is_one_line_of_log_and_no_whole_file(
+    stalls: bool, database_url: str, database: Database
+) -> None:
+    """The control is a client that reads on."""
+    large = {"description": "x" * 3000, "owner_id": ALICE.id}
+    async with database.transaction() as db:  # more than the buffers of a connection hold
+        await db.execute(insert(Product), [row(number) | large for number in range(4000)])
+    # A client may stall for one and a half times the time of a statement.
+    with serving(DATABASE_URL=database_url, DATABASE_STATEMENT_TIMEOUT_SECONDS="1") as server:
+        body = await asyncio.to_thread(export_slowly, server, stalls)
+        lines = server.log.read_text().splitlines()
+    told = [line for line in lines if "serving" not in line and "/health/live" not in line]
+    assert body.endswith(b"\r\n0\r\n\r\n") == (not stalls)
+    assert ["download_dropped" in line for line in told] == ([True, False] if stalls else [False])
+
+
+def export_slowly(server: ServerProcess, stalls: bool) -> bytes:
+    """What a connection gets that reads at once, or only when the server has lost its patience."""
+    address = urlsplit(server.url)
+    with socket.socket() as connection:
+        connection.settimeout(60)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        connection.connect((address.hostname, address.port))
+        connection.sendall(
+            b"GET /api/v1/products/export HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        deadline = time.monotonic() + 60
+        while stalls and "products/export" not in server.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        received = b""
+        with suppress(ConnectionResetError):
+            while piece := connection.recv(2**16):
+                received += piece
+    return received
 
 
 def peak_bytes(process: psutil.Process) -> int:

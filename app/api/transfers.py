@@ -6,12 +6,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import BinaryIO
 
+import structlog
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from app.core.config import settings
 from app.core.errors import BadRequest, RequestTimeout, Unavailable
+
+log = structlog.get_logger()
 
 UPLOAD_SECONDS = 900
 DOWNLOAD_SECONDS = 900
@@ -62,8 +66,9 @@ async def uploaded(request: Request) -> AsyncIterator[BinaryIO]:
 class Download(StreamingResponse):
     """A file from `pieces`, which are closed, with all that they hold, once the client is gone.
 
-    It is also taken for gone if it stops taking, or takes for too long: what is open for it would
-    be open for ever. What fails before the first piece is an error like any other.
+    A client that stops reading, or reads for too long, is dropped: what is open for it would stay
+    open for ever. What fails before the first piece is an error like any other. After that the
+    answer can only be left without its end, which tells the client that the file is not whole.
     """
 
     def __init__(
@@ -73,12 +78,20 @@ class Download(StreamingResponse):
         super().__init__(pieces, headers=headers, media_type=media_type)
         self.pieces = pieces
         self.places = places
+        self.is_started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.is_head = scope["state"]["is_head"]
         with self.places.take():
-            async with aclosing(self.pieces):
-                await super().__call__(scope, receive, send)
+            try:
+                async with aclosing(self.pieces):
+                    await super().__call__(scope, receive, send)
+            except (TimeoutError, Unavailable) as dropped:
+                if not self.is_started:
+                    raise
+                # One line, not a traceback: the client or the database has gone, and no code is
+                # at fault. Servers close a connection whose answer is returned without its end.
+                log.warning("download_dropped", error=type(dropped).__name__)
 
     async def stream_response(self, send: Send) -> None:
         start = {
@@ -86,11 +99,14 @@ class Download(StreamingResponse):
             "status": self.status_code,
             "headers": self.raw_headers,
         }
+        # PostgreSQL ends a transaction that is idle for twice the time of a statement.
+        stalled_seconds = min(STALLED_SECONDS, 1.5 * settings.DATABASE_STATEMENT_TIMEOUT_SECONDS)
         async with asyncio.timeout(DOWNLOAD_SECONDS):
             piece: bytes | None = await anext(self.pieces, b"")
+            self.is_started = True
             await send(start)
             while piece is not None:
                 body = {"type": "http.response.body", "body": piece, "more_body": True}
-                await asyncio.wait_for(send(body), STALLED_SECONDS)
+                await asyncio.wait_for(send(body), stalled_seconds)
                 piece = None if self.is_head else await anext(self.pieces, None)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
