@@ -45,6 +45,7 @@ _PERSONAL = [*_API_HEADERS, (b"cache-control", b"no-store")]
 # What an owner sees is not what anybody sees, under one URL.
 _VARY = (b"vary", b"Authorization")
 MAX_TARGET_BYTES = 32 * 1024  # half of what a head may have
+MAX_PARAMETERS = 1_000  # of a query: each that is unknown gets an error of its own
 
 
 class RequestContext:
@@ -174,7 +175,7 @@ _NO_WEIGHT = re.compile(r"\bq\s*=\s*0(\.0*)?\s*(;|$)", re.IGNORECASE)
 class Gate:
     """Innermost: one Host header and a known one, a bounded body, and no exception gets past.
 
-    `larger_bodies` has the bound of each path that takes more than `max_body_bytes`.
+    `other_bodies` has the bound of each path that takes more than `max_body_bytes`, or less.
     """
 
     def __init__(
@@ -183,20 +184,20 @@ class Gate:
         *,
         allowed_hosts: list[str],
         max_body_bytes: int,
-        larger_bodies: Mapping[str, int],
+        other_bodies: Mapping[str, int],
     ) -> None:
         self.app = app
         names = frozenset(host.lower() for host in allowed_hosts)
         self.allowed_hosts = frozenset() if "*" in names else names  # none named: all are
         self.max_body_bytes = max_body_bytes
-        self.larger_bodies = larger_bodies
+        self.other_bodies = other_bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         started = False
         received_bytes = 0
-        max_bytes = self.larger_bodies.get(scope["path"], self.max_body_bytes)
+        max_bytes = self.other_bodies.get(scope["path"], self.max_body_bytes)
 
         async def receive_bounded() -> Message:
             nonlocal received_bytes
@@ -230,6 +231,8 @@ class Gate:
     def _check(self, scope: Scope, max_bytes: int) -> None:
         if len(scope["path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
             raise UriTooLong(MAX_TARGET_BYTES)
+        if scope["query_string"].count(b"&") >= MAX_PARAMETERS:
+            raise BadRequest(f"The query has more than {MAX_PARAMETERS:,} parameters")
         headers = Headers(scope=scope)
         self._check_host(headers.getlist("host"), scope["http_version"])
         length = headers.get("content-length", "0").lstrip("0")

@@ -247,7 +247,7 @@ async def test_options_asks_for_what_there_is(client: httpx2.AsyncClient) -> Non
 
 
 async def test_error_on_a_body_wrong_in_many_places_is_short(alice: httpx2.AsyncClient) -> None:
-    body = CHAIR | {f"{number}{'x' * 200}": number for number in range(4_000)}
+    body = CHAIR | {f"{number}{'x' * 200}": number for number in range(900)}
     answer = await alice.post("/products/", json=body)
     check_problem(answer, 422, "invalid_input")
     assert len(answer.json()["errors"]) == 50

@@ -146,6 +146,14 @@ async def test_nothing_odd_is_stored(
         assert (await send(json.dumps(valid).encode(), media_type))[0] in (415, 422), media_type
     assert await rows(database) == before
 
+    too_much = json.dumps({f"n{n}": 1 for n in range(50_000)}).encode()
+    refusal = await admin.request(
+        *route, content=too_much, headers={"Content-Type": "application/json"}
+    )
+    assert refusal.status_code == 422
+    assert [error["msg"] for error in refusal.json()["errors"]] == ["More than 10,000 values"]
+    assert await rows(database) == before
+
     # The control: all that was refused for what was changed in this.
     assert (await admin.request(*route, json=valid)).is_success
     assert await rows(database) != before

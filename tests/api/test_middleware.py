@@ -267,6 +267,13 @@ async def test_body_is_read_up_to_its_limit_and_no_further(
     assert (lying.status, lying.chunks_read) == (413, 3)
 
 
+async def test_parameters_of_a_query_are_counted() -> None:
+    app = create_app()
+    for count, status in ((1_000, 200), (1_001, 400)):
+        query = b"&".join(b"a=%d" % n for n in range(count))
+        assert (await call(app, HOST, query_string=query)).status == status
+
+
 async def test_answers_to_credentials_are_never_stored(alice: httpx2.AsyncClient) -> None:
     product = await create(alice)
     paths = ("/users/me", "/products/", f"/products/{product['id']}", "/users/", "/missing")
