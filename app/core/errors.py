@@ -23,7 +23,8 @@ AppError
 │   └── UnknownReference 422
 ├── PreconditionRequired 428
 ├── RateLimited 429
-└── Unavailable 503
+├── Unavailable 503
+└── WrongDeclaration: at the start, never in an answer
 """
 
 from typing import Any, ClassVar, Self
@@ -40,6 +41,12 @@ class AppError(Exception):
         self.detail = detail
         self.headers = headers or {}
         self.members: dict[str, Any] = {}  # what the answer says beside the detail
+
+
+class WrongDeclaration(AppError, TypeError):
+    """What a resource declares cannot work; the process does not start."""
+
+    code = "wrong_declaration"
 
 
 class BadRequest(AppError):

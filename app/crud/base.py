@@ -36,6 +36,7 @@ from app.core.errors import (
     NotAuthenticated,
     NotPermitted,
     UnknownReference,
+    WrongDeclaration,
 )
 from app.crud.policy import Principal, any_like, viewer_values
 from app.crud.reading import Created, ModelT, ReadBase, rights_of
@@ -76,7 +77,8 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         self._defaults = {field: c.default for field, c in columns if c.default is not None}
         for field, default in self._defaults.items():
             if not (default.is_scalar or default.is_callable):
-                raise TypeError(f"the default of {model.__name__}.{field} must be Python's")
+                why = f"the default of {model.__name__}.{field} must be Python's"
+                raise WrongDeclaration(f"{type(self).__name__}: {why}")
         callers = (None, Principal(0, is_superuser=False), Principal(0, is_superuser=True))
         self._creators = {
             rights_of(caller)

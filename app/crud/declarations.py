@@ -1,10 +1,17 @@
 """What a crud class declares, looked at when the application starts."""
 
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from sqlalchemy import make_url
+from sqlalchemy import Column, Index, Table, UniqueConstraint, make_url
 from sqlalchemy.orm import InstrumentedAttribute
 
+from app.core.errors import WrongDeclaration
+from app.crud.filters import EQUALITY, OPERATORS, RANGE, Filter, declared
+from app.crud.policy import Policy
 from app.schemas.bulk import ExportParams
 from app.schemas.page import CommonQueryParams
 
@@ -12,32 +19,162 @@ if TYPE_CHECKING:
     from app.crud.reading import ReadBase
 
 _POSTGRESQL = make_url("postgresql+asyncpg://").get_dialect()()
-_TAKEN = {"is_deleted", *CommonQueryParams.model_fields, *ExportParams.model_fields}
+_TAKEN = {"id__in", "is_deleted", *CommonQueryParams.model_fields, *ExportParams.model_fields}
+
+# By what the values of a column are in Python; isnull fits every column that may be null.
+_FITTING: Mapping[type, Sequence[str]] = {
+    bool: ("eq",),
+    str: ("prefix", *EQUALITY, *RANGE),
+    UUID: EQUALITY,
+    **dict.fromkeys((int, Decimal, date, datetime), (*EQUALITY, *RANGE)),
+}
 
 
 def check_declarations(crud: "ReadBase[Any]") -> None:
-    """Raise TypeError for what could only fail, or leak, at a request."""
-    name = type(crud).__name__
+    """Raise `WrongDeclaration` for what could only fail, or leak, at a request."""
+    try:
+        for check in (_check_stated, _check_filters, _check_orders, _check_keys, _check_search):
+            check(crud)
+    except TypeError as wrong:
+        raise WrongDeclaration(f"{type(crud).__name__} {wrong}") from None
+
+
+def _check_stated(crud: "ReadBase[Any]") -> None:
     for declaration in ("policy", "schema"):
         if not hasattr(crud, declaration):
-            raise TypeError(f"{name} must state its {declaration}")
+            raise TypeError(f"must state its {declaration}")
+    if not isinstance(crud.policy, Policy):
+        raise TypeError("must state its policy as Policy(read=…, write=…)")
+    for name in crud.schema.model_fields:
+        if not hasattr(crud.model, name):
+            raise TypeError(f"cannot show {name}: {crud.model.__name__} has no such column")
     crud.shown()
-    for each in crud.declared_filters:
-        if each.parameter in _TAKEN:
-            raise TypeError(f"{name} cannot filter by {each.parameter}: lists have it already")
+
+
+def _check_filters(crud: "ReadBase[Any]") -> None:
+    _check_tuple("further_filters", crud.further_filters)
+    if not isinstance(crud.filters, Mapping):
+        raise TypeError("must state its filters as {column: operators}")
     for column, operators in crud.filters.items():
-        if "prefix" in operators:
-            _check_order(name, column)
+        _check_own(crud, "filters", column)
+        _check_tuple(f"filters, {column.key}", operators)
+        for name in operators:
+            _check_operator(column, name)
+    known = set(_TAKEN)
+    for each in (*declared(crud.filters), *crud.further_filters):
+        if not isinstance(each, Filter):
+            raise TypeError(f"has a further filter that is none: {each!r}")
+        if each.parameter in known:
+            raise TypeError(f"cannot filter by {each.parameter}: lists have it already")
+        known.add(each.parameter)
+        each.value_type  # noqa: B018 - raises TypeError where there is none
+
+
+def _check_operator(column: InstrumentedAttribute[Any], name: str) -> None:
+    if name not in OPERATORS:
+        known = ", ".join(OPERATORS)
+        raise TypeError(f"cannot filter {column.key} by {name!r}: there are {known}")
+    if name == "isnull":
+        if not _column_of(column).nullable:
+            raise TypeError(f"cannot filter {column.key} by 'isnull': it is never null")
+        return
+    kind = column.type.python_type
+    fitting = _FITTING.get(kind, OPERATORS)
+    if name not in fitting:
+        fits = ", ".join(fitting)
+        raise TypeError(f"cannot filter {column.key} by {name!r}: {kind.__name__} has {fits}")
+    if name not in EQUALITY:
+        _check_collation(column)
+
+
+def _check_orders(crud: "ReadBase[Any]") -> None:
+    # From the class: a column itself, which stands there without a comma, is a descriptor.
+    _check_tuple("sorted_by", type(crud).sorted_by)
     for column in crud.sorted_by:
-        _check_order(name, column)
+        _check_own(crud, "sorted_by", column)
+        _check_collation(column)
         if column.key not in crud.schema.model_fields:
-            raise TypeError(f"{name} cannot sort by {column.key}: its schema does not show it")
-        if column.property.columns[0].nullable:
-            raise TypeError(f"{name} cannot sort by {column.key}: null is neither before nor after")
+            raise TypeError(f"cannot sort by {column.key}: its schema does not show it")
+        if _column_of(column).nullable:
+            raise TypeError(f"cannot sort by {column.key}: null is neither before nor after")
+        if not (_is_unique(column) or _has_order(column)):
+            index = f"Index(None, {column}, {crud.model.__name__}.id)"
+            raise TypeError(f"cannot sort by {column.key}: it needs an index with the id, {index}")
 
 
-def _check_order(name: str, column: InstrumentedAttribute[Any]) -> None:
+def _check_keys(crud: "ReadBase[Any]") -> None:
+    if key := getattr(type(crud), "natural_key", None):
+        column = getattr(crud.model, key, key) if isinstance(key, str) else str(key)
+        _check_own(crud, "natural_key", column)
+        if not _is_unique(column):
+            raise TypeError(f"cannot know a row by {key}: it is not unique")
+    for column, other in getattr(crud, "references", {}).items():
+        _check_own(crud, "references", column)
+        tables = [key.column.table for key in _column_of(column).foreign_keys]
+        if tables != [other.model.__table__]:
+            raise TypeError(
+                f"has {column.key} refer to {other.model.__name__}: no foreign key does"
+            )
+
+
+def _check_search(crud: "ReadBase[Any]") -> None:
+    if crud.search is None:
+        return
+    if crud.search.model is not crud.model:
+        raise TypeError(f"has the search of {crud.search.model.__name__}")
+    for column in crud.search.fields:
+        _check_own(crud, "search", column)
+        if column.type.python_type is not str:
+            raise TypeError(f"cannot search {column.key}: it is no text")
+
+
+def _check_tuple(name: str, value: object) -> None:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"must state {name} as a tuple, with a comma even after one: ({value},)")
+
+
+def _check_own(crud: "ReadBase[Any]", name: str, column: Any) -> None:
+    is_column = isinstance(column, InstrumentedAttribute)
+    if not is_column or getattr(crud.model, column.key, None) is not column:
+        said = str(column) if is_column else repr(column)
+        raise TypeError(f"cannot have {said} in {name}: it is no column of {crud.model.__name__}")
+
+
+def _check_collation(column: InstrumentedAttribute[Any]) -> None:
     """Texts by code points: the locale of a server must not decide what a page holds."""
     type_ = column.type.dialect_impl(_POSTGRESQL)
     if column.type.python_type is str and getattr(type_, "collation", None) != "C":
-        raise TypeError(f"{name}: {column.key} needs the type Text of app.db.base, in collation C")
+        raise TypeError(f"needs {column.key} to be of type Text of app.db.base, in collation C")
+
+
+def _column_of(attribute: Any) -> Column[Any]:
+    column: Column[Any] = attribute.property.columns[0]
+    return column
+
+
+def _is_unique(attribute: Any) -> bool:
+    """By itself, at least among rows that are not deleted."""
+    column = _column_of(attribute)
+    table = _table_of(column)
+    rules = [
+        [each.name for each in constraint.columns]
+        for constraint in table.constraints
+        if isinstance(constraint, UniqueConstraint)
+    ]
+    indexes = [_names(index) for index in table.indexes if index.unique]
+    return [column.name] in rules or [column.name] in indexes
+
+
+def _has_order(attribute: Any) -> bool:
+    column = _column_of(attribute)
+    return [column.name, "id"] in [_names(index)[:2] for index in _table_of(column).indexes]
+
+
+def _table_of(column: Column[Any]) -> Table:
+    table: Table = column.table
+    return table
+
+
+def _names(index: Index) -> list[str | None]:
+    """Of its columns; None for an expression."""
+    return [each.name if isinstance(each, Column) else None for each in index.expressions]

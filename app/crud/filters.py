@@ -36,6 +36,7 @@ _CONDITIONS: dict[str, Callable[..., ColumnElement[bool]]] = {
     "in": lambda column, *values: column.in_(values),
     "prefix": lambda column, first, beyond: and_(column >= first, column < beyond),
 }
+OPERATORS: Final = (*_CONDITIONS, "isnull")
 
 
 @dataclass(frozen=True)

@@ -96,9 +96,9 @@ class ReadBase(Generic[ModelT]):
 
     def __init__(self, model: type[ModelT]) -> None:
         self.model = model
+        check_declarations(self)
         own_id: FieldOperators = {model.id: ("in",)}
         self.declared_filters = (*declared(own_id), *declared(self.filters), *self.further_filters)
-        check_declarations(self)
         self.sort_keys = {
             f"{sign}{column.key}": SortKey(column.key, column, is_descending=sign == "-")
             for column in (model.id, *self.sorted_by)

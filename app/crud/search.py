@@ -150,6 +150,7 @@ class Search:
     def __init__(self, model: type[Base], *fields: InstrumentedAttribute[Any]) -> None:
         """`fields` are those of the index, in the same order."""
         self.model = model
+        self.fields = fields
         self.tiers = range(1, len(fields) + 1)
         self.name = f"{model.__tablename__}_search"
         words = table(f"{self.name}_words", column("id"), column("word", String))

@@ -1,6 +1,7 @@
 """What the tests of all routes need to know of a resource, and values that no field takes."""
 
-from collections.abc import Awaitable, Callable
+import pkgutil
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -8,47 +9,51 @@ from typing import Any, Protocol
 
 import httpx2
 
+import app.crud
+from app.crud.base import CRUDBase
+
 Body = dict[str, Any]
 Route = tuple[str, str]
 
 WRITES = ("PUT", "PATCH", "DELETE")
 
-# By policy, what each route answers to an anonymous caller, a bad token, an expired one, the owner,
-# a stranger, a disabled account and a superuser.
-_STATUSES: dict[str, dict[Route, tuple[int, ...]]] = {
-    "owner": {
-        ("GET", ""): (401, 401, 401, 200, 200, 401, 200),
-        ("POST", ""): (401, 401, 401, 201, 201, 401, 201),
-        ("GET", "{id}"): (401, 401, 401, 200, 404, 401, 200),
-        ("PUT", "{id}"): (401, 401, 401, 200, 404, 401, 200),
-        ("PATCH", "{id}"): (401, 401, 401, 200, 404, 401, 200),
-        ("DELETE", "{id}"): (401, 401, 401, 204, 404, 401, 204),
-    },
-    "public-read": {
-        ("GET", ""): (200, 401, 401, 200, 200, 401, 200),
-        ("POST", ""): (401, 401, 401, 201, 201, 401, 201),
-        ("GET", "{id}"): (200, 401, 401, 200, 200, 401, 200),
-        ("PUT", "{id}"): (401, 401, 401, 200, 403, 401, 200),
-        ("PATCH", "{id}"): (401, 401, 401, 200, 403, 401, 200),
-        ("DELETE", "{id}"): (401, 401, 401, 204, 403, 401, 204),
-    },
-    "published": {
-        ("GET", ""): (200, 401, 401, 200, 200, 401, 200),
-        ("POST", ""): (401, 401, 401, 403, 403, 401, 201),
-        ("GET", "{id}"): (200, 401, 401, 200, 200, 401, 200),
-        ("PUT", "{id}"): (401, 401, 401, 403, 403, 401, 200),
-        ("PATCH", "{id}"): (401, 401, 401, 403, 403, 401, 200),
-        ("DELETE", "{id}"): (401, 401, 401, 403, 403, 401, 204),
-    },
-    "superuser": {
-        ("GET", ""): (401, 401, 401, 403, 403, 401, 200),
-        ("POST", ""): (401, 401, 401, 403, 403, 401, 201),
-        ("GET", "{id}"): (401, 401, 401, 403, 403, 401, 200),
-        ("PUT", "{id}"): (401, 401, 401, 403, 403, 401, 200),
-        ("PATCH", "{id}"): (401, 401, 401, 403, 403, 401, 200),
-        ("DELETE", "{id}"): (401, 401, 401, 403, 403, 401, 204),
-    },
+# By policy: who reads a row, who writes one and who creates one.
+_POLICIES = {
+    "owner": ("owner", "owner", "signed in"),
+    "public-read": ("everybody", "owner", "signed in"),
+    "published": ("everybody", "superusers", "superusers"),
+    "superuser": ("superusers", "superusers", "superusers"),
 }
+
+
+def _statuses(policy: str) -> dict[Route, tuple[int, ...]]:
+    """What each route answers to an anonymous caller, a bad token, an expired one, the owner, a
+    stranger, a disabled account and a superuser.
+    """
+    readers, writers, creators = _POLICIES[policy]
+
+    def row(success: int, *, anonymous: int, owner: int, stranger: int) -> tuple[int, ...]:
+        return (anonymous, 401, 401, owner, stranger, 401, success)
+
+    def change(success: int) -> tuple[int, ...]:
+        if writers == "superusers":
+            return row(success, anonymous=401, owner=403, stranger=403)
+        # Who may read the row is told that they may not write it; to others it does not exist.
+        stranger = 403 if readers == "everybody" else 404
+        return row(success, anonymous=401, owner=success, stranger=stranger)
+
+    signed_in = 403 if readers == "superusers" else 200
+    create = 403 if creators == "superusers" else 201
+    anonymous = 200 if readers == "everybody" else 401
+    item = 404 if readers == "owner" else signed_in
+    return {
+        ("GET", ""): row(200, anonymous=anonymous, owner=signed_in, stranger=signed_in),
+        ("POST", ""): row(201, anonymous=401, owner=create, stranger=create),
+        ("GET", "{id}"): row(200, anonymous=anonymous, owner=signed_in, stranger=item),
+        ("PUT", "{id}"): change(200),
+        ("PATCH", "{id}"): change(200),
+        ("DELETE", "{id}"): change(204),
+    }
 
 
 class Create(Protocol):
@@ -70,11 +75,11 @@ class Resource:
     @property
     def is_hidden(self) -> bool:
         """Whether there are people who may not read a row."""
-        return self.policy in ("owner", "superuser")
+        return _POLICIES[self.policy][0] != "everybody"
 
     @property
     def is_written_by_superusers(self) -> bool:
-        return self.policy in ("published", "superuser")
+        return _POLICIES[self.policy][1] == "superusers"
 
     async def body_for(self, method: str, writer: httpx2.AsyncClient) -> Body:
         body = await self.valid(writer)
@@ -85,7 +90,7 @@ class Resource:
         parameter = f"{{{self.parameter}}}"
         return {
             (method, f"/api/v1{self.path}{parameter if below else ''}"): row
-            for (method, below), row in _STATUSES[self.policy].items()
+            for (method, below), row in _statuses(self.policy).items()
         }
 
 
@@ -94,6 +99,20 @@ def resources() -> list[Resource]:
     modules = sorted(Path(__file__).parent.glob("test_*.py"))
     stating = [path.stem for path in modules if "\nRESOURCE = " in path.read_text()]
     return [import_module(f"tests.api.{name}").RESOURCE for name in stating]
+
+
+def cruds() -> Iterator[CRUDBase[Any, Any, Any]]:
+    """Of all resources."""
+    for module in pkgutil.iter_modules(app.crud.__path__, "app.crud."):
+        for value in vars(import_module(module.name)).values():
+            if isinstance(value, CRUDBase):
+                yield value
+
+
+def said(answer: httpx2.Response) -> str:
+    """What was asked and what came: the message of a test that fails."""
+    asked = answer.request
+    return f"{asked.method} {asked.url.raw_path.decode()}: {answer.status_code} {answer.text}"
 
 
 async def own_id(caller: httpx2.AsyncClient) -> int:

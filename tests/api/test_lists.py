@@ -2,24 +2,18 @@
 
 import asyncio
 import base64
-import pkgutil
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
-from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import Boolean, ColumnElement, Table, delete, insert, literal_column, select
+from sqlalchemy import Boolean, ColumnElement, delete, insert, literal_column, select
 
-import app.crud
 from app.core.config import settings
 from app.crud import reading, search
-from app.crud.base import CRUDBase
 from app.crud.filters import ColumnFilter
-from app.crud.product import product_crud
-from app.crud.user import user_crud
 from app.db.base import utc_now
 from app.db.session import Database
 from app.models import Product
@@ -364,28 +358,6 @@ async def test_order_of_texts_is_that_of_their_code_points(
     names = [item["name"] for item in page["items"]]
     assert names == sorted(names)
     assert len(set(names)) > 5
-
-
-def cruds() -> Iterator[CRUDBase[Any, Any, Any]]:
-    """Of all resources."""
-    for module in pkgutil.iter_modules(app.crud.__path__, "app.crud."):
-        for value in vars(import_module(module.name)).values():
-            if isinstance(value, CRUDBase):
-                yield value
-
-
-async def test_every_order_has_an_index_that_makes_it_total() -> None:
-    assert {product_crud, user_crud} <= set(cruds())
-    for crud in cruds():
-        indexed = {
-            tuple(column.name for column in index.columns)[:2]
-            for index in cast(Table, crud.model.__table__).indexes
-        }
-        unique = {column.name for column in crud.model.__table__.columns if column.unique}
-        unique |= {columns[0] for columns in indexed if len(columns) == 1}
-        for key in crud.sort_keys.values():
-            name = key.column.expression.name
-            assert name == "id" or name in unique or (name, "id") in indexed, name
 
 
 async def test_lists_of_users_have_them_too(admin: httpx2.AsyncClient) -> None:

@@ -15,6 +15,7 @@ from app.crud.product import product_crud
 from app.crud.user import user_crud
 from app.db import search_index
 from app.db.session import Database
+from tests.api.cases import cruds
 from tests.conftest import ALICE
 
 Row = tuple[str, str, str | None]
@@ -413,14 +414,18 @@ async def schema(database: Database, engine: str) -> set[str]:
 async def test_index_comes_to_filled_tables_and_goes_without_a_trace(
     database: Database, engine: str
 ) -> None:
+    searched = {crud.search for crud in cruds() if crud.search}
+    assert {product_crud.search, user_crud.search} <= searched
+
     def drop(connection: Connection) -> None:
-        for table in ("products", "users"):
+        for each in searched:
+            table = each.model.__tablename__
             search_index.drop_v1(connection.exec_driver_sql, engine, table)
 
     def create(connection: Connection) -> None:
-        execute = connection.exec_driver_sql
-        search_index.create_v1(execute, engine, "products", "sku", "name", "description")
-        search_index.create_v1(execute, engine, "users", "email", "username", "full_name")
+        for each in searched:
+            table, fields = each.model.__tablename__, (field.name for field in each.fields)
+            search_index.create_v1(connection.exec_driver_sql, engine, table, *fields)
 
     made = await schema(database, engine)
     await database.engine.dispose()
