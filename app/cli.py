@@ -255,7 +255,9 @@ def generate_resource(
     fields: Annotated[
         list[str] | None, typer.Argument(help="name:type, and :unique, :index or :search.")
     ] = None,
-    policy: Annotated[str, typer.Option(help="owner, public-read or superuser.")] = "owner",
+    policy: Annotated[
+        str, typer.Option(help="owner, public-read, published or superuser.")
+    ] = "owner",
     plural: Annotated[str | None, typer.Option(help="If it is not the usual one.")] = None,
 ) -> None:
     """Write model, schemas, crud, endpoints, migration and tests of a resource.
@@ -270,6 +272,7 @@ def generate_resource(
     Policies; superusers may do all:
       owner             its owner reads and writes it
       public-read       everybody reads it, its owner writes it
+      published         everybody reads it, nobody else writes it
       superuser         nobody else has anything to do with it
 
     \b

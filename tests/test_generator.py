@@ -25,8 +25,9 @@ PLACE = """place name:str:search token:uuid:unique weight:decimal rank:int? is_o
 DAY_OFF = (
     "day_off on_day:date:unique reason:text fee:money?:index --plural days_off --policy superuser"
 )
+ARTICLE = "article title:str:search subtitle:str? day_off:ref:day_off? --policy published"
 MEMBERSHIP = "membership boss:ref:user"
-CALLS = (ORDER, PLACE, DAY_OFF, MEMBERSHIP)
+CALLS = (ORDER, PLACE, DAY_OFF, ARTICLE, MEMBERSHIP)
 
 Myapi = Callable[[str], tuple[str, str]]
 

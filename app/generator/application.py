@@ -10,11 +10,13 @@ from app.generator.migration import indexed
 _AS_WHOM = {
     "owner": ", as its owner or a superuser",
     "public-read": ", as its owner or a superuser",
+    "published": ", for superusers",
     "superuser": ", for superusers",
 }
 _POLICIES = {
     "owner": "Policy(read=owner({0}.owner_id), write=owner({0}.owner_id))",
     "public-read": "Policy(read=everybody, write=owner({0}.owner_id))",
+    "published": "Policy(read=everybody, write=superusers)",
     "superuser": "Policy(read=superusers, write=superusers)",
 }
 
@@ -126,7 +128,8 @@ def endpoints_of(call: Call) -> dict[str, str]:
     forbidden = ["NotPermitted"] if call.policy != "owner" else []
     taken = ["AlreadyExists"] if call.unique_fields else []
     gone = ["Conflict"] if call.references else []
-    is_public = call.policy == "public-read"
+    is_public = call.policy in ("public-read", "published")
+    not_for_all = [] if call.has_owner else ["NotPermitted"]
     auth = "openapi_extra=OPTIONAL_AUTH" if is_public else ""
     viewer = "viewer" if is_public else "current_user"
     output = f"response_model=schemas.{model}"
@@ -134,10 +137,8 @@ def endpoints_of(call: Call) -> dict[str, str]:
     deleted = "status_code=status.HTTP_204_NO_CONTENT"
     path = f'"/{{{one}_id:id}}"'
     update_problems = _problems(*taken, *forbidden, "NotFound", *gone)
-    values = ["write", f"obj_in={one}_in"]
     seen_by = ["viewer=current_user"] if call.references else []
-    owned_by = ["owner_id=current_user.id"] if call.has_owner else []
-    asks = ", current_user: CurrentUser"
+    owned_by = ["owner_id=creator.id"] if call.has_owner else []
     as_whom, a_words = _AS_WHOM[call.policy], call.names.a_words
     # Else a stranger's row would not be found by somebody who has not signed in.
     signed_in = ["dependencies=[Depends(get_current_user)]"] if call.policy == "owner" else []
@@ -148,15 +149,14 @@ def endpoints_of(call: Call) -> dict[str, str]:
         "viewer_name": viewer,
         "list_options": join('"/"', f"{output}List", _problems(*refused), auth),
         "list_text": _list_text(call),
-        "create_options": join('"/"', output, created, _problems(*taken, *refused, *gone)),
-        "creator": asks if call.has_owner or seen_by else "",
+        "create_options": join('"/"', output, created, _problems(*taken, *not_for_all, *gone)),
         "create_text": f"Create {a_words}{', owned by the caller' if call.has_owner else as_whom}.",
-        "create_arguments": join(*values, *seen_by, *owned_by),
+        "create_arguments": join("write", f"obj_in={one}_in", "viewer=creator", *owned_by),
         "read_options": join(path, output, *signed_in, _problems(*refused, "NotFound"), auth),
         "Writable": f"Own{model}" if call.has_owner else f"{model}ToChange",
         "read_text": f"Read {a_words}{'' if is_public else as_whom}.",
         "update_options": join(path, output, update_problems),
-        "updater": asks if seen_by else "",
+        "updater": ", current_user: CurrentUser" if seen_by else "",
         "update_text": f"Change any part of {a_words}{as_whom}.",
         "update_arguments": join("db", f"db_obj={one}", f"obj_in={one}_in", *seen_by),
         "delete_options": join(path, deleted, _problems(*forbidden, "NotFound")),
@@ -167,7 +167,9 @@ def endpoints_of(call: Call) -> dict[str, str]:
 def _list_text(call: Call) -> str:
     if call.policy == "owner":
         return f"List one's own {call.names.many_words}; all of them as a superuser."
-    return f"List {call.names.many_words}{'' if call.has_owner else ', for superusers'}."
+    return (
+        f"List {call.names.many_words}{', for superusers' if call.policy == 'superuser' else ''}."
+    )
 
 
 def _problems(*errors: str) -> str:

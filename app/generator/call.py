@@ -9,7 +9,8 @@ from app.core.errors import AppError
 from app.generator.kinds import KINDS, Kind
 from app.generator.names import Names, in_words, plural_of, why_no_field, why_no_resource
 
-POLICIES = ("public-read", "owner", "superuser")
+POLICIES = ("public-read", "owner", "published", "superuser")
+WITHOUT_OWNER = ("published", "superuser")  # superusers write all rows
 OPTIONS = ("unique", "index", "search")
 
 
@@ -63,7 +64,7 @@ class Call:
 
     @property
     def has_owner(self) -> bool:
-        return self.policy != "superuser"
+        return self.policy not in WITHOUT_OWNER
 
     @property
     def references(self) -> tuple[Field, ...]:
@@ -206,7 +207,7 @@ def _check_together(fields: Sequence[Field]) -> None:
 
 def _check_readers(fields: Sequence[Field], policy: str) -> None:
     for field in fields:
-        if field.refers_to and field.refers_to.is_for_superusers and policy != "superuser":
+        if field.refers_to and field.refers_to.is_for_superusers and policy not in WITHOUT_OWNER:
             one = field.refers_to.one
             why = f"only superusers may read a {one}, so only they could refer to one"
             raise CannotGenerate(f"{field.name}: {why}; try: --policy superuser")

@@ -13,6 +13,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _FOR_WHOM = {
     "owner": "for their owner and superusers",
     "public-read": "open to all readers, written by their owner",
+    "published": "open to all readers, written by superusers",
     "superuser": "for superusers",
 }
 
