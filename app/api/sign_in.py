@@ -3,16 +3,18 @@
 import asyncio
 import hashlib
 import ipaddress
+from collections.abc import Iterable
 from typing import Annotated
 from weakref import WeakValueDictionary
 
+import structlog
 from fastapi import Depends, Request
 from limits import RateLimitItemPerMinute
 
 from app import models
 from app.core.config import settings
-from app.core.errors import NotAuthenticated, NotPermitted, Unavailable
-from app.core.rate_limit import RateLimiter
+from app.core.errors import NotAuthenticated, NotPermitted, RateLimited, Unavailable
+from app.core.rate_limit import Attempt, RateLimiter
 from app.core.security import verify_password
 from app.crud.user import user_crud
 from app.db.session import Database
@@ -26,6 +28,8 @@ PER_ADDRESS = RateLimitItemPerMinute(
 )
 SIGN_UPS = RateLimitItemPerMinute(settings.SIGN_UPS_PER_MINUTE, namespace="sign-up/address")
 
+log = structlog.get_logger()
+
 _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
 
@@ -38,45 +42,69 @@ class PasswordCheck:
         self.address = client_address(request)
 
     async def authenticate(self, login: str, password: str) -> models.User:
-        """The active user with this e-mail or username and password, or `NotAuthenticated`."""
+        """The active user with this e-mail or username and password, or `NotAuthenticated`.
+
+        `RateLimited` is for the address alone. All names of an account share one counter: if a
+        full one had an answer of its own, it would tell which e-mail belongs to which username.
+        """
+        name = _digest(canonical_login(login))
         async with self.database.reading() as db:
             user = await user_crud.get_by_login(db, login=login)
-        # One counter for an account, whichever of its names is tried, and one for each other name.
-        account = str(user.id) if user else _digest(canonical_login(login))
-        if not await self._passes(account, user, password) or user is None:
+        account = str(user.id) if user else name
+        from_address = await self.limiter.take(PER_ADDRESS, self.address)
+        async with _turn(name):
+            try:
+                is_right = await self._check(account, user, password, from_address)
+            except RateLimited:
+                log.warning("account_limited", user_id=user.id if user else None)
+                # The work of a wrong password. The right one could cost a second hash, a new one.
+                await verify_password("\x7f" * len(password.encode()), _hash_of(user))
+                is_right = False
+        if not is_right or user is None:
             raise NotAuthenticated("Incorrect username or password")
         return user
 
     async def confirm(self, user: models.User, password: str | None) -> None:
         """Raise unless this is the password of `user`, who is signed in already."""
-        if password is None or not await self._passes(str(user.id), user, password):
-            raise NotPermitted("The current_password is missing or wrong")
+        if password is not None:
+            from_address = await self.limiter.take(PER_ADDRESS, self.address)
+            async with _turn(str(user.id)):
+                if await self._check(str(user.id), user, password, from_address):
+                    return
+        raise NotPermitted("The current_password is missing or wrong")
 
-    async def _passes(self, account: str, user: models.User | None, password: str) -> bool:
-        await self.limiter.take(PER_ADDRESS, self.address)
-        # One by one, so that an owner who signs in often at once does not fill his own window.
-        async with _turns.setdefault(account, asyncio.Lock()):
-            return await self._passes_in_turn(account, user, password)
-
-    async def _passes_in_turn(self, account: str, user: models.User | None, password: str) -> bool:
-        # Counted before the check and given back after it: guesses sent at once cannot slip by.
-        await self.limiter.take(PER_ACCOUNT, account)
-        stored_hash = user.hashed_password if user and user.is_active else None
+    async def _check(
+        self, account: str, user: models.User | None, password: str, from_address: Attempt
+    ) -> bool:
+        # Count before checking and give back on success, so parallel guesses cannot slip through.
+        attempts = (from_address, await self.limiter.take(PER_ACCOUNT, account))
         try:
-            is_right, new_hash = await verify_password(password, stored_hash)
+            is_right, new_hash = await verify_password(password, _hash_of(user))
         except Unavailable:
-            await self._give_back(account)
+            await self._give_back(attempts)
             raise
         if is_right:
-            await self._give_back(account)
+            await self._give_back(attempts)
         if new_hash and user:
             async with self.database.transaction() as db:
                 await user_crud.replace_hash(db, user=user, new_hash=new_hash)
         return is_right
 
-    async def _give_back(self, account: str) -> None:
-        await self.limiter.give_back(PER_ADDRESS, self.address)
-        await self.limiter.give_back(PER_ACCOUNT, account)
+    async def _give_back(self, attempts: Iterable[Attempt]) -> None:
+        for attempt in attempts:
+            await self.limiter.give_back(attempt)
+
+
+def _turn(name: str) -> asyncio.Lock:
+    """One at a time, so that an owner who signs in often at once does not fill their own counter.
+
+    For each name, not for each account: whether two names wait for each other would tell too.
+    """
+    return _turns.setdefault(name, asyncio.Lock())
+
+
+def _hash_of(user: models.User | None) -> str | None:
+    return user.hashed_password if user and user.is_active else None
 
 
 def _digest(login: str) -> str:

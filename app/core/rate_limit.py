@@ -3,14 +3,13 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from dataclasses import dataclass
 
 import structlog
 from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage, RedisStorage
-from limits.aio.strategies import FixedWindowRateLimiter
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -19,52 +18,74 @@ from redis.exceptions import RedisError
 from app.core.config import settings
 from app.core.errors import RateLimited
 
-T = TypeVar("T")
-
 REDIS_CONNECTIONS = 16
 REDIS_TIMEOUT_SECONDS = 0.25
 REDIS_PAUSE_SECONDS = 5  # after a failure, so that a dead Redis does not slow every request
 
 log = structlog.get_logger()
+clock = time.time
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A counted attempt: the counter names its window, and `is_shared` says that Redis has it."""
+
+    counter: str
+    window_seconds: int
+    is_shared: bool
 
 
 class RateLimiter:
-    """Counts attempts in fixed windows that begin with the first attempt."""
+    """Counts attempts in fixed windows of the clock.
+
+    Each window has a counter of its own, so that an attempt that is given back after its window
+    has ended makes no room in the next one.
+    """
 
     def __init__(self, redis: ConnectionPool | None = None) -> None:
-        self._in_memory = FixedWindowRateLimiter(MemoryStorage())
-        self._in_redis = FixedWindowRateLimiter(_storage(redis)) if redis else None
+        self._memory = MemoryStorage()
+        self._redis = _storage(redis) if redis else None
         self._turns = asyncio.Semaphore(REDIS_CONNECTIONS)
         self._pause_ends = 0.0
 
-    async def take(self, limit: RateLimitItem, key: str) -> None:
+    async def take(self, limit: RateLimitItem, key: str) -> Attempt:
         """Count one attempt, or raise `RateLimited` when the window is full."""
-        await self._counted(lambda limiter: _take(limiter, limit, key))
+        seconds = limit.get_expiry()
+        window, elapsed = divmod(clock(), seconds)
+        counter = limit.key_for(key, str(int(window)))
+        count = await self._add_in_redis(counter, seconds, 1)
+        is_shared = count is not None
+        if count is None:
+            count = await self._memory.incr(counter, seconds)
+        if count > limit.amount:
+            raise RateLimited(math.ceil(seconds - elapsed))
+        return Attempt(counter, seconds, is_shared)
 
-    async def give_back(self, limit: RateLimitItem, key: str) -> None:
-        """Uncount an attempt that turned out not to be one."""
-        await self._counted(
-            lambda limiter: limiter.storage.incr(limit.key_for(key), limit.get_expiry(), -1)
-        )
+    async def give_back(self, attempt: Attempt) -> None:
+        """Uncount an attempt that turned out not to be one, where it was counted.
 
-    async def _counted(self, count: Callable[[FixedWindowRateLimiter], Awaitable[T]]) -> T:
-        if self._in_redis:
-            # Few at a time: a rush of new connections would look like an outage, and in a real
-            # one those who waited do not try again.
-            async with self._turns:
-                if time.monotonic() >= self._pause_ends:
-                    try:
-                        return await count(self._in_redis)
-                    except (RedisError, OSError) as failed:
-                        self._pause_ends = time.monotonic() + REDIS_PAUSE_SECONDS
-                        log.warning("redis_unreachable", error=type(failed).__name__)
-        return await count(self._in_memory)
+        If Redis has failed since, the attempt stays counted there.
+        """
+        if attempt.is_shared:
+            await self._add_in_redis(attempt.counter, attempt.window_seconds, -1)
+        else:
+            await self._memory.incr(attempt.counter, attempt.window_seconds, -1)
 
-
-async def _take(limiter: FixedWindowRateLimiter, limit: RateLimitItem, key: str) -> None:
-    if not await limiter.hit(limit, key):
-        window = await limiter.get_window_stats(limit, key)
-        raise RateLimited(max(1, math.ceil(window.reset_time - time.time())))
+    async def _add_in_redis(self, counter: str, seconds: int, amount: int) -> int | None:
+        """The new count, None without Redis or while it is down."""
+        if self._redis is None:
+            return None
+        # Few at a time: a rush of new connections would look like an outage, and in a real
+        # one those who waited do not try again.
+        async with self._turns:
+            if time.monotonic() < self._pause_ends:
+                return None
+            try:
+                return await self._redis.incr(counter, seconds, amount)
+            except (RedisError, OSError) as failed:
+                self._pause_ends = time.monotonic() + REDIS_PAUSE_SECONDS
+                log.warning("redis_unreachable", error=type(failed).__name__)
+                return None
 
 
 def _storage(redis: ConnectionPool) -> RedisStorage:

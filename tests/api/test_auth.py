@@ -164,7 +164,7 @@ async def test_description_of_an_error_names_the_field_in_characters_of_the_stan
 async def test_too_many_attempts_are_an_error_of_oauth_too(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sign_in, "PER_ACCOUNT", RateLimitItemPerMinute(1, 15, "test"))
+    monkeypatch.setattr(sign_in, "PER_ADDRESS", RateLimitItemPerMinute(1, 15, "test"))
     wrong = urlencode(RIGHT | {"password": "Wrong-Pass-1"})
     assert (await post(client, FORM, wrong)).status_code == 401
     answer = await post(client, FORM, wrong)

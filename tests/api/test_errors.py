@@ -12,8 +12,10 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from fastapi.routing import iter_route_contexts
+from limits import RateLimitItemPerMinute
 from pydantic import SecretStr
 
+from app.api import sign_in
 from app.api.middleware import API_HEADERS
 from app.core.config import settings
 from app.main import app, create_app, lifespan
@@ -173,9 +175,12 @@ async def test_half_an_answer_is_never_completed(strict_app: FastAPI) -> None:
             await client.get("/half")
 
 
-async def test_too_many_attempts_say_when_to_come_back(client: httpx2.AsyncClient) -> None:
+async def test_too_many_attempts_say_when_to_come_back(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     form = {"username": ALICE.name, "password": "wrong"}
-    for _ in range(settings.SIGN_IN_FAILURES_PER_ACCOUNT):
+    monkeypatch.setattr(sign_in, "PER_ADDRESS", RateLimitItemPerMinute(3, 15))
+    for _ in range(3):
         assert (await client.post("/auth/login", data=form)).status_code == 401
     answer = await client.post("/auth/login", data=form)
     check_problem(answer, 429, "rate_limited")

@@ -138,3 +138,18 @@ async def test_valkey_that_stops_and_starts_is_used_again(monkeypatch: pytest.Mo
             # It starts empty; what counts is that both look there again.
             assert await taken(limiter, 8, limit) == 8
             assert await taken(other, 8, limit) == 2
+
+
+async def test_attempts_counted_before_an_outage_make_no_room_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rate_limit, "REDIS_TIMEOUT_SECONDS", 10)
+    limit = per_hour()
+    with server() as (url, valkey):
+        async with limiter_on(url, monkeypatch) as limiter:
+            attempts = [await limiter.take(limit, "alice") for _ in range(9)]
+            valkey.stop()
+            for attempt in attempts:
+                await limiter.give_back(attempt)
+            assert await taken(limiter, 30, limit) == 10
+            valkey.start()
