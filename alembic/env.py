@@ -4,6 +4,7 @@ import asyncio
 import warnings
 from typing import Any, Literal
 
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from sqlalchemy import Connection, event
 from sqlalchemy.types import TypeDecorator
 
@@ -51,11 +52,18 @@ def run_migrations(connection: Connection) -> None:
         transactional_ddl=True,
         render_item=render_plain_type,
         include_object=is_of_models,
+        on_version_apply=note_applied,
     )
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
             take_turns(connection)
         context.run_migrations()
+
+
+def note_applied(ctx: MigrationContext, step: MigrationInfo, heads: Any, run_args: Any) -> None:
+    """For whoever started the migrations from code: see app.db.migrations.upgrade."""
+    if step.is_upgrade and step.up_revision_id:
+        context.config.attributes.get("applied", []).append(step.up_revision_id)
 
 
 def render_plain_type(kind: str, item: Any, autogenerate: Any) -> str | Literal[False]:

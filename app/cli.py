@@ -19,7 +19,7 @@ from typer.exceptions import TyperException
 
 from app.bulk.files import Format
 from app.core.config import settings
-from app.core.errors import AlreadyExists, AppError
+from app.core.errors import AlreadyExists, AppError, Unavailable
 
 ImportMode = Literal["all", "skip"]
 
@@ -47,12 +47,19 @@ cli.add_typer(destroy, name="destroy", help="Take a generated resource away agai
 
 def main() -> None:
     """Run the command; a failure it foresees is one line, not a traceback."""
+    # That line says what went wrong; the log below an error is the server's, which sets it up.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("ERROR"))
     try:
         cli()
+    except Unavailable as away:
+        sys.exit(f"myapi: {away.reason or away.detail}")
     except AppError as refused:
         sys.exit(f"myapi: {refused.detail}")
     except DBAPIError as failed:
-        sys.exit(f"myapi: {failed.orig} (has the database been migrated? try: myapi migrate)")
+        from app.db.failures import lacks_schema, words_of
+
+        advice = " (has the database been migrated? try: myapi migrate)"
+        sys.exit(f"myapi: {words_of(failed)}{advice if lacks_schema(failed) else ''}")
 
 
 @cli.command()
@@ -73,17 +80,17 @@ def serve(
     from granian.server import Server
 
     from app.core.logging import configure_logging
-    from app.db.budget import check_connection_budget
+    from app.db.start import check_database
 
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     try:
         _try_to_listen(host, port)
     except OSError as refused:
         sys.exit(f"myapi: cannot listen on {address}: {refused.strerror}")
-    if migrate_first:
-        migrate()
     configure_logging()
-    asyncio.run(check_connection_budget(workers))
+    if migrate_first:
+        structlog.get_logger().info("migrated", detail=_migrate())
+    asyncio.run(check_database(workers))
     structlog.get_logger().info("serving", url=address, docs=f"{address}/api/docs")
     Server(
         "app.main:app",
@@ -124,9 +131,18 @@ def _load_app(target: str) -> Any:
 @cli.command()
 def migrate() -> None:
     """Bring the database to the schema of this code; safe to run twice at once."""
-    from app.db.migrations import upgrade
+    typer.echo(_migrate())
 
-    upgrade()
+
+def _migrate() -> str:
+    """Migrate; return the sentence that says what was done."""
+    from app.db.migrations import upgrade
+    from app.db.revisions import describe, known_migrations
+
+    migrations = known_migrations()
+    if applied := upgrade():
+        return f"Applied {describe([migrations[revision] for revision in applied])}"
+    return f"Up to date: {list(migrations.values())[-1]}"
 
 
 @cli.command()

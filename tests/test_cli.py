@@ -8,9 +8,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from sqlalchemy.engine import make_url
 
 from tests.conftest import ADMIN, ALICE
-from tests.process import MYAPI, environment, run_myapi, serving
+from tests.process import MYAPI, environment, free_port, run_myapi, serving
 
 pytestmark = pytest.mark.seconds(4)
 
@@ -94,6 +95,74 @@ def test_database_without_tables_is_told_in_one_line(tmp_path: Path, engine: str
     assert result.stderr.count("\n") == 1
 
 
+COMMANDS = (("migrate",), CAROL, ("seed",))
+
+
+def only_line(result: subprocess.CompletedProcess[str]) -> str:
+    """Of a command that failed: all that it said."""
+    assert result.returncode == 1
+    assert (result.stdout.strip(), result.stderr.count("\n")) == ("", 1)
+    return result.stderr.removeprefix("myapi: ").rstrip("\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_server_that_is_not_there_is_named_without_the_password(command: tuple[str, ...]) -> None:
+    port = free_port()
+    url = f"postgresql://carol:canary@127.0.0.1:{port}/shop"
+    result = run_myapi(*command, stdin="Carol-Pass-1\n", DATABASE_URL=url)
+    expected = f"cannot connect to the database shop at 127.0.0.1:{port}: Connection refused"
+    assert only_line(result) == expected
+
+
+def test_server_that_refuses_is_quoted(postgresql_url: str) -> None:
+    url = make_url(postgresql_url).set(database="nowhere").render_as_string(hide_password=False)
+    said = only_line(run_myapi("migrate", DATABASE_URL=url))
+    assert said.startswith("cannot connect to the database nowhere at ")
+    assert said.endswith(': database "nowhere" does not exist')
+
+
+def test_host_that_has_no_address_is_told() -> None:
+    url = "postgresql://carol:canary@no-such-host.invalid/shop"
+    said = only_line(run_myapi("migrate", DATABASE_URL=url))
+    assert said.startswith(
+        "cannot connect to the database shop at no-such-host.invalid: cannot resolve the host: "
+    )
+
+
+def test_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("Dear carol, this is no database. " * 20)
+    for name, why in (
+        ("letter.txt", "file is not a database"),
+        ("nowhere/shop.db", "No such file or directory"),
+        ("", "Is a directory"),
+    ):
+        file = tmp_path / name
+        said = only_line(run_myapi("migrate", DATABASE_URL=f"sqlite:///{file}"))
+        assert said == f"cannot open the database {file}: {why}"
+
+
+def test_password_with_an_at_sign_is_refused_and_not_repeated() -> None:
+    for url in ("postgresql://carol:can@ary@host/shop", "postgresql://carol:can@ary/@host/shop"):
+        result = run_myapi("migrate", DATABASE_URL=url)
+        assert result.returncode == 1
+        message = "DATABASE_URL: has one @ too many: in a password it is written %40\n"
+        assert result.stderr == message
+
+
+@pytest.mark.seconds(4)
+def test_server_starts_without_its_database_and_says_why() -> None:
+    port = free_port()
+    url = f"postgresql://carol:canary@127.0.0.1:{port}/shop"
+    with serving(DATABASE_URL=url) as server:
+        ready = httpx2.get(f"{server.url}/health/ready")
+        log = server.log.read_text()
+    assert ready.status_code == 503
+    assert str(port) not in ready.text
+    why = f"cannot connect to the database shop at 127.0.0.1:{port}: Connection refused"
+    assert f"database_not_checked           reason='{why}'" in log
+    assert "canary" not in log
+
+
 def test_wrong_superuser_is_refused_in_one_line_a_field(database_url: str) -> None:
     weak = run_myapi(*CAROL, stdin="weak\n", DATABASE_URL=database_url)
     assert weak.returncode == 1
@@ -119,10 +188,9 @@ def test_seeded_rows_are_there_and_sign_in(database_url: str) -> None:
 
 
 def test_empty_database_is_told_in_one_line(empty_database_url: str) -> None:
-    result = run_myapi("seed", DATABASE_URL=empty_database_url)
-    assert result.returncode == 1
-    assert "myapi migrate" in result.stderr
-    assert "Traceback" not in result.stderr
+    said = only_line(run_myapi("seed", DATABASE_URL=empty_database_url))
+    assert said.endswith("(has the database been migrated? try: myapi migrate)")
+    assert "<class" not in said
 
 
 def test_openapi_is_printed() -> None:

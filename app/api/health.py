@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from app.api.errors import problems
 from app.api.routing import StrictRoute
 from app.core.errors import Unavailable
+from app.db.revisions import check_migrated
 
 router = APIRouter(prefix="/health", tags=["health"], route_class=StrictRoute)
 
@@ -30,6 +31,6 @@ async def check_liveness() -> Health:
 
 @router.get("/ready", responses=problems(Unavailable))
 async def check_readiness(request: Request) -> Health:
-    """Say whether requests can be served: route none here while the database is out of reach."""
-    await request.app.state.database.check()
+    """Say whether requests can be served: not while the database is away or lacks a migration."""
+    await check_migrated(request.app.state.database)
     return Health()

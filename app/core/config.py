@@ -145,6 +145,8 @@ class Settings(BaseSettings):
         if driver == _DRIVERS["sqlite"] and url.database in (None, "", ":memory:"):
             raise ValueError("must name a file, as in sqlite:///./myapi.db")
         if driver == _DRIVERS["postgresql"]:
+            if "@" in f"{url.host}{url.database}":  # which has a part of the password then
+                raise ValueError("has one @ too many: in a password it is written %40")
             _check_parameters(url)
         if info.field_name == "DATABASE_REPLICA_URL" and not _is_postgresql(url, info):
             raise ValueError("needs PostgreSQL, here and in DATABASE_URL")

@@ -250,8 +250,12 @@ class Unavailable(AppError):
     status = 503
     code = "unavailable"
 
-    def __init__(self, what: str, *, retry_after_seconds: int = 1) -> None:
+    def __init__(
+        self, what: str, *, retry_after_seconds: int = 1, reason: str | None = None
+    ) -> None:
+        """`reason` is for the operator, at the command line and in the log; no client gets it."""
         super().__init__(
             f"{what} is not available, try again later",
             headers={"Retry-After": str(retry_after_seconds)},
         )
+        self.reason = reason

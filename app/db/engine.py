@@ -1,7 +1,9 @@
 """Engines: how each database is connected to, with bounded waits."""
 
+import errno
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,7 +18,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from app.core.config import settings
 from app.core.errors import Unavailable
-from app.db.failures import translate
+from app.db.failures import translate, words_of
 
 log = structlog.get_logger()
 
@@ -43,10 +45,9 @@ def create_engine(url: str, *, statement_timeout_seconds: float | None = None) -
         # SQLite's would go to its thread and back for nothing: see _end_transaction.
         pool_reset_on_return=None if is_sqlite else "rollback",
     )
-    event.listen(engine.sync_engine, "do_connect", _connect)
+    event.listen(engine.sync_engine, "do_connect", partial(_connect, make_url(url)))
     event.listen(engine.sync_engine, "handle_error", translate)
     if is_sqlite:
-        event.listen(engine.sync_engine, "connect", _set_pragmas)
         event.listen(engine.sync_engine, "begin", _begin)
         event.listen(engine.sync_engine, "reset", _end_transaction)
     else:
@@ -82,35 +83,57 @@ def _milliseconds(seconds: float) -> str:
     return str(int(seconds * 1000))
 
 
-def _connect(dialect: Dialect, entry: ConnectionPoolEntry, args: Any, kwargs: Any) -> Any:
+def _connect(url: URL, dialect: Dialect, entry: ConnectionPoolEntry, args: Any, kwargs: Any) -> Any:
     if not in_greenlet():
         raise MissingGreenlet  # Driver._connect begins again in one
-    if dialect.name == "sqlite" and not kwargs.get("uri"):
-        _create_private(*args)
+    is_sqlite = dialect.name == "sqlite"
     try:
-        return dialect.connect(*args, **kwargs)
+        if is_sqlite and not kwargs.get("uri"):
+            _create_private(*args)
+        connection = dialect.connect(*args, **kwargs)
+        if is_sqlite:
+            _set_pragmas(connection)
     except Exception as failed:
-        log.warning("database_unreachable", error=type(failed).__name__)
-        raise Unavailable("The database") from failed
+        raise _unreachable(url, failed) from failed
+    return connection
 
 
 def _create_private(file: str) -> None:
     """Create a missing file readable by its owner alone; SQLite gives -wal and -shm its mode.
 
     One that exists keeps its mode. It is not even opened: closing it would drop the locks that
-    SQLite holds on it in this process.
+    SQLite holds on it in this process. Raise OSError if there can be no such file: SQLite says the
+    same of all that it cannot open.
     """
-    with suppress(OSError):  # SQLite says what is wrong
+    if os.path.isdir(file):
+        raise IsADirectoryError(errno.EISDIR, file)
+    with suppress(FileExistsError):
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
-def _set_pragmas(connection: Any, entry: ConnectionPoolEntry) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    # In WAL, NORMAL may lose committed transactions when the power fails.
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
+def _unreachable(url: URL, failed: Exception) -> Unavailable:
+    if url.get_backend_name() == "sqlite":
+        target = f"open the database {url.database}"
+    else:
+        # Not the URL itself, which has the password in it.
+        hosts = url.normalized_query.get("host") or (url.host or "the default host",)
+        port = f":{url.port}" if url.port else ""
+        target = f"connect to the database {url.database} at {','.join(hosts)}{port}"
+    reason = f"cannot {target}: {words_of(failed)}"
+    log.warning("database_unreachable", error=type(failed).__name__, reason=reason)
+    return Unavailable("The database", reason=reason)
+
+
+def _set_pragmas(connection: Any) -> None:
+    try:
+        with closing(connection.cursor()) as cursor:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            # In WAL, NORMAL may lose committed transactions when the power fails.
+            cursor.execute("PRAGMA synchronous = FULL")
+            cursor.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _begin(connection: Connection) -> None:

@@ -1,5 +1,7 @@
 """What a failure of the database means: it is away, two were in each other's way, or a bug."""
 
+import os
+import socket
 import sqlite3
 from typing import Self
 
@@ -74,6 +76,27 @@ class ConstraintViolated(Exception):
         return cls(str(raised), _KINDS.get(getattr(raised, "sqlite_errorcode", None)))
 
 
+def words_of(error: BaseException) -> str:
+    """What the server, the driver or the system says about it, for an operator."""
+    raised = getattr(error, "orig", None) or error
+    # SQLAlchemy's text has the driver's class in front.
+    raised = raised.__cause__ if getattr(raised, "sqlstate", None) and raised.__cause__ else raised
+    if isinstance(raised, TimeoutError):
+        return str(raised) or "no answer in time"
+    if isinstance(raised, socket.gaierror):
+        return f"cannot resolve the host: {raised.strerror}"
+    if isinstance(raised, OSError) and raised.errno:
+        return os.strerror(raised.errno)
+    return str(raised) or type(raised).__name__
+
+
+def lacks_schema(error: BaseException) -> bool:
+    """Whether a table or a column is missing."""
+    raised = getattr(error, "orig", error)
+    is_unknown = getattr(raised, "sqlstate", None) in ("42P01", "42703")
+    return is_unknown or str(raised).startswith(("no such table", "no such column"))
+
+
 def translate(context: ExceptionContext) -> Unavailable | TransactionConflict | None:
     """For SQLAlchemy's `handle_error`: what is raised instead."""
     error = context.original_exception
@@ -103,5 +126,5 @@ def meaning_of(
         or sqlite_code in _SQLITE_UNAVAILABLE
     ):
         log.warning("database_failed", error=type(error).__name__, sqlstate=sqlstate)
-        return Unavailable("The database")
+        return Unavailable("The database", reason=words_of(error))
     return None

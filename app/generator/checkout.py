@@ -1,11 +1,11 @@
 """The checkout that the generator stands in: what is there, and writing all of it or nothing."""
 
-import ast
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from app.db import revisions
 from app.generator.call import CannotGenerate, Target
 
 COMMAND = "myapi generate resource"
@@ -67,7 +67,7 @@ class Checkout:
 
     def head(self) -> str | None:
         migrations = self.migrations()
-        heads = migrations.keys() - {m.down_revision for m in migrations.values()}
+        heads = migrations.keys() - {d for m in migrations.values() for d in m.down_revisions}
         if len(heads) > 1:
             raise CannotGenerate(f"there are {len(heads)} heads; first: alembic merge heads")
         return heads.pop() if heads else None
@@ -94,20 +94,8 @@ class Checkout:
             (self.root / path).write_text(text)
 
 
-class Migration:
-    """What a migration's file says of itself."""
-
-    def __init__(self, path: Path) -> None:
-        module = ast.parse(path.read_text())
-        self.path = path
-        self.docstring = ast.get_docstring(module) or ""
-        said = {
-            node.target.id: ast.literal_eval(node.value)
-            for node in module.body
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value
-        }
-        self.revision: str = said["revision"]
-        self.down_revision: str | None = said["down_revision"]
+class Migration(revisions.Migration):
+    """One that the generator may have written."""
 
     @property
     def arguments(self) -> list[str]:

@@ -1,6 +1,8 @@
 """The lines of a resource in the files that list them all."""
 
+import hashlib
 import re
+from pathlib import PurePosixPath
 
 from app.generator.call import CannotGenerate
 from app.generator.layout import fold, fold_import
@@ -9,6 +11,7 @@ from app.generator.names import Names
 MODELS = "app/models/__init__.py"
 SCHEMAS = "app/schemas/__init__.py"
 ROUTERS = "app/api/v1/api.py"
+LANDED = "alembic/landed.sha256"
 
 _ALL = "__all__ = ["
 _ENDPOINTS = "from app.api.v1.endpoints import ("
@@ -44,6 +47,16 @@ def unregister(names: Names, files: dict[str, str], *, is_forced: bool) -> dict[
                 changed = f"{path} has no longer the line {line.strip()!r}"
                 raise CannotGenerate(f"{changed}; --force removes what is there")
     return left
+
+
+def record_migration(migration: str, text: str, landed: str) -> str:
+    """The list of hashes that the tests compare migrations with, with that of a new one."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{landed}{digest}  {PurePosixPath(migration).name}\n"
+
+
+def forget_migration(name: str, landed: str) -> str:
+    return "".join(line for line in landed.splitlines(True) if line.split()[-1] != name)
 
 
 def _model_import(names: Names) -> str:

@@ -13,9 +13,12 @@ from app.generator.layout import WIDTH
 from app.generator.migration import Stamp, identifiers
 from app.generator.names import Names
 from app.generator.registries import (
+    LANDED,
     MODELS,
     ROUTERS,
     SCHEMAS,
+    forget_migration,
+    record_migration,
     register,
     schema_names,
     unregister,
@@ -34,6 +37,8 @@ def generate(name: str, fields: Sequence[str], *, policy: str, plural: str | Non
     stamp = Stamp(secrets.token_hex(6), checkout.head(), utc_now())
     files = render(call, stamp)
     registries = register(call.names, {p: checkout.read(p) for p in (MODELS, SCHEMAS, ROUTERS)})
+    migration = next(path for path in files if path.startswith("alembic/"))
+    registries[LANDED] = record_migration(migration, files[migration], checkout.read(LANDED))
     for path, text in files.items():
         if checkout.exists(path):
             raise CannotGenerate(f"{path} exists already; nothing is overwritten")
@@ -49,12 +54,14 @@ def destroy(name: str, *, is_forced: bool) -> list[str]:
     call = _call_of(checkout, migration)
     _check_last(checkout, name, migration)
     made_at = datetime.strptime(migration.path.name[:15], "%Y-%m-%d_%H%M").replace(tzinfo=UTC)
-    files = render(call, Stamp(migration.revision, migration.down_revision, made_at))
+    down_revision = next(iter(migration.down_revisions), None)
+    files = render(call, Stamp(migration.revision, down_revision, made_at))
     changed = [p for p, text in files.items() if not checkout.exists(p) or checkout.read(p) != text]
     if changed and not is_forced:
         raise CannotGenerate(f"{changed[0]} was changed since; --force removes it all the same")
     kept = {path: checkout.read(path) for path in (MODELS, SCHEMAS, ROUTERS)}
     registries = unregister(call.names, kept, is_forced=is_forced)
+    registries[LANDED] = forget_migration(migration.path.name, checkout.read(LANDED))
     found = [path for path in files if checkout.exists(path)]
     checkout.change(dict.fromkeys(found) | registries)
     return [*(f"remove  {path}" for path in found), *(f"restore {path}" for path in registries)]
@@ -131,6 +138,6 @@ def _call_of(checkout: Checkout, migration: Migration) -> Call:
 
 def _check_last(checkout: Checkout, name: str, migration: Migration) -> None:
     for other in checkout.migrations().values():
-        if other.down_revision == migration.revision:
+        if migration.revision in other.down_revisions:
             first = f"myapi destroy resource {other.arguments[0]}" if other.arguments else "that"
             raise CannotGenerate(f"{name}: {other.path.name} builds on it; first: {first}")
