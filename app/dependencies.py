@@ -61,6 +61,10 @@ async def _unit_of_work(
     request: Request, keyed: KeyedRequest | None
 ) -> AsyncIterator[AsyncSession]:
     database: Database = request.app.state.database
+    if has_kept_answer(request):  # the handler will not run
+        async with database.reading() as db:
+            yield db
+        return
     async with database.transaction(first=keyed.claim if keyed else None) as db:
         request.state.remember = partial(keyed.remember, db) if keyed else None
         yield db
@@ -90,11 +94,13 @@ DbWrite = Annotated[Execute, Depends(get_write, scope="function")]
 
 
 async def get_keyed_request(request: Request) -> KeyedRequest | None:
-    """This request by its `Idempotency-Key`, if it has one; a stored answer is raised at once.
+    """This request by its `Idempotency-Key`, if it has one.
 
-    It is claimed later, with the first statement of its transaction: a handler may hash a password
-    before that, and nothing is locked meanwhile.
+    A kept answer is given instead of calling the handler, after all dependencies: they check what
+    the caller may do now. The key is claimed with the first statement of the transaction: a handler
+    may hash a password before that, and nothing is locked meanwhile.
     """
+    request.state.kept_answer = None
     keys = request.headers.getlist(IDEMPOTENCY_KEY)
     if not keys or request.method not in IDEMPOTENCY_METHODS:
         return None
@@ -108,8 +114,13 @@ async def get_keyed_request(request: Request) -> KeyedRequest | None:
     )
     database: Database = request.app.state.database
     async with database.reading() as db:
-        await (await db.connection()).run_sync(keyed.check)
+        request.state.kept_answer = await (await db.connection()).run_sync(keyed.find)
     return keyed
+
+
+def has_kept_answer(request: Request) -> bool:
+    """Whether this is a retry of a request that was answered: then its effect is there already."""
+    return getattr(request.state, "kept_answer", None) is not None
 
 
 async def _content(request: Request) -> bytes:

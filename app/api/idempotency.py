@@ -3,6 +3,7 @@
 from fastapi import Request, Response
 
 from app.crud.idempotency_key import AlreadyAnswered, Answer
+from app.dependencies import has_kept_answer
 
 REPLAYED = "Idempotency-Replayed"
 _KEPT_HEADERS = ("content-type", "location", "etag")
@@ -18,6 +19,12 @@ async def keep_answer(request: Request, response: Response) -> None:
         return
     headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
     await remember(Answer(response.status_code, headers, bytes(response.body)))
+
+
+def give_kept_answer(request: Request) -> None:
+    """Raise `AlreadyAnswered` for a retry of a request that was answered."""
+    if has_kept_answer(request):
+        raise AlreadyAnswered(request.state.kept_answer)
 
 
 async def handle_already_answered(request: Request, done: AlreadyAnswered) -> Response:

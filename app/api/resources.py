@@ -14,7 +14,13 @@ from app.crud.base import CRUDBase
 from app.crud.policy import Principal
 from app.crud.reading import Stored
 from app.db.base import Base, SoftDeletable, Versioned
-from app.dependencies import SAFE_METHODS, CurrentUser, DbSession, OptionalUser
+from app.dependencies import (
+    SAFE_METHODS,
+    CurrentUser,
+    DbSession,
+    OptionalUser,
+    has_kept_answer,
+)
 from app.schemas.bulk import ExportParams
 from app.schemas.page import REPEATABLE, CommonQueryParams, Pagination, Sortable
 
@@ -68,7 +74,8 @@ def writable(crud: Crud[ModelT], *, with_deleted: bool = False) -> Callable[...,
             db,
             id,
             viewer=current_user,
-            with_deleted=with_deleted,
+            # Of a retry only the right matters: the row may have been deleted since.
+            with_deleted=with_deleted or has_kept_answer(request),
             is_locked=request.method not in SAFE_METHODS,
         )
         if row is None:

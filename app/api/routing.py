@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.direct import direct_app
-from app.api.idempotency import keep_answer
+from app.api.idempotency import give_kept_answer, keep_answer
 from app.api.representation import answer_with, describe
 from app.api.retries import RepeatableRequest
 from app.core import strict_json
@@ -39,6 +39,7 @@ register_url_convertor("id", IdConvertor())
 _PARAMETER = re.compile("{[^}]*}")
 _ID = re.compile(r"(?<=/)[0-9]+(?=/|\Z)")
 
+_request: ContextVar[Request] = ContextVar("_request")
 _returned: ContextVar[Any] = ContextVar("_returned", default=None)
 
 
@@ -51,7 +52,7 @@ class StrictRoute(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().__init__(path, _noting_what_it_returns(endpoint), **options)
+        super().__init__(path, _handled(endpoint), **options)
         if len(units_of_work(self.dependant)) > 1:
             raise TypeError(f"{path}: DbSession or DbWrite, or one would wait for the other")
 
@@ -63,6 +64,7 @@ class StrictRoute(APIRoute):
 
         async def handle_strictly(request: Request) -> Response:
             strict_request = StrictRequest(request.scope, request.receive)
+            _request.set(strict_request)
             response = await handle(strict_request)
             response = describe(strict_request, response, _returned.get())
             await keep_answer(strict_request, response)
@@ -71,14 +73,20 @@ class StrictRoute(APIRoute):
         return handle_strictly
 
 
-def _noting_what_it_returns(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+def _handled(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+    """Call the handler unless there is a kept answer, and note what it returns.
+
+    All dependencies have passed by then: who has lost a right gets no kept answer.
+    """
+
     @wraps(handler)
-    async def noting(**arguments: Any) -> Any:
+    async def handle(**arguments: Any) -> Any:
+        give_kept_answer(_request.get())
         returned = await handler(**arguments)
         _returned.set(returned)
         return answer_with(returned)
 
-    return noting
+    return handle
 
 
 class StrictRequest(Request):

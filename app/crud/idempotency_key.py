@@ -77,14 +77,14 @@ class KeyedRequest:
             fingerprint=keyed_hash("idempotency-fingerprint", content),
         )
 
-    def check(self, connection: Connection) -> None:
-        """Raise `AlreadyAnswered`, or `IdempotencyKeyReused` if that was another request."""
-        if stored := self._stored(connection):
-            self._compare(stored)
+    def find(self, connection: Connection) -> Answer | None:
+        """The kept answer; raise `IdempotencyKeyReused` if it is that of another request."""
+        return self._answer_of(self._stored(connection))
 
     def claim(self, connection: Connection) -> None:
         """Keep the key until this transaction ends, as the first thing in it.
 
+        Raise `TransactionConflict` if the same request has been answered since it was looked for.
         SQLite has one writer at a time: there, BEGIN IMMEDIATE has waited for any other.
         """
         if connection.dialect.name == "postgresql":
@@ -92,8 +92,10 @@ class KeyedRequest:
             if not connection.scalar(_LOCK, {"number": number}):
                 raise IdempotencyKeyInUse
         # A statement of its own: together with the lock it could see the state from before it.
-        if stored := self._stored(connection):
-            self._compare(stored)
+        stored = self._stored(connection)
+        if self._answer_of(stored):
+            raise TransactionConflict("The same request was answered meanwhile")
+        if stored:
             connection.execute(_FREE, {"expired_id": stored.id})
 
     async def remember(self, db: AsyncSession, answer: Answer) -> None:
@@ -111,12 +113,12 @@ class KeyedRequest:
     def _stored(self, connection: Connection) -> Row[Any] | None:
         return connection.execute(_FIND, {"key_hash": self.key_hash}).first()
 
-    def _compare(self, stored: Row[Any]) -> None:
-        if stored.created_at < _oldest_valid():
-            return
+    def _answer_of(self, stored: Row[Any] | None) -> Answer | None:
+        if stored is None or stored.created_at < _oldest_valid():
+            return None
         if stored.fingerprint != self.fingerprint:
             raise IdempotencyKeyReused
-        raise AlreadyAnswered(Answer(stored.status, stored.headers, stored.body))
+        return Answer(stored.status, stored.headers, stored.body)
 
 
 def _oldest_valid() -> datetime:

@@ -87,6 +87,20 @@ async def test_change_is_made_once(alice: httpx2.AsyncClient) -> None:
     assert (await alice.get(path)).json()["stock"] == 7
 
 
+async def test_retry_of_a_change_does_not_depend_on_the_state_since(
+    alice: httpx2.AsyncClient,
+) -> None:
+    """The first one changed the version that it names, and the row may be gone."""
+    product = await create(alice)
+    path, headers = f"/products/{product['id']}", KEY | {"If-Match": '"1"'}
+    first = await alice.patch(path, json={"stock": 5}, headers=headers)
+    assert first.status_code == 200
+    assert_same(first, await alice.patch(path, json={"stock": 5}, headers=headers))
+    await alice.delete(path)
+    assert_same(first, await alice.patch(path, json={"stock": 5}, headers=headers))
+    assert (await alice.patch(path, json={"stock": 5}, headers={"If-Match": '"1"'})).is_client_error
+
+
 async def test_changed_password_is_confirmed_to_a_retry(alice: httpx2.AsyncClient) -> None:
     """Though the `current_password` in it is no longer the current one."""
     change = {"password": "Alice-Pass-2", "current_password": ALICE.password}

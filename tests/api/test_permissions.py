@@ -6,15 +6,19 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from fastapi import Request
 from fastapi.routing import iter_route_contexts
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from app import dependencies
+from app.api.idempotency import give_kept_answer
 from app.api.routing import RouteIndex
 from app.core.config import settings
 from app.core.security import create_access_token
 from app.db.base import Base
 from app.db.session import Database
 from app.main import app
+from app.models import User
 from tests.api.cases import Resource, resources, said
 from tests.api.test_products import create
 from tests.conftest import ADMIN, ALICE, BOB, Person, client_of
@@ -328,6 +332,68 @@ async def test_lost_rights_are_gone_at_the_next_request(
     await admin.patch(f"/users/{BOB.id}", json={"is_active": False})
     assert (await bob.get("/users/me")).status_code == 401
     assert (await bob.get("/products/")).status_code == 401
+
+
+def takes_keys(route: Route) -> bool:
+    operation = app.openapi()["paths"][route[1]][route[0].lower()]
+    return "Idempotency-Key" in {each["name"] for each in operation.get("parameters", [])}
+
+
+async def answers_after_losing_rights(
+    change: dict[str, bool], alice: httpx2.AsyncClient, database: Database
+) -> dict[Route, tuple[int, int, bool]]:
+    """By route: what bob should get, what he gets for a retry, and whether it is a kept answer."""
+    bob_as = update(User).where(User.id == BOB.id)
+    column = "disabled" if "is_active" in change else "stranger"
+    answers: dict[Route, tuple[int, int, bool]] = {}
+    async with client_of(BOB) as bob:
+        for route in filter(takes_keys, TABLE):
+            url = url_of(route, **await ids_of(alice, route))
+            sent = await valid(route, ADMIN)
+            sent["headers"] = sent.get("headers", {}) | {"Idempotency-Key": uuid4().hex}
+            async with database.transaction() as db:
+                await db.execute(bob_as.values(is_superuser=True, is_active=True))
+            assert (await bob.request(route[0], url, **sent)).is_success, route
+            kept = await bob.request(route[0], url, **sent)
+            assert kept.headers.get("Idempotency-Replayed") == "true", route
+            async with database.transaction() as db:
+                await db.execute(bob_as.values(change))
+            retry = await bob.request(route[0], url, **sent)
+            is_kept = "Idempotency-Replayed" in retry.headers
+            answers[route] = TABLE[route][CALLERS.index(column)], retry.status_code, is_kept
+    assert len(answers) > 5
+    return answers
+
+
+async def test_no_kept_answer_is_given_to_who_has_lost_the_right(
+    alice: httpx2.AsyncClient, database: Database
+) -> None:
+    demoted = await answers_after_losing_rights({"is_superuser": False}, alice, database)
+    for route, (expected, status, is_kept) in demoted.items():
+        assert status == expected, route
+        assert is_kept == (expected < 300), route
+
+
+async def test_no_kept_answer_is_given_to_who_was_disabled(
+    alice: httpx2.AsyncClient, database: Database
+) -> None:
+    disabled = await answers_after_losing_rights({"is_active": False}, alice, database)
+    for route, (_, status, is_kept) in disabled.items():
+        assert (status, is_kept) == (401, False), route
+
+
+async def test_control_answers_kept_before_rights_are_checked_would_be_given(
+    alice: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find_at_once(request: Request) -> Any:
+        keyed = await get_keyed_request(request)
+        give_kept_answer(request)
+        return keyed
+
+    get_keyed_request = dependencies.get_keyed_request
+    monkeypatch.setattr(dependencies, "get_keyed_request", find_at_once)
+    demoted = await answers_after_losing_rights({"is_superuser": False}, alice, database)
+    assert any(is_kept and expected >= 400 for expected, _, is_kept in demoted.values())
 
 
 DISGUISES = (
