@@ -18,7 +18,7 @@ from tests.process import environment
 ROOT = Path(__file__).parents[1]
 COPIED = ("alembic", "app", "tests", "pyproject.toml", "README.md")
 CACHES = ("__pycache__", ".import_linter_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
-ORDER = """order number:str:unique total:money note:text? issued_on:date customer:ref:user
+ORDER = """order number:str:unique amount:money note:text? issued_on:date customer:ref:user
     --policy owner"""
 PLACE = """place name:str:search token:uuid:unique weight:decimal rank:int? is_open:bool
     seen_at:datetime opened_on:date? data:json story:text?:search product:ref:product?
@@ -170,16 +170,16 @@ BAD_CALLS = {
     "order title:": "title:: a field is name:type, such as title:str",
     "order title:string": "title: type 'string' is not known; try: str",
     "order title:strr?": "title: type 'strr' is not known; try: str",
-    "order total:float": "total: type 'float' is not known; try: ",
+    "order amount:float": "amount: type 'float' is not known; try: ",
     "order title:str:uniqe": "title: option 'uniqe' is not known; try: unique",
     "order title:str:unique:unique": "title: an option stands there twice",
     "order title:str:unique:index": "title: what is unique has an index",
     "order note:text:unique": "note: text cannot be unique; str can",
     "order data:json:index": "data: json cannot be indexed; str can",
-    "order total:money:search": "total: money cannot be searched; str and text can",
+    "order amount:money:search": "amount: money cannot be searched; str and text can",
     "order is_paid:bool:unique": "is_paid: bool cannot be unique; str can",
     "order title:str title:int": "title: title is there twice; leave one out",
-    "order total:money total_cents:int": "total_cents: total_cents is there already",
+    "order amount:money amount_cents:int": "amount_cents: amount_cents is there already",
     "order buyer:ref:user buyer_id:int": "buyer_id: buyer_id is there twice",
     "order buyer:ref": "buyer: a ref says to what; try: buyer:ref:",
     "order buyer:ref:usr": "buyer: resource 'usr' is not known; try: user",

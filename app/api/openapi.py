@@ -59,6 +59,10 @@ _IF_NONE_MATCH_PARAMETER = {
     "description": "The `ETag` of the state that is known already, so that it is not sent again.",
     "schema": {"type": "string"},
 }
+_MERGES = (
+    " A member that is absent stays as it is. All that GET gave can be sent back: members that say "
+    "what is there already are passed over, those that are read only too."
+)
 _ETAG = {"description": "Names this state", "schema": {"type": "string"}}
 _LINK = {"description": "The pages `next` and `prev`, RFC 8288", "schema": {"type": "string"}}
 
@@ -78,6 +82,7 @@ def complete_schema(app: FastAPI) -> None:
                         _add_safe_retries(operation, method, route.dependant)
                         _add_conditions(operation, method, route.endpoint)
                         _add_pages(operation, route.dependant, route.endpoint)
+            _describe_changes(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -146,6 +151,24 @@ def _query_parameter(name: str, schema: dict[str, Any], *, is_repeatable: bool) 
     if schema.get("type") == "array":
         parameter |= {"style": "form", "explode": is_repeatable}  # else with commas
     return parameter
+
+
+def _describe_changes(schema: dict[str, Any]) -> None:
+    """What no PUT and no PATCH takes of what it answers with is read only."""
+    components = schema["components"]["schemas"]
+    taken: dict[str, set[str]] = {}
+    for path in schema["paths"].values():
+        for operation in (path[method] for method in ("put", "patch") if method in path):
+            sent, shown = (
+                each["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+                for each in (operation["requestBody"], _success(operation))
+            )
+            taken.setdefault(shown, set()).update(components[sent]["properties"])
+        if "put" in path:
+            path["put"]["description"] += _MERGES
+    for shown, names in taken.items():
+        for name in components[shown]["properties"].keys() - names:
+            components[shown]["properties"][name]["readOnly"] = True
 
 
 def _success(operation: dict[str, Any]) -> dict[str, Any]:

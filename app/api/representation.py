@@ -129,12 +129,13 @@ def _spelling_in(condition: str, etag: str) -> str | None:
 
 
 def _links(request: Request, page: Slice[Any]) -> str:
-    """Relative to the request's own URL, which a proxy may have changed."""
+    """Absolute if `PUBLIC_URL` is set, else from the path on: who asks knows the host."""
+    path = f"{settings.PUBLIC_URL or ''}{request.scope['path']}"
     others = [
         pair for pair in request.query_params.multi_items() if pair[0] not in ("skip", "cursor")
     ]
     return ", ".join(
-        f'<?{urlencode([*others, ("cursor", cursor)])}>; rel="{relation}"'
+        f'<{path}?{urlencode([*others, ("cursor", cursor)])}>; rel="{relation}"'
         for relation, cursor in (("next", page.next_cursor), ("prev", page.previous_cursor))
         if cursor
     )

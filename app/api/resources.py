@@ -7,6 +7,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Depends, Path, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, create_model
+from pydantic_core import to_json
 
 from app.api.representation import check_precondition
 from app.core.errors import InvalidInput, NotFound, NotPermitted
@@ -84,19 +85,37 @@ def writable(crud: Crud[ModelT], *, with_deleted: bool = False) -> Callable[...,
             raise NotFound(crud.model.__name__)
         if isinstance(row, Versioned):
             check_precondition(request, row)
+        _drop_what_stays(request, crud, row)
         return row
 
     return get_writable
 
 
-def unchanged(get_row: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+def unchanged(crud: Crud[Any], get_row: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     """What `get_row` gives, if the caller changes the state he has seen."""
 
-    async def get_unchanged(request: Request, row: Annotated[Versioned, Depends(get_row)]) -> Any:
+    async def get_unchanged(request: Request, row: Annotated[Any, Depends(get_row)]) -> Any:
         check_precondition(request, row)
+        _drop_what_stays(request, crud, row)
         return row
 
     return get_unchanged
+
+
+def _drop_what_stays(request: Request, crud: Crud[Any], row: Base) -> None:
+    """Take out of a PUT's body the members that say what the row says already.
+
+    So all that GET gave can be sent back, what cannot be changed included; it is refused by name if
+    it differs. The body is looked at after this, so that nothing that stays has to be valid.
+    """
+    sent = getattr(request.state, "sent", None) if request.method == "PUT" else None
+    if not isinstance(sent, dict):
+        return
+    shown = crud.schema.model_validate(row).model_dump(mode="json")
+    for name in sent.keys() & shown.keys():
+        # As JSON: to Python 1, 1.0 and true are equal.
+        if to_json(sent[name]) == to_json(shown[name]):
+            del sent[name]
 
 
 class ListParams(Generic[ParamsT]):

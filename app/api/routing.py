@@ -95,7 +95,8 @@ class StrictRequest(Request):
             text = (await self.body()).decode()
         except UnicodeDecodeError:
             strict_json.refuse("Not UTF-8")
-        return strict_json.loads(text)
+        self.state.sent = strict_json.loads(text)
+        return self.state.sent
 
 
 class RouteIndex(BaseRoute):

@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
     ALLOWED_HOSTS: CommaList = []
     ALLOWED_ORIGINS: CommaList = ["http://localhost:3000"]
     TRUSTED_PROXIES: CommaList = []
+    PUBLIC_URL: str | None = None
     MAX_BODY_BYTES: int = Field(default=1024 * 1024, ge=1024)
     IMPORT_MAX_BODY_BYTES: int = Field(default=512 * 1024 * 1024, ge=1024)
     IF_MATCH_REQUIRED: bool = False
@@ -109,6 +111,13 @@ class Settings(BaseSettings):
     SMTP_URL: SecretStr | None = None
     MAIL_FROM: str = "myapi@localhost"
     MAIL_FOLDER: Path = Path("outbox")
+
+    @field_validator("PUBLIC_URL")
+    @classmethod
+    def check_public_url(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[\w.:\[\]-]+", value, re.ASCII):
+            raise ValueError("must be a scheme and a host, such as https://api.example.com")
+        return value
 
     @field_validator("ALLOWED_HOSTS", "TRUSTED_PROXIES")
     @classmethod

@@ -5,9 +5,9 @@ After that a read is one round trip, and no object is made for any row.
 """
 
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -21,6 +21,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    null,
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -35,7 +36,7 @@ from app.db.base import MAX_ID, Base, SoftDeletable, Versioned
 from app.db.json import SEPARATOR, JoinedJSON, RowJSON
 from app.db.query import AnySelect, Execute
 from app.db.session import Database, in_session
-from app.schemas.page import Pagination, Sortable
+from app.schemas.page import Counting, Pagination, Sortable, TotalIs
 
 MAX_COUNT = 1_000
 STREAMED_ROWS = 500
@@ -66,8 +67,8 @@ class Slice(Generic[ModelT]):
     """
 
     items: str
-    total: int
-    total_is: Literal["exact", "at_least"]
+    total: int | None
+    total_is: TotalIs
     page: int
     size: int
     next_cursor: str | None
@@ -128,16 +129,21 @@ class ReadBase(Generic[ModelT]):
         fetch = partial(db.fetch, may_lag=_may_lag(viewer))
         asked = await self._ask(fetch, params, viewer, within or {})
         q = vars(params).get("q")
+        counting = params.counting
         if q and self.search:
             async with db.reading(may_lag=_may_lag(viewer)) as session:
-                return await self._search(session, self.search, q, params, asked, viewer)
+                found = await self._search(session, self.search, q, params, asked, viewer)
+            if counting == "none":
+                return replace(found, total=None, total_is="not_counted")
+            return found
         window = self._window(params, self._sort_keys(params))
         ((items, total),) = await fetch(
-            (asked.shape, window.shape()),
-            lambda: self._page(asked, window),
+            (asked.shape, window.shape(), counting),
+            lambda: self._page(asked, window, counting),
             {**asked.values, **window.values()},
         )
-        return _slice(window, items or "", total, bound=MAX_COUNT)
+        bound = None if counting == "exact" else MAX_COUNT
+        return _slice(window, items or "", total, bound=bound)
 
     async def count(self, db: AsyncSession, *, params: Sortable, viewer: Principal | None) -> int:
         """All rows of a list, which takes a while if there are many."""
@@ -295,30 +301,42 @@ class ReadBase(Generic[ModelT]):
         context = to_json([self.model.__tablename__, order, vars(params).get("q")])
         return Window.of(params, keys, context)
 
-    def _page(self, asked: Asked, window: Window) -> AnySelect:
+    def _page(self, asked: Asked, window: Window, counting: Counting) -> AnySelect:
         """All items in one row, and the total: each further one would cost the driver."""
         item = self.shown().label("item")
         page = window.cut(select(item).where(*asked.conditions())).subquery()
         items = select(JoinedJSON(page.c.item)).scalar_subquery()
-        return select(items, self._total(asked).scalar_subquery())
+        return select(items, self._total(asked, counting))
 
-    def _total(self, asked: Asked) -> AnySelect:
-        """How many there are, counted no further than is cheap."""
-        one: AnySelect = select(literal_column("1")).select_from(self.model)
-        bounded = (
-            one.where(*asked.conditions()).limit(bindparam("count_bound", type_=Integer)).subquery()
-        )
-        return select(func.count()).select_from(bounded)
+    def _total(self, asked: Asked, counting: Counting) -> ColumnElement[Any]:
+        if counting == "none":
+            return null()
+        rows: AnySelect = select(literal_column("1")).select_from(self.model)
+        rows = rows.where(*asked.conditions())
+        if counting == "bounded":
+            rows = rows.limit(bindparam("count_bound", type_=Integer))
+        return select(func.count()).select_from(rows.subquery()).scalar_subquery()
 
 
 def _slice(
-    window: Window, found: str, total: int, *, bound: int, ranks: Sequence[float] = ()
+    window: Window,
+    found: str,
+    total: int | None,
+    *,
+    bound: int | None,
+    ranks: Sequence[float] = (),
 ) -> Slice[Any]:
+    """`total` is None if nothing was counted, and `bound` is as far as was counted, if not all."""
+    total_is: TotalIs = "exact"
+    if total is None:
+        total_is = "not_counted"
+    elif bound is not None and total > bound:
+        total, total_is = bound, "at_least"
     items, next_cursor, previous_cursor = window.page_of(found, ranks)
     return Slice(
         items=items,
-        total=min(total, bound),
-        total_is="at_least" if total > bound else "exact",
+        total=total,
+        total_is=total_is,
         page=window.page,
         size=window.limit,
         next_cursor=next_cursor,

@@ -1,4 +1,4 @@
-"""What is asked for: `order number:str:unique total:money --policy owner`, read and checked."""
+"""What is asked for: `order number:str:unique amount:money --policy owner`, read and checked."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

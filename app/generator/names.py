@@ -14,7 +14,7 @@ MAX_NAME = 30  # longer ones meet PostgreSQL's 63 bytes for an identifier, and l
 
 # Columns that every resource has, or may have one day, and the parameters of lists.
 _COLUMNS = {"id", "version", "created_at", "updated_at", "deleted_at", "owner_id"}
-_PARAMETERS = {"skip", "limit", "cursor", "sort", "q", "is_deleted"}
+_PARAMETERS = {"skip", "limit", "cursor", "total", "sort", "q", "is_deleted"}
 # Annotations beside a field of that name would mean the field.
 _ANNOTATIONS = {"str", "int", "bool", "date", "datetime"}
 _TAKEN = {

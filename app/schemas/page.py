@@ -2,12 +2,15 @@
 
 from typing import Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import MISSING, BaseModel, ConfigDict, Field
 
 from app.schemas.base import Line, OutputModel
 
 MAX_SKIP = 10_000
 MAX_CURSOR_LENGTH = 4_000
+
+Counting = Literal["none", "bounded", "exact"]
+TotalIs = Literal["exact", "at_least", "not_counted"]
 
 # Marks a parameter whose values are sent as `a=1&a=2`, OpenAPI's style `form` with `explode`.
 REPEATABLE = "repeatable"
@@ -38,6 +41,21 @@ class Pagination(Sortable):
         max_length=MAX_CURSOR_LENGTH,
         description="The `next_cursor` of a page; `q` and `sort` as there, and no `skip`",
     )
+    total: Counting | MISSING = Field(
+        default=MISSING,
+        description=(
+            "How far rows are counted: `none`, `bounded` to what is cheap, or `exact`, which takes "
+            "the longer the more there are. If absent, `bounded`; with a `cursor` `none`. What `q` "
+            "finds is never counted beyond 499."
+        ),
+    )
+
+    @property
+    def counting(self) -> Counting:
+        """A page further on has the total of the first, and need not count again."""
+        if self.total is MISSING:
+            return "none" if self.cursor else "bounded"
+        return self.total
 
 
 class CommonQueryParams(Pagination):
@@ -50,11 +68,14 @@ class CommonQueryParams(Pagination):
 
 
 class Page(OutputModel, Generic[ItemT]):
-    """`total` counts all rows that match; `page` is 1-based; `size` is the limit asked for."""
+    """`total` counts all rows that match, null if they were not counted.
+
+    `page` is 1-based; `size` is the limit asked for.
+    """
 
     items: list[ItemT]
-    total: int
-    total_is: Literal["exact", "at_least"]
+    total: int | None
+    total_is: TotalIs
     page: int
     size: int
     next_cursor: str | None

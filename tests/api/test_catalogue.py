@@ -124,7 +124,7 @@ async def test_pages_of_a_tag_and_a_category_go_on_by_cursor(
         answer = await client.get(url)
         found += [item["sku"] for item in answer.json()["items"]]
         link = answer.links.get("next")
-        url = f"/products/{link['url']}" if link else ""
+        url = str(answer.url.join(link["url"])) if link else ""
     assert sorted(found) == [f"S-{n}" for n in range(7)]
 
 

@@ -156,6 +156,23 @@ def test_every_operation_has_a_name_and_a_sentence(schema: dict[str, Any]) -> No
         assert operation["tags"] or operation["operationId"].startswith("check_")
 
 
+def test_what_cannot_be_changed_is_read_only(schema: dict[str, Any]) -> None:
+    components = schema["components"]["schemas"]
+    read_only = {
+        name: {
+            field for field, each in components[name]["properties"].items() if "readOnly" in each
+        }
+        for name in ("Product", "User", "Category")
+    }
+    decided = {"id", "created_at", "updated_at"}
+    assert read_only["Product"] == decided | {"owner_id"}
+    assert read_only["User"] == decided | {"username"}
+    assert read_only["Category"] == decided | {"slug"}
+    for path in schema["paths"].values():
+        if "put" in path:
+            assert "stays as it is" in path["put"]["description"]
+
+
 def test_every_error_is_documented_as_a_problem(schema: dict[str, Any]) -> None:
     problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
     assert "Problem" in schema["components"]["schemas"]

@@ -133,6 +133,7 @@ WRONG_VALUES: dict[str, tuple[str, ...]] = {
         "-",
     ),
     "is_deleted": ("", "perhaps"),
+    "total": ("", "all", "true", "10"),
 }
 
 
@@ -209,7 +210,7 @@ async def walk(
         yield answer.json()
         if relation not in answer.links:
             return
-        answer = await client.get("/products/" + answer.links[relation]["url"])
+        answer = await client.get(str(answer.url.join(answer.links[relation]["url"])))
 
 
 @pytest.mark.parametrize("sort", ORDERS)
@@ -219,7 +220,8 @@ async def test_pages_of_every_order_are_complete(
     found: list[int] = []
     pages = [page async for page in walk(client, sort=sort, limit=7)]
     for number, page in enumerate(pages, start=1):
-        assert (page["page"], page["size"], page["total"]) == (number, 7, 60)
+        total = 60 if number == 1 else None
+        assert (page["page"], page["size"], page["total"]) == (number, 7, total)
         found += [item["id"] for item in page["items"]]
     assert found == in_order(rows, sort)
     assert pages[-1]["next_cursor"] is None
@@ -240,7 +242,7 @@ async def test_links_lead_back_the_way_they_came(
 
 
 async def test_link_keeps_the_other_parameters(
-    client: httpx2.AsyncClient, rows: list[Product]
+    client: httpx2.AsyncClient, rows: list[Product], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = await client.get("/products/", params={"name__prefix": "a", "limit": 2, "skip": 2})
     for relation in ("next", "prev"):
@@ -250,6 +252,12 @@ async def test_link_keeps_the_other_parameters(
             "limit": "2",
             "cursor": "",
         }
+        assert (url.scheme, url.path) == ("", "/api/v1/products/")
+        assert str(answer.url.join(url)) == f"http://testserver{url}"
+    monkeypatch.setattr(settings, "PUBLIC_URL", "https://api.example.com")
+    answer = await client.get("/products/", params={"limit": 2})
+    link = answer.links["next"]["url"]
+    assert link.startswith("https://api.example.com/api/v1/products/?limit=2&cursor=")
     lonely = await client.get("/products/", params={"sku": "S-1"})
     assert "link" not in lonely.headers
 
@@ -335,6 +343,50 @@ async def test_total_is_counted_as_far_as_is_cheap(
         monkeypatch.setattr(reading, "MAX_COUNT", bound)
         page = (await client.get("/products/", params={"limit": 5})).json()
         assert (page["total"], page["total_is"]) == expected
+
+
+async def test_total_is_counted_as_far_as_is_asked_for(
+    client: httpx2.AsyncClient, rows: list[Product], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MAX_COUNT", 7)
+    not_counted = (None, "not_counted")
+    expected = {"none": not_counted, "bounded": (7, "at_least"), "exact": (60, "exact")}
+    for params in ({}, {"skip": 50}, {"skip": 1000}, {"cursor": await cursor_of(client)}):
+        for total, found in expected.items():
+            page = (await client.get("/products/", params=params | {"total": total})).json()
+            assert (page["total"], page["total_is"]) == found, params
+        page = (await client.get("/products/", params=params)).json()
+        found = not_counted if "cursor" in params else expected["bounded"]
+        assert (page["total"], page["total_is"]) == found, params
+    desks = len([product for product in rows if product.name.lower() == "desk"])
+    first = (await client.get("/products/", params={"q": "desk", "limit": 1})).json()
+    after: dict[str, Any] = {"q": "desk", "limit": 1, "cursor": first["next_cursor"]}
+    assert (await client.get("/products/", params=after)).json()["total"] is None
+    for total, count in (("none", None), ("bounded", desks), ("exact", desks)):
+        page = (await client.get("/products/", params=after | {"total": total})).json()
+        assert (page["total"], len(page["items"])) == (count, 1)
+
+
+async def test_page_with_a_cursor_counts_nothing(
+    client: httpx2.AsyncClient,
+    rows: list[Product],
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the database: the statement that is sent has no count in it."""
+    cursor = await cursor_of(client)
+    sent: list[str] = []
+    get = database._driver._queries.get
+
+    def noting(*arguments: Any) -> Any:
+        query = get(*arguments)
+        sent.append(query.sql)
+        return query
+
+    monkeypatch.setattr(database._driver._queries, "get", noting)
+    for params in ({"cursor": cursor}, {}):
+        assert (await client.get("/products/", params=params)).status_code == 200
+    assert ["count(" in sql for sql in sent] == [False, True]
 
 
 async def test_hits_are_counted_beyond_the_last_page_too(

@@ -35,8 +35,8 @@ router = APIRouter(route_class=StrictRoute)
 superuser_only = Depends(get_current_superuser)
 
 UserParams = Annotated[Pagination, Depends(listed(user_crud))]
-UserToChange = Annotated[models.User, Depends(unchanged(get_user_in_path))]
-OwnAccount = Annotated[models.User, Depends(unchanged(get_own_account))]
+UserToChange = Annotated[models.User, Depends(unchanged(user_crud, get_user_in_path))]
+OwnAccount = Annotated[models.User, Depends(unchanged(user_crud, get_own_account))]
 UserInPath = Annotated[Stored[models.User], Depends(readable(user_crud))]
 
 
