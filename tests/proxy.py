@@ -13,6 +13,7 @@ class Proxy:
         self.port = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
 
     async def restore(self) -> None:
         self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
@@ -26,12 +27,20 @@ class Proxy:
             writer.transport.abort()
         await asyncio.sleep(0.05)  # until the other ends have noticed
 
+    async def send_to_clients(self, data: bytes) -> None:
+        """As if the server had sent it."""
+        for writer in self._clients:
+            writer.write(data)
+        await asyncio.sleep(0.05)  # until the other ends have read it
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back_reader, back_writer = await asyncio.open_unix_connection(self.socket_path)
         ends = {writer, back_writer}
         self._writers |= ends
+        self._clients.add(writer)
         await asyncio.gather(_pipe(reader, back_writer), _pipe(back_reader, writer))
         self._writers -= ends
+        self._clients.discard(writer)
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

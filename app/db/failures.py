@@ -8,6 +8,7 @@ from typing import Self
 import asyncpg
 import structlog
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import EmulatedDBAPIException
 
 from app.core.errors import Unavailable
 from app.db.retries import TransactionConflict
@@ -102,7 +103,8 @@ def translate(context: ExceptionContext) -> Unavailable | TransactionConflict | 
     error = context.original_exception
     if not isinstance(error, Exception):
         return None  # cancelled, by Ctrl-C or with a client that is gone: the database is well
-    if isinstance(error, TimeoutError) or getattr(error, "sqlstate", None) == _READ_ONLY:
+    sqlstate = getattr(error, "sqlstate", None)
+    if isinstance(error, TimeoutError) or sqlstate == _READ_ONLY or _is_broken(error):
         context.is_disconnect = True
     return meaning_of(error, is_disconnect=context.is_disconnect)
 
@@ -116,9 +118,7 @@ def meaning_of(
         return TransactionConflict(type(error).__name__)
     # The low byte is the primary code, the rest says more about it.
     sqlite_code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    # asyncpg has one error for a connection that is closed and for one that is used wrongly.
-    is_closed = isinstance(error, asyncpg.InterfaceError) and "closed" in str(error)
-    is_lost = is_disconnect or is_closed or isinstance(error, OSError)
+    is_lost = is_disconnect or _is_broken(error) or isinstance(error, OSError)
     if (
         is_lost
         or sqlstate in _UNAVAILABLE
@@ -128,3 +128,18 @@ def meaning_of(
         log.warning("database_failed", error=type(error).__name__, sqlstate=sqlstate)
         return Unavailable("The database", reason=words_of(error))
     return None
+
+
+def _is_broken(error: BaseException) -> bool:
+    """Whether asyncpg says so of the connection; SQLAlchemy has errors of its own over these.
+
+    A server that stops sends an error to an idle connection and closes it after that. In between,
+    the connection is not closed, but it is no longer usable: `InternalClientError`.
+    """
+    raised = error.__cause__ if isinstance(error, EmulatedDBAPIException) else error
+    if isinstance(raised, asyncpg.InternalClientError):
+        return True
+    # One error for a connection that is closed or in use, and for one that is used wrongly.
+    return isinstance(raised, asyncpg.InterfaceError) and (
+        "closed" in str(raised) or "another operation is" in str(raised)
+    )

@@ -6,8 +6,11 @@ from pathlib import Path
 import httpx2
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import literal, select
 
 from app.core.config import settings
+from app.core.errors import Unavailable
+from app.db.session import Database, open_database
 from app.main import app, lifespan
 from tests.conftest import client_of
 from tests.proxy import proxied
@@ -59,6 +62,42 @@ async def test_database_that_goes_away_is_found_again(outage: tuple[Switch, Swit
             await sees_outage(client)
             await give()
         await sees_service(client)
+
+
+# What a server that stops sends to idle connections, some moments before it closes them.
+FAREWELL = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+
+
+async def by_driver(database: Database) -> None:
+    rows = await database.fetch("one", lambda: select(literal(1)), {})
+    assert rows[0][0] == 1
+
+
+async def by_reading(database: Database) -> None:
+    async with database.reading() as db:
+        assert await db.scalar(select(literal(1))) == 1
+
+
+async def by_transaction(database: Database) -> None:
+    async with database.transaction() as db:
+        assert await db.scalar(select(literal(1))) == 1
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("ask", [by_driver, by_reading, by_transaction])
+async def test_connection_that_the_server_is_about_to_close_is_dropped(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Database], Awaitable[None]]
+) -> None:
+    """It is still open, so it is taken from the pool, but the driver can no longer use it."""
+    async with proxied(settings.DATABASE_URL.get_secret_value()) as (proxy_url, proxy):
+        monkeypatch.setattr(settings, "DATABASE_URL", SecretStr(proxy_url))
+        async with open_database() as database:
+            await ask(database)
+            length = (len(FAREWELL) + 4).to_bytes(4, "big")
+            await proxy.send_to_clients(b"E" + length + FAREWELL)
+            with pytest.raises(Unavailable):
+                await ask(database)
+            await ask(database)
 
 
 async def sees_outage(client: httpx2.AsyncClient) -> None:
