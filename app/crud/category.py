@@ -121,7 +121,7 @@ class Below(Filter):
         return self.bound(*sent)
 
     def shape(self, sent: Sequence[str]) -> Hashable:
-        return self.parameter, len(sent)
+        return self.parameter, len(self.values(sent))
 
     def condition(self, sent: Sequence[str]) -> ColumnElement[bool]:
         slugs: list[Any] = [bindparam(name) for name in self.values(sent)]

@@ -66,7 +66,13 @@ class Filter(ABC):
     def condition(self, sent: Any) -> ColumnElement[bool]: ...
 
     def bound(self, *values: Any) -> dict[str, Any]:
-        """By names that nothing else in the statement has, whatever a column is called."""
+        """By names that nothing else in the statement has, whatever a column is called.
+
+        The last value is repeated, up to a power of two. Each number of values is a shape of
+        statement, which is compiled, prepared and kept: without this, clients could make thousands.
+        """
+        length = 1 << (len(values) - 1).bit_length() if values else 0
+        values += values[-1:] * (length - len(values))
         return {f"where_{place}_{self.parameter}": value for place, value in enumerate(values)}
 
 
@@ -154,7 +160,7 @@ class WithAll(Filter):
         return self.bound(*sent)
 
     def shape(self, sent: Sequence[str]) -> Hashable:
-        return self.parameter, len(sent)
+        return self.parameter, len(self.values(sent))
 
     def condition(self, sent: Sequence[str]) -> ColumnElement[bool]:
         rows = (
