@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.security import OAuth2PasswordBearer
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -207,7 +207,12 @@ async def get_own_account(database: DbRead, current_user: CurrentUser) -> models
     return user
 
 
-async def get_user_in_path(user_id: int, db: DbSession, superuser: CurrentSuperuser) -> models.User:
+UserId = Annotated[int, Path(description="The `id` of the user", examples=[1])]
+
+
+async def get_user_in_path(
+    user_id: UserId, db: DbSession, superuser: CurrentSuperuser
+) -> models.User:
     """Not locked, unlike `writable`'s: superusers are locked in one order, he among them."""
     user = await user_crud.get(db, user_id, viewer=superuser)
     if user is None:
@@ -215,7 +220,7 @@ async def get_user_in_path(user_id: int, db: DbSession, superuser: CurrentSuperu
     return user
 
 
-async def check_self_or_superuser(user_id: int, current_user: CurrentUser) -> None:
+async def check_self_or_superuser(user_id: UserId, current_user: CurrentUser) -> None:
     """Others learn nothing about who exists."""
     if user_id != current_user.id and not current_user.is_superuser:
         raise NotPermitted

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.api.errors import problems
 from app.api.routing import StrictRoute
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/health", tags=["health"], route_class=StrictRoute)
 
 
 class Health(BaseModel):
-    status: Literal["healthy"] = "healthy"
+    status: Literal["healthy"] = Field(default="healthy", description="Else it is an error")
 
 
 @router.get("")

@@ -1,4 +1,4 @@
-"""What FastAPI does not know of the routes is added to the schema: problems, headers, retries."""
+"""Adds to the schema what FastAPI does not know of the routes: errors, headers, retries, texts."""
 
 import inspect
 from collections.abc import Iterator
@@ -8,22 +8,30 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
 from app.api.errors import problems
 from app.api.idempotency import REPLAYED
 from app.api.representation import CONDITIONAL_METHODS
 from app.api.resources import ListParams
+from app.api.transfers import Download
 from app.core.config import settings
 from app.core.errors import (
     AppError,
+    BadRequest,
+    ContentTooLarge,
     IdempotencyKeyInUse,
     IdempotencyKeyReused,
     InvalidInput,
     NotAuthenticated,
     PreconditionFailed,
     PreconditionRequired,
+    RequestTimeout,
+    Unavailable,
+    UnsupportedMediaType,
 )
-from app.crud.reading import Slice, Stored
+from app.crud.reading import Created, Slice, Stored
 from app.db.base import Versioned
 from app.dependencies import (
     IDEMPOTENCY_KEY,
@@ -43,28 +51,67 @@ _IDEMPOTENCY_KEY_PARAMETER = {
         f"{settings.IDEMPOTENCY_KEY_HOURS} hours it gets the same answer again, with "
         f"`{REPLAYED}: true`."
     ),
-    "schema": {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY_PATTERN}$"},
+    "schema": {
+        "type": "string",
+        "pattern": f"^{IDEMPOTENCY_KEY_PATTERN}$",
+        "examples": ["8e03978e-40d5-43dd-bc93-6894a57f9324"],
+    },
 }
+_TAG = {"type": "string", "examples": ['"3"']}
 _IF_MATCH_PARAMETER = {
     "name": "If-Match",
     "in": "header",
     "required": settings.IF_MATCH_REQUIRED,
     "description": "The `ETag` of the state that this changes; it is refused if that is gone.",
-    "schema": {"type": "string"},
+    "schema": _TAG,
 }
 _IF_NONE_MATCH_PARAMETER = {
     "name": "If-None-Match",
     "in": "header",
     "required": False,
     "description": "The `ETag` of the state that is known already, so that it is not sent again.",
-    "schema": {"type": "string"},
+    "schema": _TAG,
+}
+
+
+def _header(description: str, example: str | int, *, is_always_sent: bool = True) -> dict[str, Any]:
+    kind = "integer" if isinstance(example, int) else "string"
+    return {
+        "description": description,
+        "required": is_always_sent,
+        "schema": {"type": kind, "examples": [example]},
+    }
+
+
+_HEADERS = {
+    "Allow": _header("The methods that this path has", "GET, HEAD, OPTIONS"),
+    "Cache-Control": _header("Whether the answer may be stored", "no-store"),
+    "Content-Disposition": _header("The name for the file", 'attachment; filename="products.csv"'),
+    "ETag": _header("Names this state, for `If-Match` and `If-None-Match`", '"3"'),
+    REPLAYED: _header("Sent with a stored answer", "true", is_always_sent=False),
+    "Link": _header(
+        "The pages `next` and `prev`, RFC 8288", '<?cursor=abc>; rel="next"', is_always_sent=False
+    ),
+    "Location": _header("Where the new row is", "/api/v1/products/1"),
+    "Retry-After": _header("Seconds to wait", 1, is_always_sent=False),
+    "WWW-Authenticate": _header("RFC 6750", 'Bearer error="invalid_token"'),
+    "X-Request-ID": _header(
+        "Names this request in the log; yours, if it sent one",
+        "c0225fc47ed8f46faadce03d32f594d3",
+    ),
+}
+_ON_EVERY_ANSWER = ("Cache-Control", "X-Request-ID")
+_BY_STATUS = {
+    "304": ["ETag"],
+    "401": ["WWW-Authenticate"],
+    "409": ["Retry-After"],
+    "429": ["Retry-After"],
+    "503": ["Retry-After"],
 }
 _MERGES = (
     " A member that is absent stays as it is. All that GET gave can be sent back: members that say "
     "what is there already are passed over, those that are read only too."
 )
-_ETAG = {"description": "Names this state", "schema": {"type": "string"}}
-_LINK = {"description": "The pages `next` and `prev`, RFC 8288", "schema": {"type": "string"}}
 
 
 def complete_schema(app: FastAPI) -> None:
@@ -73,37 +120,55 @@ def complete_schema(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = generate()
-            _add_problems(schema)
+            schema.setdefault("servers", [{"url": "/"}])
+            _add_components(schema)
+            tags: dict[str, str] = {}
             for route in iter_route_contexts(app.routes):
-                operations = schema["paths"].get(route.path_format, {})
+                path = route.path_format or ""
+                operations = schema["paths"].get(path, {})
                 for method in route.methods or ():
                     if operation := operations.get(method.lower()):
                         operation.setdefault("parameters", [])
+                        operation.setdefault("security", [])  # else tools take it for forgotten
+                        _add_errors(operation, is_probe=path.startswith("/health"))
                         _add_safe_retries(operation, method, route.dependant)
                         _add_conditions(operation, method, route.endpoint)
-                        _add_pages(operation, route.dependant, route.endpoint)
+                        _add_parameters_of_list(operation, route.dependant)
+                        _add_headers(operation, route.endpoint)
+                        _describe_input(operation, schema["components"]["schemas"])
+                        for tag in operation.get("tags", ()):
+                            tags.setdefault(tag, _first_line(route.endpoint))
             _describe_changes(schema)
+            schema["tags"] = [{"name": name, "description": text} for name, text in tags.items()]
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
 
 
-def _add_problems(schema: dict[str, Any]) -> None:
-    components = schema["components"]["schemas"]
+def _add_components(schema: dict[str, Any]) -> None:
+    components = schema["components"]
     for name in ("HTTPValidationError", "ValidationError"):
-        components.pop(name, None)
+        components["schemas"].pop(name, None)
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    components |= problem.pop("$defs") | {"Problem": problem}
-    for path in schema["paths"].values():
-        for operation in path.values():
-            responses = operation["responses"]
-            if "422" in responses:
-                responses |= _documented(InvalidInput)
-            if "security" in operation:
-                responses |= _documented(NotAuthenticated)
-            any_error = _documented(AppError).popitem()[1]
-            responses["default"] = any_error | {"description": "Any other error"}
+    components["schemas"] |= problem.pop("$defs") | {"Problem": problem}
+    components["headers"] = _HEADERS
+
+
+def _add_errors(operation: dict[str, Any], *, is_probe: bool) -> None:
+    responses = operation["responses"]
+    if "422" in responses:
+        responses |= _documented(InvalidInput)
+    if operation["security"]:
+        responses |= _documented(NotAuthenticated)
+    if "requestBody" in operation:
+        responses |= _documented(
+            BadRequest, RequestTimeout, ContentTooLarge, UnsupportedMediaType, InvalidInput
+        )
+    if not is_probe:
+        responses |= _documented(Unavailable)
+    any_error = _documented(AppError).popitem()[1]
+    responses["default"] = any_error | {"description": "Any other error"}
 
 
 def _add_safe_retries(operation: dict[str, Any], method: str, dependant: Dependant) -> None:
@@ -111,30 +176,38 @@ def _add_safe_retries(operation: dict[str, Any], method: str, dependant: Dependa
     if method in IDEMPOTENCY_METHODS and units_of_work(dependant):
         operation["parameters"].append(_IDEMPOTENCY_KEY_PARAMETER)
         operation["responses"] |= _documented(IdempotencyKeyInUse, IdempotencyKeyReused)
+        _refer_to_headers(_success(operation), REPLAYED)
 
 
 def _add_conditions(operation: dict[str, Any], method: str, endpoint: Any) -> None:
     if method in CONDITIONAL_METHODS:
         operation["parameters"].append(_IF_MATCH_PARAMETER)
         operation["responses"] |= _documented(PreconditionFailed, PreconditionRequired)
-    if not issubclass(_returned_by(endpoint), (Stored, Versioned)):
-        return
-    _success(operation)["headers"] = {"ETag": _ETAG}
-    if method == "GET":
+    if method == "GET" and _has_version(endpoint):
         operation["parameters"].append(_IF_NONE_MATCH_PARAMETER)
         operation["responses"]["304"] = {"description": HTTPStatus.NOT_MODIFIED.phrase}
 
 
-def _add_pages(operation: dict[str, Any], dependant: Dependant, endpoint: Any) -> None:
-    if issubclass(_returned_by(endpoint), Slice):
-        _success(operation)["headers"] = {"Link": _LINK}
+def _add_parameters_of_list(operation: dict[str, Any], dependant: Dependant) -> None:
     for params in _list_params_of(dependant):
-        properties = params.model.model_json_schema()["properties"]
+        schema = params.model.model_json_schema(schema_generator=_QuerySchema)
         operation["parameters"] += [
-            _query_parameter(name, schema, is_repeatable=name in params.repeatable)
-            for name, schema in properties.items()
+            _query_parameter(name, each, is_repeatable=name in params.repeatable)
+            for name, each in schema["properties"].items()
         ]
         operation["responses"] |= _documented(InvalidInput)
+
+
+class _QuerySchema(GenerateJsonSchema):
+    """None is what stands for a parameter that was not sent; nobody can send it."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        if schema.get("default") is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
 
 
 def _list_params_of(dependant: Dependant) -> Iterator[ListParams[Any]]:
@@ -150,6 +223,7 @@ def _query_parameter(name: str, schema: dict[str, Any], *, is_repeatable: bool) 
         parameter["description"] = schema.pop("description")
     if schema.get("type") == "array":
         parameter |= {"style": "form", "explode": is_repeatable}  # else with commas
+        schema["examples"] = [[example] for example in schema.get("examples", ())]
     return parameter
 
 
@@ -171,9 +245,47 @@ def _describe_changes(schema: dict[str, Any]) -> None:
             components[shown]["properties"][name]["readOnly"] = True
 
 
+def _add_headers(operation: dict[str, Any], endpoint: Any) -> None:
+    success, returned = _success(operation), _returned_by(endpoint)
+    if issubclass(returned, Slice):
+        _refer_to_headers(success, "Link")
+    if issubclass(returned, Download):
+        _refer_to_headers(success, "Content-Disposition")
+    if _has_version(endpoint):
+        _refer_to_headers(success, "ETag")
+        if issubclass(returned, Created):
+            _refer_to_headers(success, "Location")
+    for status, response in operation["responses"].items():
+        _refer_to_headers(response, *_ON_EVERY_ANSWER, *_BY_STATUS.get(status, ()))
+
+
+def _refer_to_headers(response: dict[str, Any], *names: str) -> None:
+    response["headers"] = response.get("headers", {}) | {
+        name: {"$ref": f"#/components/headers/{name}"} for name in names
+    }
+
+
+def _describe_input(operation: dict[str, Any], components: dict[str, Any]) -> None:
+    """What is said of a field in the answer is true of the same field in the body."""
+    sent = _fields(operation.get("requestBody"), components)
+    for name, answered in _fields(_success(operation), components).items():
+        for keyword in ("description", "examples"):
+            if name in sent and keyword in answered:
+                sent[name].setdefault(keyword, answered[keyword])
+
+
+def _fields(message: dict[str, Any] | None, components: dict[str, Any]) -> dict[str, Any]:
+    """The members of a body or answer that is an object of its own kind."""
+    for content in (message or {}).get("content", {}).values():
+        if reference := content["schema"].get("$ref"):
+            fields: dict[str, Any] = components[reference.rsplit("/", 1)[1]]["properties"]
+            return fields
+    return {}
+
+
 def _success(operation: dict[str, Any]) -> dict[str, Any]:
     responses = operation["responses"]
-    success: dict[str, Any] = responses["201"] if "201" in responses else responses["200"]
+    success: dict[str, Any] = next(responses[status] for status in responses if status[0] == "2")
     return success
 
 
@@ -181,6 +293,20 @@ def _returned_by(endpoint: Any) -> type:
     annotation = inspect.signature(endpoint).return_annotation
     returned = getattr(annotation, "__origin__", annotation)  # Slice of Slice[Product]
     return returned if isinstance(returned, type) else type(None)
+
+
+def _has_version(endpoint: Any) -> bool:
+    """Whether it returns one row, as `Stored` or itself, of a model that counts its versions."""
+    returned = _returned_by(endpoint)
+    if issubclass(returned, Stored):
+        (returned,) = inspect.signature(endpoint).return_annotation.__args__
+    return issubclass(returned, Versioned)
+
+
+def _first_line(endpoint: Any) -> str:
+    """Of the module that it stands in."""
+    text = inspect.getdoc(inspect.getmodule(endpoint)) or ""
+    return text.partition("\n")[0]
 
 
 def _documented(*errors: type[AppError]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def readable(crud: Crud[ModelT]) -> Callable[..., Awaitable[Stored[ModelT]]]:
     """The row in the path, if the caller may read it; else it does not exist for him."""
 
     async def get_readable(
-        id: Annotated[int, Path(alias=_parameter_of(crud))], request: Request, viewer: OptionalUser
+        id: Annotated[int, _path_parameter(crud)], request: Request, viewer: OptionalUser
     ) -> Stored[ModelT]:
         row = await crud.read(request.app.state.database, id, viewer=viewer)
         if row is None:
@@ -67,7 +67,7 @@ def writable(crud: Crud[ModelT], *, with_deleted: bool = False) -> Callable[...,
 
     async def get_writable(
         current_user: CurrentUser,
-        id: Annotated[int, Path(alias=_parameter_of(crud))],
+        id: Annotated[int, _path_parameter(crud)],
         db: DbSession,
         request: Request,
     ) -> ModelT:
@@ -165,9 +165,13 @@ def exported(crud: Crud[Any]) -> ListParams[ExportParams]:
 
 
 def _declared_params(crud: Crud[Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        each.parameter: (each.value_type, None) for each in crud.declared_filters
-    }
+    """Filters with an example from the field that they are about, as the resource shows it."""
+    shown = crud.schema.model_fields
+    fields: dict[str, Any] = {}
+    for each in crud.declared_filters:
+        about = shown.get(each.parameter.partition("__")[0])
+        value = Field(None, description=each.meaning, examples=about and about.examples)
+        fields[each.parameter] = (each.value_type, value)
     return fields | {"sort": (_sort_type(crud), None)}
 
 
@@ -185,6 +189,7 @@ def _sort_type(crud: Crud[Any]) -> Any:
         "maxLength": MAX_SORT_LENGTH,
         "pattern": f"^{key}(,{key})*$",
         "description": "Fields with commas between them; a `-` before one turns it round",
+        "examples": [f"-{names[0]}"],
     }
     return Annotated[
         str,
@@ -194,6 +199,8 @@ def _sort_type(crud: Crud[Any]) -> Any:
     ]
 
 
-def _parameter_of(crud: Crud[Any]) -> str:
+def _path_parameter(crud: Crud[Any]) -> Any:
     """`stock_movement_id` of `StockMovement`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", crud.model.__name__).lower() + "_id"
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", crud.model.__name__).lower()
+    name = f"{words.replace(' ', '_')}_id"
+    return Path(alias=name, description=f"The `id` of the {words}", examples=[1])

@@ -2,9 +2,8 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
 from sqlalchemy import ColumnElement, Integer, bindparam, false, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
@@ -108,7 +107,7 @@ class Below(Filter):
 
     @property
     def value_type(self) -> Any:
-        return Annotated[Slug, Field(description="With all categories below it")]
+        return Slug
 
     async def resolve(self, sent: str, fetch: Execute) -> Sequence[str]:
         rows = await fetch("categories below", _below, {"slug": sent, "limit": MAX_BELOW + 1})

@@ -37,13 +37,24 @@ _CONDITIONS: dict[str, Callable[..., ColumnElement[bool]]] = {
     "prefix": lambda column, first, beyond: and_(column >= first, column < beyond),
 }
 OPERATORS: Final = (*_CONDITIONS, "isnull")
+_MEANINGS = {
+    "eq": "Rows whose `{}` is this",
+    "gte": "Rows whose `{}` is this or more",
+    "gt": "Rows whose `{}` is more than this",
+    "lte": "Rows whose `{}` is this or less",
+    "lt": "Rows whose `{}` is less than this",
+    "in": "Rows whose `{}` is any of these: sent one by one, with commas between them, or both",
+    "prefix": "Rows whose `{}` begins with this",
+    "isnull": "`true`: rows without `{}`; `false`: rows that have it",
+}
 
 
 @dataclass(frozen=True)
 class Filter(ABC):
-    """Rows that are wanted, by a `parameter` of a list."""
+    """Rows that are wanted, by a `parameter` of a list; `meaning` is for the documentation."""
 
     parameter: str
+    meaning: str
 
     @property
     @abstractmethod
@@ -117,8 +128,7 @@ class ColumnFilter(Filter):
         if python_type is str:
             one = Choice
         some = list[one]  # type: ignore[valid-type]  # made at run time
-        description = "Any of these, sent one by one, with commas between them, or both"
-        bounds = Field(min_length=1, max_length=MAX_CHOICES, description=description)
+        bounds = Field(min_length=1, max_length=MAX_CHOICES)
         return Annotated[some, BeforeValidator(_split), bounds, REPEATABLE]
 
 
@@ -150,11 +160,7 @@ class WithAll(Filter):
 
     @property
     def value_type(self) -> Any:
-        return Annotated[
-            self.words_type,
-            Field(max_length=MAX_REPEATED, description="All of these, each sent by itself"),
-            REPEATABLE,
-        ]
+        return Annotated[self.words_type, Field(max_length=MAX_REPEATED), REPEATABLE]
 
     def values(self, sent: Sequence[str]) -> dict[str, Any]:
         return self.bound(*sent)
@@ -173,7 +179,8 @@ def declared(filters: FieldOperators) -> Iterator[Filter]:
     for column, operators in filters.items():
         for name in operators:
             suffix = "" if name == "eq" else f"__{name}"
-            yield ColumnFilter(f"{column.key}{suffix}", column, name)
+            meaning = _MEANINGS[name].format(column.key)
+            yield ColumnFilter(f"{column.key}{suffix}", meaning, column, name)
 
 
 def _split(sent: list[str]) -> list[str]:

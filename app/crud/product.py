@@ -32,9 +32,16 @@ class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
     }
     search = Search(Product, Product.sku, Product.name, Product.description)
     further_filters = (
-        Below("category", Product.category),
-        WithAll("tag", list[Tag], product_tags.c.tag, product_tags.c.product_id, Product.id),
-        Holds("in_stock", Product.stock > 0),
+        Below("category", "Products in this category or in one below it", Product.category),
+        WithAll(
+            "tag",
+            "Products with all of these tags, each sent by itself: `tag=a&tag=b`",
+            list[Tag],
+            product_tags.c.tag,
+            product_tags.c.product_id,
+            Product.id,
+        ),
+        Holds("in_stock", "`true`: at least one is in stock; `false`: none is", Product.stock > 0),
     )
     references = {Product.category: category_crud}
     natural_key = "sku"

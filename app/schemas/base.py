@@ -44,13 +44,16 @@ SLUG = "[a-z0-9]+(-[a-z0-9]+)*"
 
 
 class InputModel(BaseModel):
-    """What a client sends: unknown fields are refused, and no value is converted by guesswork."""
+    """What a client sends: unknown fields are refused, and no value is converted by guesswork.
+
+    In the documentation a field is described as in the answer, unless it has a description here.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class OutputModel(BaseModel):
-    """What a client gets, read from a model's attributes."""
+    """What a client gets, read from a model's attributes; each field with text and example."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -173,11 +176,27 @@ def _depth(document: Any) -> int:
     return depth
 
 
+RowId = Annotated[
+    int, Field(description="Given when it is created; never changed or given again", examples=[1])
+]
+CreatedAt = Annotated[
+    datetime, Field(description="When it was created", examples=["2026-11-24T12:00:00Z"])
+]
+UpdatedAt = Annotated[
+    datetime, Field(description="When it was last changed", examples=["2026-11-24T12:30:00Z"])
+]
 Email = Annotated[
     str,
     StringConstraints(max_length=254),
     AfterValidator(canonical_email),
-    WithJsonSchema({"type": "string", "format": "email", "maxLength": 254}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "email",
+            "maxLength": 254,
+            "examples": ["alice@example.com"],
+        }
+    ),
 ]
 # A word, or words with hyphens between them.
 Slug = Annotated[str, StringConstraints(pattern=f"^{SLUG}$", max_length=64)]
@@ -193,6 +212,7 @@ Password = Annotated[
             "minLength": 8,
             "maxLength": 128,
             "description": "At least one uppercase letter, one lowercase letter and one digit",
+            "examples": ["Correct-Horse-7"],
         }
     ),
 ]

@@ -1,6 +1,6 @@
 """Import and export: what may be asked for, and what came of it."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,26 +21,34 @@ class ImportParams(BaseModel):
 
 
 class ExportParams(Sortable):
-    format: Literal["csv", "jsonl"] = "csv"
+    format: Literal["csv", "jsonl"] = Field(
+        default="csv", description="`csv`: for spreadsheets; `jsonl`: one JSON object a line"
+    )
 
 
 class RowError(BaseModel):
-    """`line` is where the row begins in the file, 1-based; `field` is null for the whole row."""
+    """Why a row cannot be taken."""
 
-    line: int
-    field: str | None
-    reason: str
+    line: int = Field(description="Where the row begins in the file, from 1", examples=[2])
+    field: str | None = Field(
+        description="The field that is wrong; null for the whole row", examples=["price"]
+    )
+    reason: str = Field(
+        description="What would be taken", examples=["must be an amount such as 19.99"]
+    )
 
 
 class ImportReport(ImportParams):
     """Rows by what became of them; of the errors only the first ones are listed."""
 
-    created: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    refused: int = 0
-    errors_total: int = 0
-    errors: Annotated[list[RowError], Field(max_length=MAX_ROW_ERRORS)] = []
+    created: int = Field(default=0, description="New rows")
+    updated: int = Field(default=0, description="Rows that were there and have changed")
+    unchanged: int = Field(default=0, description="Rows that were there and are as in the file")
+    refused: int = Field(default=0, description="Rows that cannot be taken")
+    errors_total: int = Field(default=0, description="Errors in all of them")
+    errors: list[RowError] = Field(
+        default=[], max_length=MAX_ROW_ERRORS, description="The first of the errors"
+    )
 
     def refuse(self, line: int, *errors: tuple[str | None, str]) -> None:
         """Count a row that cannot be taken, for these reasons of its fields."""

@@ -1,10 +1,8 @@
 """Categories: what comes in, and what goes out."""
 
-from datetime import datetime
+from pydantic import MISSING, BaseModel, Field
 
-from pydantic import MISSING, BaseModel
-
-from app.schemas.base import InputModel, Line, OutputModel, Slug
+from app.schemas.base import CreatedAt, InputModel, Line, OutputModel, RowId, Slug, UpdatedAt
 from app.schemas.page import Page
 
 
@@ -22,12 +20,14 @@ class CategoryUpdate(InputModel):
 
 
 class Category(OutputModel):
-    id: int
-    slug: str
-    name: str
-    parent: str | None
-    created_at: datetime
-    updated_at: datetime
+    id: RowId
+    slug: str = Field(description="Names it in products and links", examples=["chairs"])
+    name: str = Field(description="As people read it", examples=["Chairs"])
+    parent: str | None = Field(
+        description="The slug of the category above; null at the top", examples=["furniture"]
+    )
+    created_at: CreatedAt
+    updated_at: UpdatedAt
 
 
 class CategoryList(Page[Category]):
@@ -35,11 +35,11 @@ class CategoryList(Page[Category]):
 
 
 class CategoryCount(BaseModel):
-    """`products` are those that everybody may see, here and in all categories below."""
-
-    category: str
-    products: int
+    category: str = Field(description="The slug of the category", examples=["chairs"])
+    products: int = Field(
+        description="Those that everybody may see, here and in all categories below", examples=[12]
+    )
 
 
 class CategoryCounts(BaseModel):
-    items: list[CategoryCount]
+    items: list[CategoryCount] = Field(description="All categories that have products")

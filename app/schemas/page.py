@@ -23,7 +23,7 @@ class Sortable(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    sort: str | None = None
+    sort: str | None = None  # each resource says which
 
 
 class Pagination(Sortable):
@@ -35,11 +35,12 @@ class Pagination(Sortable):
         le=MAX_SKIP,
         description="Rows to pass over. Each costs; a `cursor` goes on from any depth for nothing.",
     )
-    limit: int = Field(default=100, ge=1, le=100)
+    limit: int = Field(default=100, ge=1, le=100, description="Rows of one page, at most")
     cursor: str | None = Field(
         default=None,
         max_length=MAX_CURSOR_LENGTH,
         description="The `next_cursor` of a page; `q` and `sort` as there, and no `skip`",
+        examples=["WzEsNTBd.n3q8dGFh"],
     )
     total: Counting | MISSING = Field(
         default=MISSING,
@@ -64,18 +65,21 @@ class CommonQueryParams(Pagination):
     q: Line | None = Field(
         default=None,
         description="Rows that have all these words, or words that begin so; the best first",
+        examples=["oak chair"],
     )
 
 
 class Page(OutputModel, Generic[ItemT]):
-    """`total` counts all rows that match, null if they were not counted.
-
-    `page` is 1-based; `size` is the limit asked for.
-    """
-
-    items: list[ItemT]
-    total: int | None
-    total_is: TotalIs
-    page: int
-    size: int
-    next_cursor: str | None
+    items: list[ItemT] = Field(description="The rows of this page")
+    total: int | None = Field(
+        description="Rows on all pages; null if they were not counted", examples=[1200]
+    )
+    total_is: TotalIs = Field(
+        description="`at_least`: there are more than `total`, and they were not counted"
+    )
+    page: int = Field(description="The number of this page, from 1", examples=[1])
+    size: int = Field(description="The `limit` that was asked for", examples=[100])
+    next_cursor: str | None = Field(
+        description="The `cursor` of the next page; null on the last one",
+        examples=["WzEsNTBd.n3q8dGFh"],
+    )

@@ -1,6 +1,5 @@
 """Products: what comes in, and what goes out."""
 
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -16,12 +15,15 @@ from pydantic import (
 
 from app.schemas.base import (
     SLUG,
+    CreatedAt,
     InputModel,
     Line,
     Money,
     OutputModel,
+    RowId,
     Slug,
     Text,
+    UpdatedAt,
     refuse_text_and_booleans,
 )
 from app.schemas.page import Page
@@ -49,7 +51,7 @@ Stock = Annotated[
     Field(ge=0, le=MAX_STOCK, strict=False),
     BeforeValidator(refuse_text_and_booleans),
 ]
-Tag = Annotated[str, StringConstraints(pattern=f"^{SLUG}$", max_length=40)]
+Tag = Annotated[str, StringConstraints(pattern=f"^{SLUG}$", max_length=40), Field(examples=["oak"])]
 Tags = Annotated[
     list[Tag],
     Field(max_length=MAX_TAGS),
@@ -82,19 +84,27 @@ class ProductUpdate(InputModel):
 
 
 class Product(OutputModel):
-    id: int
-    sku: str
-    name: str
-    description: str | None
-    price: Annotated[Decimal, WithJsonSchema({"type": "string", "examples": ["19.99"]})]
-    currency: str
-    stock: int
-    is_active: bool
-    category: str | None
-    tags: list[str]
-    owner_id: int
-    created_at: datetime
-    updated_at: datetime
+    id: RowId
+    sku: str = Field(
+        description="The owner's own name for it, unique among all products", examples=["CH-1"]
+    )
+    name: str = Field(description="As people read it", examples=["Oak chair"])
+    description: str | None = Field(
+        description="More about it; it may have several lines", examples=["Solid, with arms"]
+    )
+    price: Annotated[Decimal, WithJsonSchema({"type": "string"})] = Field(
+        description="Exact, with two decimals", examples=["19.99"]
+    )
+    currency: str = Field(description="Of the price: ISO 4217", examples=["EUR"])
+    stock: int = Field(description="Pieces that can be sold", examples=[12])
+    is_active: bool = Field(
+        description="Whether others than the owner and superusers see it", examples=[True]
+    )
+    category: str | None = Field(description="The slug of its category", examples=["chairs"])
+    tags: list[str] = Field(description="In alphabetical order", examples=[["oak", "sale"]])
+    owner_id: int = Field(description="The `id` of the user who created it", examples=[1])
+    created_at: CreatedAt
+    updated_at: UpdatedAt
 
 
 class ProductList(Page[Product]):

@@ -1,11 +1,17 @@
 """Stock movements: what comes in, and what goes out."""
 
-from datetime import datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from app.schemas.base import InputModel, Line, OutputModel, refuse_text_and_booleans
+from app.schemas.base import (
+    CreatedAt,
+    InputModel,
+    Line,
+    OutputModel,
+    RowId,
+    refuse_text_and_booleans,
+)
 from app.schemas.page import Page
 from app.schemas.product import MAX_STOCK
 
@@ -23,7 +29,6 @@ class StockMovementCreate(InputModel):
             ge=-MAX_STOCK,
             le=MAX_STOCK,
             strict=False,
-            description="Pieces that come in, or go out if it is negative",
             json_schema_extra={"not": {"const": 0}},
         ),
         BeforeValidator(refuse_text_and_booleans),
@@ -33,15 +38,17 @@ class StockMovementCreate(InputModel):
 
 
 class StockMovement(OutputModel):
-    """`stock` is what was there after it."""
-
-    id: int
-    product_id: int
-    delta: int
-    stock: int
-    reason: str
-    moved_by_id: int | None
-    created_at: datetime
+    id: RowId
+    product_id: int = Field(description="The `id` of the product", examples=[1])
+    delta: int = Field(
+        description="Pieces that come in, or go out if it is negative", examples=[-2]
+    )
+    stock: int = Field(description="Pieces that were there after it", examples=[10])
+    reason: str = Field(description="Why, for people", examples=["Sold at the counter"])
+    moved_by_id: int | None = Field(
+        description="The `id` of the user who did it; null once they are deleted", examples=[1]
+    )
+    created_at: CreatedAt
 
 
 class StockMovementList(Page[StockMovement]):

@@ -1,6 +1,6 @@
 """Signing in."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,17 +15,26 @@ class LoginForm(InputModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    grant_type: Literal["password"] = "password"
-    username: Annotated[str, Field(max_length=254, description="E-mail address or username")]
-    password: Annotated[str, Field(max_length=128, json_schema_extra={"format": "password"})]
-    scope: Annotated[str, Field(max_length=1000)] = ""
-    client_id: Annotated[str, Field(max_length=200)] = ""
-    client_secret: Annotated[str, Field(max_length=200)] = ""
+    grant_type: Literal["password"] = Field(default="password", description="The only one")
+    username: str = Field(
+        max_length=254, description="E-mail address or username", examples=["alice"]
+    )
+    password: str = Field(
+        max_length=128,
+        description="The user's password",
+        examples=["Correct-Horse-7"],
+        json_schema_extra={"format": "password"},
+    )
+    scope: str = Field(default="", max_length=1000, description="Not used")
+    client_id: str = Field(default="", max_length=200, description="Not used")
+    client_secret: str = Field(default="", max_length=200, description="Not used")
 
 
 class Token(BaseModel):
-    """RFC 6749 section 5.1; `expires_in` is in seconds."""
+    """RFC 6749 section 5.1."""
 
-    access_token: str
-    token_type: Literal["bearer"] = "bearer"  # noqa: S105 - the kind of token, not a token
-    expires_in: int
+    access_token: str = Field(
+        description="Sent as `Authorization: Bearer …`", examples=["eyJhbGciOiJIUzI1NiJ9.e30.c2ln"]
+    )
+    token_type: Literal["bearer"] = Field(default="bearer", description="RFC 6750")
+    expires_in: int = Field(description="In seconds", examples=[1800])

@@ -1,11 +1,20 @@
 """Users: what comes in at sign-up and update, and what goes out."""
 
-from datetime import datetime
 from typing import Annotated
 
 from pydantic import MISSING, Field
 
-from app.schemas.base import Email, InputModel, Line, OutputModel, Password, Username
+from app.schemas.base import (
+    CreatedAt,
+    Email,
+    InputModel,
+    Line,
+    OutputModel,
+    Password,
+    RowId,
+    UpdatedAt,
+    Username,
+)
 from app.schemas.page import Page
 
 
@@ -22,7 +31,11 @@ class UserUpdate(InputModel):
     email: Email | MISSING = MISSING
     full_name: Line | None | MISSING = MISSING
     password: Password | MISSING = MISSING
-    current_password: Annotated[str, Field(max_length=128)] | None = None
+    current_password: Annotated[str, Field(max_length=128)] | None = Field(
+        default=None,
+        description="Needed for a new `email` or `password`",
+        examples=["Correct-Horse-7"],
+    )
 
     @property
     def needs_password(self) -> bool:
@@ -35,19 +48,25 @@ class UserAdminUpdate(InputModel):
     email: Email | MISSING = MISSING
     full_name: Line | None | MISSING = MISSING
     is_active: bool | MISSING = MISSING
-    is_superuser: bool | MISSING = MISSING
+    is_superuser: bool | MISSING = Field(
+        default=MISSING, description="Whether they may read and change everything"
+    )
 
 
 class User(OutputModel):
     """A user as others see it: nothing secret."""
 
-    id: int
-    email: str
-    username: str
-    full_name: str | None
-    is_active: bool
-    created_at: datetime
-    updated_at: datetime
+    id: RowId
+    email: str = Field(
+        description="In lower case; unique among all users", examples=["alice@example.com"]
+    )
+    username: str = Field(
+        description="Unique among all users, in whatever case; never changed", examples=["alice"]
+    )
+    full_name: str | None = Field(description="As people read it", examples=["Alice Archer"])
+    is_active: bool = Field(description="Whether they can sign in", examples=[True])
+    created_at: CreatedAt
+    updated_at: UpdatedAt
 
 
 class UserList(Page[User]):

@@ -42,7 +42,9 @@ BOUNDED: dict[str, Any] = {
     # No schema can say which entity tag is the current one.
     "checks": {
         "positive_data_acceptance": {"expected-statuses": [*TAKEN, "2xx", "3xx"]},
-        "negative_data_rejection": {"expected-statuses": [*TAKEN, 400, 405, 406, 415, 422, 428]},
+        "negative_data_rejection": {
+            "expected-statuses": [*TAKEN, 400, 405, 406, 414, 415, 422, 428]
+        },
     },
 }
 BEARER = ADMIN.headers["Authorization"].removeprefix("Bearer ")

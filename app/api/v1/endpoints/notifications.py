@@ -18,7 +18,9 @@ router = APIRouter(route_class=StrictRoute)
 
 @router.post("/", dependencies=[Depends(get_current_superuser)], responses=problems(NotPermitted))
 async def send_notification(
-    db: DbSession, email: Annotated[Email, Query()], background_tasks: BackgroundTasks
+    db: DbSession,
+    email: Annotated[Email, Query(description="To whom")],
+    background_tasks: BackgroundTasks,
 ) -> schemas.Message:
     """Mail somebody that their registration was successful, for superusers."""
     # Of `db` only the Idempotency-Key is wanted, so that a retry mails nobody twice.
