@@ -67,15 +67,30 @@ def schema_of(call: Call) -> dict[str, str]:
         sent = field.kind.input + (" | None" if field.is_nullable else "")
         for_create.append(f"{field.name}: {sent}{' = None' if field.is_nullable else ''}")
         for_update.append(f"{field.name}: {sent} | MISSING = MISSING")
-        for_output.append(f"{field.name}: {python_of(field)}")
+        example = field.kind.sample or "1"
+        about = f'description="{_description(call, field)}", examples=[{example}]'
+        for_output.append(f"{field.name}: {python_of(field)} = Field({about})")
     if call.has_owner:
-        for_output.append("owner_id: int")
+        about = 'description="The `id` of the user who created it", examples=[1]'
+        for_output.append(f"owner_id: int = Field({about})")
     return {
         "inputs": _further({field.kind.input for field in call.fields} - {"bool"}),
         "for_create": block(for_create),
         "for_update": block(for_update),
         "for_output": block(for_output),
     }
+
+
+def _description(call: Call, field: Field) -> str:
+    """Something true to start from; the owner knows what it is for."""
+    if field.refers_to:
+        return f"The `id` of the {field.refers_to.one.replace('_', ' ')}"
+    words = field.name.replace("_", " ")
+    if field.kind.python == "bool":
+        return f"Whether the {call.names.words} is {words.removeprefix('is ')}"
+    if words.endswith((" at", " on")):
+        return f"When it was {words[:-3]}"
+    return f"The {words} of the {call.names.words}"
 
 
 def crud_of(call: Call) -> dict[str, str]:

@@ -191,7 +191,7 @@ def lacks(where: str, description: str | None, part: dict[str, Any]) -> list[str
     missing = [] if description else [f"{where} has no description"]
     of_items = part.get("items", {})
     is_shown = {"examples", "enum", "const", "$ref"} & (part.keys() | of_items.keys())
-    options = {option.get("$ref") or option["type"] for option in part.get("anyOf", ())}
+    options = {option.get("$ref", option.get("type", "")) for option in part.get("anyOf", ())}
     is_shown |= {option for option in options if option.startswith("#") or option == "array"}
     if not (is_shown or part.get("default") is not None or part.get("type") == "boolean"):
         missing.append(f"{where} has no example")
