@@ -21,6 +21,7 @@ from app.bulk.files import Format
 from app.core.config import settings
 from app.core.errors import AlreadyExists, AppError, Unavailable
 
+APP = "app.main:app"
 ImportMode = Literal["all", "skip"]
 
 
@@ -88,12 +89,14 @@ def serve(
     except OSError as refused:
         sys.exit(f"myapi: cannot listen on {address}: {refused.strerror}")
     configure_logging()
+    # Here and not in each worker alone: what cannot start is told once, in one line.
+    _load_app(APP)
     if migrate_first:
         structlog.get_logger().info("migrated", detail=_migrate())
     asyncio.run(check_database(workers))
     structlog.get_logger().info("serving", url=address, docs=f"{address}/api/docs")
     Server(
-        "app.main:app",
+        APP,
         address=host,
         port=port,
         workers=workers,

@@ -3,13 +3,17 @@
 import json
 import os
 import pty
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx2
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from app.db.session import Database
 from tests.conftest import ADMIN, ALICE
 from tests.process import MYAPI, environment, free_port, run_myapi, serving
 
@@ -197,3 +201,49 @@ def test_openapi_is_printed() -> None:
     document = json.loads(run_myapi("openapi").stdout)
     assert document["openapi"].startswith("3.1")
     assert "/api/v1/products/" in document["paths"]
+
+
+WRONG = """
+import sys
+from app.crud import filters
+from app import cli
+
+filters.EQUALITY = ("eq", "is")
+sys.argv = ["myapi", "serve"]
+cli.main()
+"""
+
+
+def test_wrong_declaration_is_one_line_and_nothing_is_served(database_url: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", WRONG],
+        env=environment(DATABASE_URL=database_url),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    expected = r"myapi: CRUD\w+ cannot filter \w+ by 'is': there are eq, .*\n"
+    assert result.returncode == 1
+    assert re.fullmatch(expected, result.stderr), result.stderr
+
+
+LOST = {
+    "sqlite": "DROP INDEX uq_users_username",
+    "postgresql": "DROP TRIGGER users_search_insert ON users",
+}
+
+
+async def test_server_does_not_start_without_what_its_models_need(
+    database: Database, database_url: str, engine: str
+) -> None:
+    async with database.transaction() as db:
+        await db.execute(text(LOST[engine]))
+    result = run_myapi("serve", "--port", str(free_port()), DATABASE_URL=database_url)
+    assert result.returncode == 1
+    name = LOST[engine].split()[2]
+    lines = [line for line in result.stderr.splitlines() if "SECRET_KEY" not in line]
+    assert lines == [
+        f"myapi: the database lacks {name} of users, which its migrations made: it was changed"
+        " since"
+    ]

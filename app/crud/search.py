@@ -45,7 +45,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from app.db.base import LAST_CHARACTER, Base
 from app.db.query import AnySelect
-from app.db.search_index import MAX_WORD
+from app.db.schema_check import need_triggers
+from app.db.search_index import MAX_WORD, triggers_of
 
 MAX_HITS = 500
 MAX_WORDS = 10
@@ -151,6 +152,7 @@ class Search:
         """`fields` are those of the index, in the same order."""
         self.model = model
         self.fields = fields
+        need_triggers(model.__table__, triggers_of(model.__tablename__))
         self.tiers = range(1, len(fields) + 1)
         self.name = f"{model.__tablename__}_search"
         words = table(f"{self.name}_words", column("id"), column("word", String))

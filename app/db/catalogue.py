@@ -33,6 +33,10 @@ _TRIGGERS = (
     *("category_inserted", "category_updated", "category_deleted"),
 )
 
+TRIGGERS = {
+    dialect: [f"products_{name}" for name in _TRIGGERS] for dialect in ("sqlite", "postgresql")
+}
+
 _ADD_TAGS = (
     "INSERT INTO product_tags (tag, product_id) SELECT value, new.id FROM json_each(new.tags);"
 )

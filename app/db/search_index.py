@@ -41,6 +41,14 @@ def is_search_object(name: str | None) -> bool:
     return name is not None and "_search" in name
 
 
+def triggers_of(table: str) -> dict[str, list[str]]:
+    """Those of `create_v1` on the table itself, by dialect."""
+    events = {"sqlite": ("insert", "update", "delete"), "postgresql": ("insert", "update")}
+    return {
+        dialect: [f"{table}_search_{event}" for event in some] for dialect, some in events.items()
+    }
+
+
 def create_v1(execute: Callable[[str], object], dialect: str, table: str, *fields: str) -> None:
     """Index `fields`, in order of weight, in all rows there are and all to come."""
     create = _create_on_sqlite if dialect == "sqlite" else _create_on_postgresql

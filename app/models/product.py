@@ -17,6 +17,8 @@ from app.db.base import (
     Timestamped,
     Versioned,
 )
+from app.db.catalogue import TRIGGERS
+from app.db.schema_check import need_triggers
 
 
 class Product(Identified, Timestamped, Versioned, SoftDeletable, Base):
@@ -52,6 +54,8 @@ for column in (
     Product.owner_id,
 ):
     Index(None, column, Product.id)
+
+need_triggers(Product.__table__, TRIGGERS)
 
 # Which products have a tag: kept by the database, see db/catalogue.py.
 product_tags = Table(

@@ -1,0 +1,67 @@
+"""What a database lacks is named when the server starts."""
+
+import pytest
+from sqlalchemy import text
+
+from app.crud.product import product_crud
+from app.crud.user import user_crud
+from app.db.schema_check import SchemaIncomplete, check_schema
+from app.db.session import Database
+
+assert product_crud.search  # the models alone do not say which tables have a search
+assert user_crud.search
+
+LACKING: dict[str, tuple[str, str]] = {
+    "the table product_tags": ("DROP TABLE product_tags",) * 2,
+    "the column full_name of users": (
+        "DROP TRIGGER users_search_insert; DROP TRIGGER users_search_update;"
+        " ALTER TABLE users DROP COLUMN full_name",
+        "ALTER TABLE users DROP COLUMN full_name CASCADE",
+    ),
+    "uq_users_username of users": ("DROP INDEX uq_users_username",) * 2,
+    "uq_users_email of users": (
+        "ALTER TABLE users RENAME TO old; CREATE TABLE users AS SELECT * FROM old",
+        "ALTER TABLE users DROP CONSTRAINT uq_users_email",
+    ),
+    "users_search_insert of users": (
+        "DROP TRIGGER users_search_insert",
+        "DROP TRIGGER users_search_insert ON users",
+    ),
+    "products_category_updated of products": (
+        "DROP TRIGGER products_category_updated",
+        "ALTER TABLE products DISABLE TRIGGER products_category_updated",
+    ),
+    "AUTOINCREMENT of stock_movements": (
+        "CREATE TABLE other AS SELECT * FROM stock_movements; DROP TABLE stock_movements;"
+        " ALTER TABLE other RENAME TO stock_movements",
+        "",
+    ),
+}
+
+
+async def run(database: Database, statements: str) -> None:
+    async with database.transaction() as db:
+        if database.engine.dialect.name == "sqlite":
+            await db.execute(text("PRAGMA legacy_alter_table = ON"))
+        for statement in statements.split("; "):
+            await db.execute(text(statement))
+
+
+async def test_database_as_the_migrations_made_it_lacks_nothing(database: Database) -> None:
+    await check_schema(database)
+
+
+@pytest.mark.parametrize("lacking", LACKING)
+async def test_what_is_missing_is_named(database: Database, lacking: str) -> None:
+    statements = LACKING[lacking][database.engine.dialect.name == "postgresql"]
+    if not statements:
+        pytest.skip("only SQLite has it")
+    await run(database, statements)
+    with pytest.raises(SchemaIncomplete) as refused:
+        await check_schema(database)
+    assert lacking in refused.value.detail
+
+
+async def test_missing_index_that_only_makes_queries_fast_is_no_reason(database: Database) -> None:
+    await run(database, "DROP INDEX ix_products_name_id")
+    await check_schema(database)
