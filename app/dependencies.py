@@ -168,7 +168,7 @@ class CallerScheme(OAuth2PasswordBearer):
 
 
 get_optional_user = CallerScheme(
-    tokenUrl=TOKEN_PATH,
+    tokenUrl=f"{settings.ROOT_PATH}{TOKEN_PATH}",
     scheme_name="OAuth2PasswordBearer",
     auto_error=False,
 )

@@ -10,7 +10,7 @@ from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from app.api import health
 from app.api.docs import add_docs
 from app.api.errors import add_error_handlers
-from app.api.middleware import CORS, Compression, Gate, RequestContext
+from app.api.middleware import CORS, Compression, Gate, RequestContext, RootPath
 from app.api.openapi import complete_schema
 from app.api.routing import RouteIndex
 from app.api.v1.api import api_router
@@ -67,16 +67,17 @@ def create_app() -> FastAPI:
         add_docs(app)
 
     # From the inside out.
+    prefix = f"{settings.ROOT_PATH}{settings.API_V1_PREFIX}"
     app.add_middleware(
         Gate,
         allowed_hosts=settings.ALLOWED_HOSTS,
         max_body_bytes=settings.MAX_BODY_BYTES,
         other_bodies={
-            f"{settings.API_V1_PREFIX}/products/import": settings.IMPORT_MAX_BODY_BYTES,
-            f"{settings.API_V1_PREFIX}/auth/login": SIGN_IN_MAX_BODY_BYTES,
+            f"{prefix}/products/import": settings.IMPORT_MAX_BODY_BYTES,
+            f"{prefix}/auth/login": SIGN_IN_MAX_BODY_BYTES,
         },
     )
-    app.add_middleware(Compression, secret_prefix=f"{settings.API_V1_PREFIX}/auth/")
+    app.add_middleware(Compression, secret_prefix=f"{prefix}/auth/")
     app.add_middleware(
         CORS,
         allow_origins=settings.ALLOWED_ORIGINS,
@@ -87,6 +88,8 @@ def create_app() -> FastAPI:
         expose_headers=EXPOSED_HEADERS,
     )
     app.add_middleware(RequestContext)
+    if settings.ROOT_PATH:
+        app.add_middleware(RootPath, root_path=settings.ROOT_PATH)
     if settings.TRUSTED_PROXIES:
         app.add_middleware(wrap_asgi_with_proxy_headers, trusted_hosts=settings.TRUSTED_PROXIES)
     return app

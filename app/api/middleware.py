@@ -48,8 +48,27 @@ MAX_TARGET_BYTES = 32 * 1024  # half of what a head may have
 MAX_PARAMETERS = 1_000  # of a query: each that is unknown gets an error of its own
 
 
+class RootPath:
+    """The prefix under which a proxy publishes the API, whether it passes it on or strips it.
+
+    Inside, as ASGI has it, the path is the one that the client sees.
+    """
+
+    def __init__(self, app: ASGIApp, *, root_path: str) -> None:
+        self.app = app
+        self.root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if path.startswith("/") and not f"{path}/".startswith(f"{self.root_path}/"):
+                path = f"{self.root_path}{path}"
+            scope = {**scope, "root_path": self.root_path, "path": path}
+        await self.app(scope, receive, send)
+
+
 class RequestContext:
-    """Outermost: a request id, the headers of every answer, and one line of log for each request.
+    """Around the rest: a request id, the headers of every answer, one line of log a request.
 
     HEAD runs as GET, and its content is left out: RFC 9110 section 9.3.2.
     """

@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     DESCRIPTION: str = "Users and products."
     API_V1_PREFIX: str = Field(default="/api/v1", pattern=r"^(/[A-Za-z0-9._-]+)+$")
     DOCS_ENABLED: bool = True
+    # Where a proxy publishes all of it
+    ROOT_PATH: str = Field(default="", pattern=r"^(/[A-Za-z0-9._-]+)*$")
 
     # Server
     HOST: str = "127.0.0.1"
@@ -117,6 +119,15 @@ class Settings(BaseSettings):
     def check_public_url(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"https?://[\w.:\[\]-]+", value, re.ASCII):
             raise ValueError("must be a scheme and a host, such as https://api.example.com")
+        return value
+
+    @field_validator("ROOT_PATH")
+    @classmethod
+    def check_root_path(cls, value: str, info: ValidationInfo) -> str:
+        """Proxies may pass it on or strip it: a path has to tell which of them did."""
+        own = ("/api", "/health", info.data.get("API_V1_PREFIX", ""))
+        if value and any(f"{path}/".startswith(f"{value}/") for path in own):
+            raise ValueError("must not begin the API's own paths: to publish those leave it empty")
         return value
 
     @field_validator("ALLOWED_HOSTS", "TRUSTED_PROXIES")
