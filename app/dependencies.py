@@ -19,7 +19,7 @@ from app.core.security import read_access_token
 from app.crud.idempotency_key import AlreadyAnswered, KeyedRequest
 from app.crud.policy import Principal
 from app.crud.user import user_crud
-from app.db.query import Execute
+from app.db.query import Write
 from app.db.session import Database, in_session
 
 TOKEN_PATH = f"{settings.API_V1_PREFIX}/auth/login"
@@ -42,7 +42,7 @@ async def get_db(request: Request) -> AsyncIterator[AsyncSession]:
             yield db
 
 
-async def get_write(request: Request) -> AsyncIterator[Execute]:
+async def get_write(request: Request) -> AsyncIterator[Write]:
     """For a request that changes rows by one statement: that is a unit of work by itself.
 
     With an `Idempotency-Key` it is one together with the answer that is kept.
@@ -90,7 +90,7 @@ async def _note_write(request: Request) -> None:
 
 # With the default scope the commit would come after the response: a failure would answer 200.
 DbSession = Annotated[AsyncSession, Depends(get_db, scope="function")]
-DbWrite = Annotated[Execute, Depends(get_write, scope="function")]
+DbWrite = Annotated[Write, Depends(get_write, scope="function")]
 
 
 async def get_keyed_request(request: Request) -> KeyedRequest | None:

@@ -140,7 +140,8 @@ class Import(Generic[SchemaT]):
         done: list[Upserted] = []
         for batch in stage.batches():
             started = time.perf_counter()
-            done.append(await retrying(partial(self._write_batch, batch)))
+            pending = sum(each.created for each in done) if self.report.dry_run else 0
+            done.append(await retrying(partial(self._write_batch, batch, pending)))
             self._refuse(stage, done[-1].refused)
             self.watch("write", sum(each.rows for each in done), stage.rows)
             # SQLite has one writer, and who waits for it is not told when it is free.
@@ -148,9 +149,9 @@ class Import(Generic[SchemaT]):
         if not (self.report.mode == "all" and self.report.refused):
             self._count(done)
 
-    async def _write_batch(self, batch: Batch) -> Upserted:
+    async def _write_batch(self, batch: Batch, pending: int) -> Upserted:
         async with self.database.transaction() as db:
-            done = await self.upsert.run(db, batch, self.values)
+            done = await self.upsert.run(db, batch, self.values, pending=pending)
             if self.report.dry_run:
                 await db.rollback()
         return done

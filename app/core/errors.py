@@ -10,7 +10,8 @@ AppError
 ├── NotFound 404
 ├── RequestTimeout 408
 ├── Conflict 409
-│   └── IdempotencyKeyInUse 409
+│   ├── IdempotencyKeyInUse 409
+│   └── RowLimitReached 409
 ├── PreconditionFailed 412
 ├── ContentTooLarge 413
 ├── UriTooLong 414
@@ -121,6 +122,13 @@ class IdempotencyKeyInUse(Conflict):
         super().__init__(
             "A request with this Idempotency-Key is being processed", headers={"Retry-After": "1"}
         )
+
+
+class RowLimitReached(Conflict):
+    code = "row_limit_reached"
+
+    def __init__(self, resource: str, rows: int) -> None:
+        super().__init__(f"{resource}: one owner may have no more than {rows}")
 
 
 class PreconditionFailed(AppError):

@@ -22,6 +22,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -35,15 +36,17 @@ from app.core.errors import (
     InvalidInput,
     NotAuthenticated,
     NotPermitted,
+    RowLimitReached,
     UnknownReference,
     WrongDeclaration,
 )
 from app.crud.policy import Principal, any_like, viewer_values
 from app.crud.reading import Created, ModelT, ReadBase, rights_of
+from app.crud.row_limit import RowLimit
 from app.db.base import MAX_ID, SoftDeletable, utc_now
 from app.db.failures import ConstraintViolated
 from app.db.json import RowJSON
-from app.db.query import AnySelect, AnyStatement, Execute
+from app.db.query import AnySelect, AnyStatement, Execute, Write
 from app.db.retries import TransactionConflict
 from app.db.session import in_session
 
@@ -70,6 +73,7 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
 
     # Columns that name rows of others, each with whose: one may name what one may read.
     references: ClassVar[Mapping[InstrumentedAttribute[Any], "CRUDBase[Any, Any, Any]"]] = {}
+    row_limit: ClassVar[RowLimit | None] = None
 
     def __init__(self, model: type[ModelT]) -> None:
         super().__init__(model)
@@ -112,7 +116,7 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
 
     async def create(
         self,
-        write: Execute,
+        write: Write,
         *,
         obj_in: CreateSchemaT,
         viewer: Principal | None,
@@ -193,7 +197,7 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         return self.is_known(column, value, any_like(viewer))
 
     async def _insert(
-        self, write: Execute, values: dict[str, Any], viewer: Principal | None
+        self, write: Write, values: dict[str, Any], viewer: Principal | None
     ) -> Created[ModelT]:
         self.check_creator(viewer)
         row = NewRow(values)
@@ -201,6 +205,8 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
             if field not in row:
                 row[field] = default.arg(row) if default.is_callable else default.arg
         fields = tuple(row)
+        limit = self.row_limit
+        lock = limit.lock(row[limit.owner.key]) if limit else None
         new = {f"new_{field}": value for field, value in row.items()} | viewer_values(viewer)
         rights = rights_of(viewer)
         conflict = "refers to something that has changed"
@@ -209,6 +215,7 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
                 (self, "insert", fields, rights),
                 lambda: self._insertion(fields, viewer),
                 new,
+                lock=lock,
             )
         except ConstraintViolated as violation:
             # Its own cause, since it may be raised again: nothing may be the cause of itself.
@@ -221,24 +228,34 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
             )
             if not is_creatable:
                 raise NotPermitted if viewer else NotAuthenticated
+            if limit:
+                shape = (self, "room", fields, rights)
+                ((has_room,),) = await write(shape, lambda: select(self._has_room()), new)
+                if not has_room:
+                    raise RowLimitReached(self.model.__name__, limit.rows)
             raise Conflict(f"{self.model.__name__} {conflict}")
         return Created(*created[0])
 
     def _insertion(self, fields: Sequence[str], viewer: Principal | None) -> AnyStatement:
         """One row, of which the database makes the JSON; none if it refers to what is not there,
-        or if the policy does not let `viewer` create it.
+        or if the policy does not let `viewer` create it, or its owner has as many as they may have.
         """
         columns = inspect(self.model).columns
         row = select(*(self._new(field) for field in fields))
         referring = (column for column in self.references if column.key in fields)
         row = row.where(*(self._is_new_known(column, viewer) for column in referring))
-        row = row.where(self._is_creatable(fields, viewer))
+        row = row.where(self._is_creatable(fields, viewer), self._has_room())
         names = [columns[field].name for field in fields]
         table = cast(Table, self.model.__table__)
         statement = insert(table).from_select(names, row, include_defaults=False)
         shown = RowJSON({name: columns[name] for name in self.schema.model_fields})
         version = columns.get("version", literal(None))
         return statement.returning(shown, version, columns.id)
+
+    def _has_room(self) -> ColumnElement[bool]:
+        if self.row_limit is None:
+            return true()
+        return self.row_limit.used(self._new(self.row_limit.owner.key)) < self.row_limit.rows
 
     def _is_creatable(self, fields: Sequence[str], viewer: Principal | None) -> ColumnElement[bool]:
         """The rule of the policy, of which the row's columns are the values that it would have."""

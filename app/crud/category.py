@@ -14,7 +14,7 @@ from app.crud.base import CRUDBase
 from app.crud.filters import EQUALITY, RANGE, Filter
 from app.crud.policy import Policy, Principal, everybody, superusers
 from app.crud.reading import Created
-from app.db.query import AnySelect, Execute
+from app.db.query import AnySelect, Execute, Write
 from app.db.session import Database, in_session
 from app.models import Category
 from app.models.category import category_counts
@@ -39,7 +39,7 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
 
     async def create(
         self,
-        write: Execute,
+        write: Write,
         *,
         obj_in: CategoryCreate,
         viewer: Principal | None,

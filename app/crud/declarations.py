@@ -12,6 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.core.errors import WrongDeclaration
 from app.crud.filters import EQUALITY, OPERATORS, RANGE, Filter, declared
 from app.crud.policy import Policy
+from app.crud.row_limit import RowLimit
 from app.schemas.bulk import ExportParams
 from app.schemas.page import CommonQueryParams
 
@@ -33,7 +34,14 @@ _FITTING: Mapping[type, Sequence[str]] = {
 def check_declarations(crud: "ReadBase[Any]") -> None:
     """Raise `WrongDeclaration` for what could only fail, or leak, at a request."""
     try:
-        for check in (_check_stated, _check_filters, _check_orders, _check_keys, _check_search):
+        for check in (
+            _check_stated,
+            _check_filters,
+            _check_orders,
+            _check_keys,
+            _check_search,
+            _check_limit,
+        ):
             check(crud)
     except TypeError as wrong:
         raise WrongDeclaration(f"{type(crud).__name__} {wrong}") from None
@@ -126,6 +134,22 @@ def _check_search(crud: "ReadBase[Any]") -> None:
         _check_own(crud, "search", column)
         if column.type.python_type is not str:
             raise TypeError(f"cannot search {column.key}: it is no text")
+
+
+def _check_limit(crud: "ReadBase[Any]") -> None:
+    limit = getattr(crud, "row_limit", None)
+    if limit is None:
+        return
+    if not isinstance(limit, RowLimit) or not isinstance(limit.rows, int) or limit.rows < 1:
+        raise TypeError("must state its row_limit as RowLimit(owner, rows), one row or more")
+    _check_own(crud, "row_limit", limit.owner)
+    column = _column_of(limit.owner)
+    if column.nullable:
+        raise TypeError(f"cannot limit the rows of {limit.owner.key}: it may be null")
+    if column.name not in [_names(index)[0] for index in _table_of(column).indexes]:
+        raise TypeError(
+            f"cannot limit the rows of {limit.owner.key}: it needs an index to count by"
+        )
 
 
 def _check_tuple(name: str, value: object) -> None:

@@ -1,12 +1,12 @@
 """Rows in bulk: inserted, or updated where their key is there already; one statement a batch."""
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Self, cast
 
 from pydantic import BaseModel
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -35,6 +35,7 @@ from app.crud.policy import Principal
 from app.db.base import Base, Document, SoftDeletable, Timestamped, Versioned, utc_now
 from app.db.failures import ConstraintViolated
 from app.db.query import bind_processor
+from app.db.session import take_lock
 
 # One value however many rows there are, rather than one for each of their cells.
 _ROWS = bindparam("rows", type_=String())
@@ -51,6 +52,15 @@ class Batch:
     @classmethod
     def of(cls, rows: Sequence[bytes], sent: frozenset[str]) -> Self:
         return cls(f"[{b','.join(rows).decode()}]", len(rows), sent)
+
+    def keys(self, column: str) -> list[str]:
+        """In the order of the rows."""
+        return [row[column] for row in from_json(self.rows)]
+
+    def without(self, column: str, keys: Set[str]) -> Self:
+        """The rows whose `column` has none of these keys."""
+        rows = [to_json(row) for row in from_json(self.rows) if row[column] not in keys]
+        return self.of(rows, self.sent)
 
 
 class Reference(NamedTuple):
@@ -99,6 +109,7 @@ class Upsert:
         if not (issubclass(self.model, Versioned) and hasattr(crud, "natural_key")):
             raise TypeError(f"{self.model.__name__} needs versions and a natural_key")
         crud.check_creator(viewer)
+        self.row_limit = crud.row_limit
         self.table = cast(Table, crud.model.__table__)
         self.references = [
             Reference(
@@ -125,8 +136,20 @@ class Upsert:
         """One row of a `Batch`."""
         return to_json({name: store(getattr(row, field)) for field, name, store in self._stored})
 
-    async def run(self, db: AsyncSession, batch: Batch, values: Mapping[str, Any]) -> Upserted:
-        """`values` are the columns that the client has no say in; rows where these differ stay."""
+    async def run(
+        self, db: AsyncSession, batch: Batch, values: Mapping[str, Any], *, pending: int = 0
+    ) -> Upserted:
+        """`values` are the columns that the client has no say in; rows where these differ stay.
+
+        `pending` rows count for the limit though they are not there, as in a dry run.
+        """
+        if beyond := await self._beyond_limit(db, batch, values, pending):
+            fitting = batch.without(str(self.key.name), {row.key for row in beyond})
+            done = await self._run(db, fitting, values)
+            return replace(done, refused=[*beyond, *done.refused])
+        return await self._run(db, batch, values)
+
+    async def _run(self, db: AsyncSession, batch: Batch, values: Mapping[str, Any]) -> Upserted:
         statement = self._statement(_dialect(db), batch.sent, values)
         try:
             versions = (await db.scalars(statement, {"rows": batch.rows})).all()
@@ -160,6 +183,26 @@ class Upsert:
             for key in await db.scalars(rows, {"rows": batch.rows}):
                 found.setdefault(key, Refused(key, field, reason))
         return list(found.values())
+
+    async def _beyond_limit(
+        self, db: AsyncSession, batch: Batch, values: Mapping[str, Any], pending: int
+    ) -> Sequence[Refused]:
+        """The last of the new rows, for which their owner has no room."""
+        limit = self.row_limit
+        if limit is None:
+            return []
+        owner = values[limit.owner.key]
+        await take_lock(db, limit.lock(owner))
+        used = await db.scalar(select(limit.used(literal(owner, limit.owner.type)))) or 0
+        room = max(0, limit.rows - used - pending)
+        if batch.count <= room:
+            return []
+        sent = select(_unpacked(_dialect(db), self.columns)[self.key_field].label("key"))
+        there = select(self.key).where(self.key.in_(sent), self._is_kept())
+        known = set(await db.scalars(there, {"rows": batch.rows}))
+        new = [key for key in batch.keys(str(self.key.name)) if key not in known]
+        reason = f"one owner may have no more than {limit.rows}"
+        return [Refused(key, self.key_field, reason) for key in new[room:]]
 
     def _statement(self, dialect: str, sent: Set[str], values: Mapping[str, Any]) -> Any:
         given = dict(values)

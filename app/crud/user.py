@@ -18,7 +18,7 @@ from app.crud.policy import Policy, Principal, everybody, owner, superusers
 from app.crud.reading import Created
 from app.crud.search import Search
 from app.db.base import MAX_ID, UTCDateTime, utc_now
-from app.db.query import AnySelect, Execute
+from app.db.query import AnySelect, Write
 from app.db.replica import CHECK_SECONDS
 from app.db.session import Database
 from app.models import User
@@ -86,7 +86,7 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
 
     async def create(
         self,
-        write: Execute,
+        write: Write,
         *,
         obj_in: UserCreate,
         viewer: Principal | None,

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Dialect, Select
 from sqlalchemy.sql.dml import ReturningInsert
@@ -16,6 +16,23 @@ Execute = Callable[
     [Hashable, Callable[[], AnyStatement], Mapping[str, Any]],
     Awaitable[Sequence[Sequence[Any]]],
 ]
+
+
+class Write(Protocol):
+    """As `Execute`, for a statement that changes rows.
+
+    With `lock`, it sees what others have committed who held the same lock, which is held until the
+    transaction ends; SQLite has one writer at a time anyway.
+    """
+
+    async def __call__(
+        self,
+        shape: Hashable,
+        build: Callable[[], AnyStatement],
+        values: Mapping[str, Any],
+        *,
+        lock: str | None = None,
+    ) -> Sequence[Sequence[Any]]: ...
 
 
 class Query:

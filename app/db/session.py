@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import event, func, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -15,7 +15,7 @@ from app.core.errors import Unavailable
 from app.db.driver import Driver, pool_is_bounded
 from app.db.engine import create_engine
 from app.db.failures import ConstraintViolated
-from app.db.query import AnySelect, AnyStatement, Execute
+from app.db.query import AnySelect, AnyStatement, Write
 from app.db.replica import Replica
 from app.db.retries import TransactionConflict
 
@@ -93,12 +93,20 @@ class Database:
         return await self._driver.fetch(shape, build, values)
 
     async def write(
-        self, shape: Hashable, build: Callable[[], AnyStatement], values: Mapping[str, Any]
+        self,
+        shape: Hashable,
+        build: Callable[[], AnyStatement],
+        values: Mapping[str, Any],
+        *,
+        lock: str | None = None,
     ) -> Sequence[Sequence[Any]]:
         """As `fetch`, for one statement that changes rows and is a unit of work by itself.
 
-        Raise `ConstraintViolated` if a rule of the database forbids it.
+        Raise `ConstraintViolated` if a rule of the database forbids it. `lock` is for `Write`.
         """
+        if lock and self.engine.dialect.name == "postgresql":
+            async with self.transaction() as db:
+                return await in_session(db)(shape, build, values, lock=lock)
         return await self._driver.write(shape, build, values)
 
     @asynccontextmanager
@@ -120,18 +128,32 @@ class Database:
             await db.execute(text("SELECT 1"))
 
 
-def in_session(db: AsyncSession) -> Execute:
+def in_session(db: AsyncSession) -> Write:
     """Runs statements as `Database.fetch` and `write` do, in a unit of work that has others too."""
 
     async def execute(
-        shape: Hashable, build: Callable[[], AnyStatement], values: Mapping[str, Any]
+        shape: Hashable,
+        build: Callable[[], AnyStatement],
+        values: Mapping[str, Any],
+        *,
+        lock: str | None = None,
     ) -> Sequence[Sequence[Any]]:
+        if lock:
+            await take_lock(db, lock)
         try:
             return (await db.execute(build(), values)).all()
         except IntegrityError as violation:
             raise ConstraintViolated.of(violation) from violation
 
     return execute
+
+
+async def take_lock(db: AsyncSession, name: str) -> None:
+    """Hold the lock until the transaction ends: each statement after it sees what others who held
+    it have committed. SQLite has one writer at a time anyway.
+    """
+    if db.get_bind().dialect.name == "postgresql":
+        await db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
 
 
 @asynccontextmanager
