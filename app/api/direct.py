@@ -4,10 +4,12 @@ A GET whose handler returns JSON as the database made it, and whose dependencies
 needs no exit stacks, threads, scopes, body or response model. All other routes are FastAPI's.
 """
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, cast, get_origin
+from types import TracebackType
+from typing import Any, Self, cast, get_origin
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
@@ -19,6 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.representation import answer_with, describe
 from app.crud.reading import Slice, Stored
 from app.db.retries import retrying
+
+WATCHED_AFTER_SECONDS = 0.05
 
 # Of one request: what was returned by the dependencies that were called.
 Handler = Callable[..., Awaitable[Any]]
@@ -41,10 +45,50 @@ def direct_app(route: RouteContext) -> ASGIApp | None:
         return describe(request, answer_with(returned), returned)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        response = await retrying(partial(answer, Request(scope, receive)))
-        await response(scope, receive, send)
+        with WatchedClient(receive) as client:
+            response = await retrying(partial(answer, Request(scope, receive)))
+        if not client.is_gone:
+            await response(scope, receive, send)
 
     return app
+
+
+class WatchedClient:
+    """Ends what is awaited within it once the client has gone: nobody waits for the answer.
+
+    Most answers are ready before it begins to watch, which costs a task.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self.is_gone = False
+        self._receive = receive
+        self._watching: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        self._task = cast(asyncio.Task[Any], asyncio.current_task())
+        self._timer = asyncio.get_running_loop().call_later(WATCHED_AFTER_SECONDS, self._start)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._timer.cancel()
+        if self._watching:
+            self._watching.cancel()
+        # More cancellations than ours are for others to see.
+        return self.is_gone and self._task.uncancel() == 0
+
+    def _start(self) -> None:
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.is_gone = True
+        self._task.cancel()
 
 
 def _is_plain(dependant: Dependant) -> bool:

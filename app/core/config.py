@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     DATABASE_POOL_SIZE: int = Field(default=10, ge=1)
     DATABASE_POOL_TIMEOUT_SECONDS: float = Field(default=5, gt=0)
     DATABASE_STATEMENT_TIMEOUT_SECONDS: float = Field(default=10, gt=0)
+    DATABASE_LIST_TIMEOUT_SECONDS: float = Field(default=5, gt=0)
     DATABASE_LOCK_TIMEOUT_SECONDS: float = Field(default=5, gt=0)
 
     # Security

@@ -267,3 +267,14 @@ class Unavailable(AppError):
             headers={"Retry-After": str(retry_after_seconds)},
         )
         self.reason = reason
+
+
+class ReadTooLong(AppError):
+    """A list or search was ended: its time was over, or it was in the way of shorter ones."""
+
+    status = 503
+    code = "read_too_long"
+
+    def __init__(self) -> None:
+        detail = "This takes too long: ask for less, with more filters or rarer words, or later"
+        super().__init__(detail, headers={"Retry-After": "5"})

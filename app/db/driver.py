@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, cast
 
 import asyncpg
@@ -16,6 +16,7 @@ from sqlalchemy.util import greenlet_spawn
 from app.core.config import settings
 from app.core.errors import Unavailable
 from app.db.failures import ConstraintViolated, meaning_of
+from app.db.long_reads import LongReads, ReadLimit
 from app.db.query import AnyStatement, Queries
 from app.db.short_reads import ShortReads
 
@@ -38,6 +39,7 @@ class Driver:
         self._queries = Queries(engine.dialect)
         self._execute = _execute_on_sqlite if is_sqlite else _execute_on_postgresql
         self._short_reads = ShortReads(engine) if is_sqlite else None
+        self._long_reads = LongReads()
 
     async def fetch(
         self, shape: Hashable, build: Callable[[], AnyStatement], values: Mapping[str, Any]
@@ -49,7 +51,11 @@ class Driver:
             rows = self._short_reads.fetch(query.sql, arguments)
             if rows is not None:
                 return rows
-        return await self._run(query.sql, arguments)
+        return await self._run(query.sql, arguments, self.limit())
+
+    def limit(self, pool: QueuePool | None = None) -> ReadLimit:
+        """For what is read with a connection of `pool`: it is ended if it takes too long."""
+        return ReadLimit(self._long_reads, pool or self._pool)
 
     async def write(
         self, shape: Hashable, build: Callable[[], AnyStatement], values: Mapping[str, Any]
@@ -69,13 +75,19 @@ class Driver:
         if self._short_reads:
             self._short_reads.close()
 
-    async def _run(self, sql: str, arguments: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    async def _run(
+        self,
+        sql: str,
+        arguments: Sequence[Any],
+        limit: AbstractContextManager[Any] = nullcontext(),  # noqa: B008 - it holds no state
+    ) -> Sequence[Sequence[Any]]:
         # As many as there are connections go on: the pool's own queue costs more than a query.
         await _wait_for_turn(self._turns, settings.DATABASE_POOL_TIMEOUT_SECONDS)
         try:
             connection = await self._connect()
             try:
-                rows = await self._execute(connection.driver_connection, sql, arguments)
+                with limit:
+                    rows = await self._execute(connection.driver_connection, sql, arguments)
             except _VIOLATIONS as violation:
                 connection.close()
                 raise ConstraintViolated.of(violation) from violation
@@ -129,5 +141,9 @@ async def _execute_on_postgresql(
 async def _execute_on_sqlite(
     connection: Any, sql: str, arguments: Sequence[Any]
 ) -> Sequence[Sequence[Any]]:
-    rows: Sequence[Sequence[Any]] = await connection.execute_fetchall(sql, arguments)
+    try:
+        rows: Sequence[Sequence[Any]] = await connection.execute_fetchall(sql, arguments)
+    except asyncio.CancelledError:
+        await connection.interrupt()  # its thread would go on
+        raise
     return rows

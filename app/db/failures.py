@@ -5,10 +5,12 @@ import socket
 import sqlite3
 from typing import Self
 
+import aiosqlite
 import asyncpg
 import structlog
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import EmulatedDBAPIException
+from sqlalchemy.util import await_only
 
 from app.core.errors import Unavailable
 from app.db.retries import TransactionConflict
@@ -102,6 +104,7 @@ def translate(context: ExceptionContext) -> Unavailable | TransactionConflict | 
     """For SQLAlchemy's `handle_error`: what is raised instead."""
     error = context.original_exception
     if not isinstance(error, Exception):
+        _interrupt(context)
         return None  # cancelled, by Ctrl-C or with a client that is gone: the database is well
     sqlstate = getattr(error, "sqlstate", None)
     if isinstance(error, TimeoutError) or sqlstate == _READ_ONLY or _is_broken(error):
@@ -128,6 +131,13 @@ def meaning_of(
         log.warning("database_failed", error=type(error).__name__, sqlstate=sqlstate)
         return Unavailable("The database", reason=words_of(error))
     return None
+
+
+def _interrupt(context: ExceptionContext) -> None:
+    """End a statement of SQLite's, which would go on in its thread; asyncpg does so by itself."""
+    connection = context.connection and context.connection.connection.driver_connection
+    if isinstance(connection, aiosqlite.Connection):
+        await_only(connection.interrupt())
 
 
 def _is_broken(error: BaseException) -> bool:

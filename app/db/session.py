@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import event, func, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.pool import QueuePool
 
 from app.core.config import settings
 from app.core.errors import Unavailable
@@ -70,6 +71,14 @@ class Database:
             return
         with pool_is_bounded():
             async with self._reading() as db:
+                yield db
+
+    @asynccontextmanager
+    async def listing(self, *, may_lag: bool = False) -> AsyncIterator[AsyncSession]:
+        """As `reading`, for what may take long: it is ended as a `fetch` is."""
+        async with self.reading(may_lag=may_lag) as db:
+            await db.connection()  # waiting for one does not count
+            with self._driver.limit(cast(QueuePool, db.get_bind().engine.pool)):
                 yield db
 
     async def fetch(

@@ -1,9 +1,11 @@
 """Reads that are run directly answer as FastAPI would."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 from fastapi.routing import iter_route_contexts
@@ -15,6 +17,7 @@ from app.crud.policy import Principal
 from app.dependencies import get_database, get_optional_user
 from app.main import app
 from tests.conftest import ALICE, BOB
+from tests.process import ServerProcess
 
 INDEX = app.routes[0]
 READS = [
@@ -94,3 +97,46 @@ def test_traced_request_goes_through_each_step_of_fastapi() -> None:
     scope = {"type": "http", "app": app, "method": "GET", "path": "/api/v1/users/me"}
     assert INDEX.matches(scope)[0] is Match.FULL
     assert INDEX.matches(scope | {"fastapi.telemetry": None})[0] is Match.NONE
+
+
+async def waiting_reads(connection: asyncpg.Connection) -> int:
+    """How many lists of products wait for the lock."""
+    return int(
+        await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+    )
+
+
+async def wait_for_reads(connection: asyncpg.Connection, count: int, seconds: float) -> bool:
+    for _ in range(int(seconds / 0.05)):
+        if await waiting_reads(connection) == count:
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+async def test_read_ends_with_its_client(server: ServerProcess, database_url: str) -> None:
+    """The lock stands for a query that takes long; it is held all the time."""
+    locking = await asyncpg.connect(database_url)
+    looking = await asyncpg.connect(database_url)  # within a transaction it would see no changes
+    _, writer = await asyncio.open_connection("127.0.0.1", httpx2.URL(server.url).port)
+    try:
+        async with locking.transaction():
+            await locking.execute("LOCK TABLE products IN ACCESS EXCLUSIVE MODE")
+            writer.write(b"GET /api/v1/products/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert await wait_for_reads(looking, 1, seconds=4)
+            await asyncio.sleep(0.5)
+            assert await waiting_reads(looking) == 1  # the control: the client is there
+            writer.close()
+            # Well before the list's own time is over.
+            assert await wait_for_reads(looking, 0, seconds=3)
+    finally:
+        writer.close()
+        await locking.close()
+        await looking.close()
+    answer = httpx2.get(f"{server.url}/api/v1/products/")
+    assert answer.status_code == 200
+    assert "Traceback" not in server.log.read_text()

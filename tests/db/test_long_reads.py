@@ -1,0 +1,109 @@
+"""Long reads end: when their client goes, when their time is over, when they are in the way."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from sqlalchemy import Integer, bindparam, func, literal, select, text
+from sqlalchemy.pool import QueuePool
+
+from app.core.config import settings
+from app.core.errors import ReadTooLong
+from app.db import long_reads
+from app.db.query import AnySelect
+from app.db.session import Database
+from tests.conftest import connections_taken
+
+
+def count_to() -> AnySelect:
+    """About a second for each ten million."""
+    number = bindparam("number", type_=Integer)
+    numbers = select(literal(1).label("n")).cte(recursive=True)
+    further = select(numbers.c.n + 1).where(numbers.c.n < number)
+    return select(func.count()).select_from(numbers.union_all(further))
+
+
+async def by_fetch(database: Database, number: int) -> None:
+    await database.fetch("count to", count_to, {"number": number})
+
+
+async def by_listing(database: Database, number: int) -> None:
+    async with database.listing() as db:
+        await db.execute(count_to(), {"number": number})
+
+
+Ask = Callable[[Database, int], Coroutine[Any, Any, None]]
+asked = pytest.mark.parametrize("ask", [by_fetch, by_listing])
+
+
+async def wait_until_idle(database: Database) -> None:
+    """Nothing is running any more; a connection that was given up has been closed by then."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if connections_taken(database) == 0 and not await running(database):
+            return
+        await asyncio.sleep(0.05)
+    raise TimeoutError("a statement goes on")
+
+
+async def running(database: Database) -> int:
+    if database.engine.dialect.name == "sqlite":
+        return 0  # its thread ends with the connection
+    statement = text("""
+        SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%RECURSIVE%'
+    """)
+    async with database.reading() as db:
+        return await db.scalar(statement) or 0
+
+
+@asked
+async def test_time_of_a_list_is_bounded(
+    database: Database, monkeypatch: pytest.MonkeyPatch, ask: Ask
+) -> None:
+    monkeypatch.setattr(settings, "DATABASE_LIST_TIMEOUT_SECONDS", 0.3)
+    with pytest.raises(ReadTooLong):
+        await ask(database, 10**9)
+    await wait_until_idle(database)
+    await ask(database, 10)
+
+
+@asked
+async def test_cancelled_list_ends_in_the_database_too(database: Database, ask: Ask) -> None:
+    task = asyncio.create_task(ask(database, 10**9))
+    await asyncio.sleep(0.5)
+    assert connections_taken(database) == 1  # the control: it is running
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await wait_until_idle(database)
+    await ask(database, 10)
+
+
+@asked
+async def test_few_long_lists_go_on_while_others_need_connections(
+    database: Database, monkeypatch: pytest.MonkeyPatch, ask: Ask
+) -> None:
+    monkeypatch.setattr(long_reads, "SHORT_SECONDS", 0.2)
+    pool = database.engine.pool
+    assert isinstance(pool, QueuePool)
+    tasks = [asyncio.create_task(ask(database, 10**9)) for _ in range(pool.size() + 2)]
+    done, pending = await asyncio.wait(tasks, timeout=3, return_when=asyncio.FIRST_COMPLETED)
+    assert {type(task.exception()) for task in done} == {ReadTooLong}
+    await asyncio.wait_for(ask(database, 10), 30)  # others are served
+    assert len([task for task in tasks if not task.done()]) >= 2
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await wait_until_idle(database)
+
+
+@asked
+async def test_long_list_goes_on_while_there_are_connections(
+    database: Database, monkeypatch: pytest.MonkeyPatch, ask: Ask
+) -> None:
+    """The control."""
+    monkeypatch.setattr(long_reads, "SHORT_SECONDS", 0.01)
+    await asyncio.gather(*(ask(database, 300_000) for _ in range(4)))
