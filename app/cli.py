@@ -17,7 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from app.bulk.files import Format
+from app.bulk.cells import DecimalMark
+from app.bulk.files import Delimiter, Format
 from app.core.config import settings
 from app.core.errors import AlreadyExists, AppError, Unavailable
 
@@ -224,6 +225,10 @@ def import_products(
     mode: Annotated[ImportMode, typer.Option(help="Every row or none, or the good ones.")] = "all",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Keep nothing.")] = False,
     format: Annotated[Format | None, typer.Option(help="If the file's name does not say.")] = None,
+    delimiter: Annotated[Delimiter, typer.Option(help="Between cells of CSV.")] = "comma",
+    decimal: Annotated[
+        DecimalMark, typer.Option(help="Before the fraction of a number.")
+    ] = "point",
 ) -> None:
     """Create products, and update those of the user that have the same sku, from a file."""
     from app import schemas
@@ -231,8 +236,11 @@ def import_products(
 
     if not file.is_file():
         sys.exit("myapi: the file must be a plain one, not a pipe")
-    params = schemas.ImportParams(mode=mode, dry_run=dry_run)
-    report = asyncio.run(import_file(file, format or _format_of(file), params, username=username))
+    file_format = format or _format_of(file)
+    if file_format != "csv" and (delimiter, decimal) != ("comma", "point"):
+        sys.exit("myapi: --delimiter and --decimal are for CSV alone")
+    params = schemas.ImportParams(mode=mode, dry_run=dry_run, delimiter=delimiter, decimal=decimal)
+    report = asyncio.run(import_file(file, file_format, params, username=username))
     show_report(report)
     if report.refused:
         sys.exit(1)

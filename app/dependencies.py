@@ -160,7 +160,7 @@ class CallerScheme(OAuth2PasswordBearer):
         if token is None or len(credentials) > 1:
             raise NotAuthenticated
         user_id = read_access_token(token)
-        user = await user_crud.get_principal(request.app.state.database, user_id)
+        user = await user_crud.get_principal(request.app.state.database.fetch, user_id)
         if user is None:
             raise InvalidToken
         request.state.caller = user

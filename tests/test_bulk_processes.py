@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,12 +16,12 @@ from urllib.parse import urlsplit
 import httpx2
 import psutil
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import delete, func, insert, select, update
 
 from app.db.session import Database
-from app.models import Product
+from app.models import Product, User
 from tests.api.test_lists import row
-from tests.conftest import ALICE
+from tests.conftest import ALICE, BOB, Person
 from tests.process import MYAPI, ServerProcess, environment, run_myapi, serving
 
 pytestmark = pytest.mark.seconds(4)
@@ -83,6 +84,39 @@ async def test_memory_does_not_grow_with_the_file(database_url: str) -> None:
             exported = peak_bytes(worker) - before
     assert imported < 30e6
     assert exported < 30e6
+
+
+async def test_rights_lost_during_a_slow_upload_are_lost_and_others_import_meanwhile(
+    server: ServerProcess, database: Database
+) -> None:
+    """The control is the same upload of somebody who keeps their rights."""
+    url = f"{server.url}/api/v1/products/import"
+
+    async def send(person: Person, content: str | AsyncIterator[bytes]) -> httpx2.Response:
+        async with httpx2.AsyncClient(headers=person.headers | TEXT, timeout=60) as client:
+            return await client.post(url, content=content)
+
+    async def trickling(sku: str, is_over: asyncio.Event) -> AsyncIterator[bytes]:
+        yield HEAD.encode()
+        await is_over.wait()
+        yield f"{sku},a,,1\r\n".encode()
+
+    for keeps, status in ((True, 200), (False, 401)):
+        ends = [asyncio.Event() for _ in range(2)]
+        uploads = [
+            asyncio.create_task(send(ALICE, trickling(f"A-{number}", end)))
+            for number, end in enumerate(ends)
+        ]
+        answer = await send(BOB, f"{HEAD}B-{status},b,,1\r\n")
+        assert answer.status_code == 200, answer.text
+        async with database.transaction() as db:
+            await db.execute(update(User).where(User.id == ALICE.id).values(is_active=keeps))
+            if not keeps:
+                await db.execute(delete(Product))
+        for end, upload in zip(ends, uploads, strict=True):
+            end.set()
+            assert (await upload).status_code == status
+        assert await count(database) == (3 if keeps else 0)
 
 
 @pytest.mark.parametrize("stalls", [True, False])
@@ -151,6 +185,15 @@ def test_import_and_export_are_commands(database_url: str, tmp_path: Path) -> No
     exported = run_myapi("export", str(out), DATABASE_URL=database_url)
     assert exported.returncode == 0, exported.stderr
     assert out.read_bytes().count(b"\n") == 1200
+    european = tmp_path / "european.csv"
+    european.write_text("sku;name;price\r\nE-1;Stuhl;12,50\r\n")
+    marks = ("--delimiter", "semicolon", "--decimal", "comma")
+    read = run_myapi(
+        *("import", str(european), "--as", "alice", "--dry-run", *marks), DATABASE_URL=database_url
+    )
+    assert "1 created, 0 updated" in read.stdout
+    meaningless = run_myapi("import", str(out), "--as", "alice", *marks, DATABASE_URL=database_url)
+    assert meaningless.stderr == "myapi: --delimiter and --decimal are for CSV alone\n"
     again = run_myapi("import", str(out), "--as", "alice", DATABASE_URL=database_url)
     assert again.returncode == 0
     assert "0 created, 0 updated, 1,200 unchanged, 0 refused" in again.stdout

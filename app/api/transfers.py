@@ -1,8 +1,10 @@
 """Bodies too large to hold: a request's into a file, and an answer's a piece at a time."""
 
 import asyncio
+import os
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import BinaryIO
 
@@ -21,24 +23,41 @@ UPLOAD_SECONDS = 900
 DOWNLOAD_SECONDS = 900
 STALLED_SECONDS = 30
 _PIECE_BYTES = 1024 * 1024
+# What is left to others on the disk, such as a database: this, or a share of a small disk.
+_DISK_RESERVE_BYTES = 256 * 1024 * 1024
+_DISK_SHARE = 0.05
+_DISK = "Room for files on disk"
 
 
 class Places:
-    """How many may do something at once in this process; who comes then is told to come later."""
+    """How many may do something at once in this process, and how many of them for one `holder`.
 
-    def __init__(self, count: int, what: str) -> None:
+    Whoever finds no place is told to come later.
+    """
+
+    def __init__(self, count: int, what: str, *, each: int | None = None) -> None:
         self.free = count
         self.what = what
+        self.each = each
+        self.held: Counter[Hashable] = Counter()
 
     @contextmanager
-    def take(self) -> Iterator[None]:
-        if not self.free:
-            raise Unavailable(self.what, retry_after_seconds=5)
+    def take(self, holder: Hashable = None) -> Iterator[None]:
+        self.check(holder)
         self.free -= 1
+        self.held[holder] += 1
         try:
             yield
         finally:
             self.free += 1
+            self.held[holder] -= 1
+            if not self.held[holder]:
+                del self.held[holder]
+
+    def check(self, holder: Hashable = None) -> None:
+        """Raise unless there is a place now."""
+        if not self.free or (self.each is not None and self.held[holder] >= self.each):
+            raise Unavailable(self.what, retry_after_seconds=5)
 
 
 @asynccontextmanager
@@ -52,15 +71,26 @@ async def uploaded(request: Request) -> AsyncIterator[BinaryIO]:
                 while chunk := await asyncio.wait_for(anext(stream, b""), STALLED_SECONDS):
                     piece += chunk
                     if len(piece) >= _PIECE_BYTES:
+                        _check_disk(file)
                         await asyncio.to_thread(file.write, piece)
                         piece.clear()
+            file.write(piece)
+            file.seek(0)
         except TimeoutError:
             raise RequestTimeout from None
         except ClientDisconnect:
             raise BadRequest("The body ended too early") from None
-        file.write(piece)
-        file.seek(0)
+        except OSError as failed:
+            log.warning("upload_not_stored", error=type(failed).__name__, errno=failed.errno)
+            raise Unavailable(_DISK) from failed
         yield file
+
+
+def _check_disk(file: BinaryIO) -> None:
+    disk = os.fstatvfs(file.fileno())
+    reserve = min(_DISK_RESERVE_BYTES, disk.f_blocks * disk.f_frsize * _DISK_SHARE)
+    if disk.f_bavail * disk.f_frsize < reserve:
+        raise Unavailable(_DISK)
 
 
 class Download(StreamingResponse):

@@ -4,17 +4,33 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from types import NoneType
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-# What a spreadsheet takes for the beginning of a formula, the wide forms of East Asia too. In front
-# of it goes an apostrophe; the cell of an empty text is an apostrophe alone, since an empty cell
-# says that there is none.
-_FORMULA = "=+\\-@\t\r\n＝＋－＠"  # noqa: RUF001 - the wide forms are meant
-_NEEDS_MARK = re.compile(rf"[{_FORMULA}]|'[{_FORMULA}']|'?\Z")
-_IS_MARKED = re.compile(rf"'([{_FORMULA}']|\Z)")
-_INTEGER = re.compile(r"-?[0-9]{1,18}")
+DecimalMark = Literal["point", "comma"]
+
+# A spreadsheet takes a cell for a formula if it begins with one of these, the wide forms of East
+# Asia too. In front of them goes an apostrophe, the mark.
+_FORMULA = r"['\"]*[=+\-@＝＋－＠]"  # noqa: RUF001 - the wide forms are meant
+# A spreadsheet that does not know commas for separators splits our cells at its own, and has no
+# regard for our quotes: what follows these may become a cell of its own.
+_SEPARATOR = r"[;\t\r\n]"
+# At the beginning blanks count too, which some spreadsheets drop. The cell of an empty text is the
+# mark alone, since an empty cell says that there is none. What needs a mark needs one behind a mark
+# too, and so taking one away from what still needs it gives every text back.
+_BEGINNING = rf"(?={_FORMULA}|'*(?:[\t\r\n]|\Z))"
+_INNER = rf"(?={_FORMULA})"
+_UNMARKED_BEGINNING = re.compile(_BEGINNING)
+_UNMARKED_INNER = re.compile(rf"({_SEPARATOR}){_INNER}")
+_MARKED_BEGINNING = re.compile(rf"'{_BEGINNING}")
+_MARKED_INNER = re.compile(rf"'(?<={_SEPARATOR}'){_INNER}")  # the mark first: it is found quickly
+
+# A whole number, which some programs write with a fraction of zeros.
+_INTEGERS = {
+    "point": re.compile(r"(-?[0-9]{1,18})(?:\.0+)?"),
+    "comma": re.compile(r"(-?[0-9]{1,18})(?:,0+)?"),
+}
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -23,15 +39,17 @@ def to_cell(value: str | int | Decimal | list[str] | None) -> str:
     if isinstance(value, list):
         value = ",".join(value)
     if isinstance(value, str):
-        return f"'{value}" if _NEEDS_MARK.match(value) else value
+        mark = "'" if _UNMARKED_BEGINNING.match(value) else ""
+        return mark + _UNMARKED_INNER.sub(r"\1'", value)
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else str(value)
 
 
 def text_of(cell: str) -> str:
-    """Without the mark; an apostrophe before anything else is the text's own."""
-    return cell[1:] if cell[0] == "'" and _IS_MARKED.match(cell) else cell
+    """Without the marks; an apostrophe before anything else is the text's own."""
+    text = cell[1:] if _MARKED_BEGINNING.match(cell) else cell
+    return _MARKED_INNER.sub("", text)
 
 
 def words_of(cell: str) -> list[str]:
@@ -39,22 +57,51 @@ def words_of(cell: str) -> list[str]:
     return text.split(",") if text else []
 
 
-def integer_of(cell: str) -> int | str:
-    return int(cell) if _INTEGER.fullmatch(cell) else cell
+def boolean_of(cell: str) -> bool:
+    """Raise `ValueError`, as all readers do, with the reason for which it cannot be read."""
+    try:
+        return _BOOLEANS[cell.lower()]  # spreadsheets write TRUE
+    except KeyError:
+        raise ValueError("must be true or false") from None
 
 
-def boolean_of(cell: str) -> bool | str:
-    return _BOOLEANS.get(cell.lower(), cell)  # spreadsheets write TRUE
+def integer_of(cell: str, mark: DecimalMark) -> int:
+    integer = _INTEGERS[mark].fullmatch(cell)
+    if not integer:
+        raise ValueError("must be a whole number")
+    return int(integer[1])
 
 
-def reader_of(field: FieldInfo) -> Callable[[str], Any]:
-    """What a cell that is not empty says; what it cannot say is left for the schema to refuse."""
-    if field.annotation is bool:
+def decimal_of(cell: str, mark: DecimalMark) -> str:
+    """For the schema to read, which has a point."""
+    if mark == "comma":
+        if "." in cell:  # 1.234 may be a thousand or one
+            raise ValueError("must be a number such as 1234,50, without points")
+        return cell.replace(",", ".")
+    if "," in cell:
+        raise ValueError("must be a number such as 1234.50; decimal=comma reads 1234,50")
+    return cell
+
+
+def reader_of(field: FieldInfo, mark: DecimalMark) -> Callable[[str], Any]:
+    """What a cell that is not empty says; the rules of the schema come after it."""
+    type_ = _type_of(field)
+    if type_ is bool:
         return boolean_of
-    if get_origin(field.annotation) is list:
-        return words_of
-    return integer_of if field.annotation is int else text_of
+    if type_ is int:
+        return lambda cell: integer_of(cell, mark)
+    if type_ is Decimal:
+        return lambda cell: decimal_of(cell, mark)
+    return words_of if get_origin(type_) is list else text_of
 
 
 def is_nullable(field: FieldInfo) -> bool:
     return NoneType in get_args(field.annotation)
+
+
+def _type_of(field: FieldInfo) -> Any:
+    """`int` of `Annotated[int, ...] | None`."""
+    type_: Any = field.annotation
+    if is_nullable(field):
+        type_ = next(each for each in get_args(type_) if each is not NoneType)
+    return get_args(type_)[0] if get_origin(type_) is Annotated else type_

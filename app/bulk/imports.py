@@ -7,23 +7,28 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, BinaryIO, Generic, TypeVar
 
+import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.bulk.files import NAME, READERS, Format, Record
+from app.bulk.files import NAME, READERS, Dialect, Format, Record
+from app.bulk.reasons import reason_in_file
 from app.bulk.stage import Stage
+from app.core.errors import AppError, NotAuthenticated, NotPermitted
 from app.crud.base import CRUDBase
 from app.crud.policy import Principal
 from app.crud.upsert import Batch, Refused, Upsert, Upserted
+from app.crud.user import user_crud
 from app.db.retries import retrying
-from app.db.session import Database
+from app.db.session import Database, in_session
 from app.schemas import ImportParams, ImportReport
-from app.schemas.reasons import reason_of
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 4 * 1024 * 1024
 _SLICE_SECONDS = 0.002
 _PAUSE = 0.25  # for each second of writing
+
+log = structlog.get_logger()
 
 SchemaT = TypeVar("SchemaT", bound=BaseModel)
 # Told how far it is, and of how much: first "check", in bytes of the file, then "write", in rows.
@@ -33,7 +38,8 @@ Watch = Callable[[str, int, int | None], None]
 class Import(Generic[SchemaT]):
     """Rows of one `schema` into the table of one crud; `values` are columns the file has no say in.
 
-    Each file is one `run`, with its own report.
+    Each file is one `run`, with its own report. Nothing is committed of a `viewer` who has lost
+    their rights: `NotAuthenticated` or `NotPermitted` is raised, which says what was kept before.
     """
 
     def __init__(
@@ -48,6 +54,8 @@ class Import(Generic[SchemaT]):
         **values: Any,
     ) -> None:
         self.database = database
+        self.viewer = viewer
+        self.dialect = Dialect(params.delimiter, params.decimal)
         self.upsert = Upsert(crud, schema, viewer, database.engine.dialect)
         self.key = crud.natural_key
         self.schema = schema
@@ -70,8 +78,8 @@ class Import(Generic[SchemaT]):
         waiting: dict[frozenset[str], list[bytes]] = defaultdict(list)
         waiting_bytes = 0
         slice_end = time.perf_counter() + _SLICE_SECONDS
-        for record in READERS[format](file, self.schema):
-            if row := self._checked(record, stage):
+        for record in READERS[format](file, self.schema, self.dialect):
+            if record and (row := self._checked(record, stage)):
                 sent = frozenset(row.model_fields_set)
                 rows = waiting[sent]
                 rows.append(self.upsert.encode(row))
@@ -88,25 +96,25 @@ class Import(Generic[SchemaT]):
 
     def _checked(self, record: Record, stage: Stage) -> SchemaT | None:
         if record.reason:
-            self.report.refuse(record.line, (None, record.reason))
+            self.report.refuse(record.line, [(None, record.reason)])
             return None
         try:
             row = self.validate(record.row)
         except ValidationError as invalid:
-            errors = invalid.errors(include_url=False, include_input=False)
-            self.report.refuse(record.line, *map(self._described, errors))
+            if self.report.is_full and not record.unread:
+                self.report.refuse(record.line, count=invalid.error_count())
+            else:
+                self.report.refuse(record.line, _reasons(record, invalid))
+            return None
+        if record.unread:  # in fields that need not be sent
+            self.report.refuse(record.line, list(record.unread.items()))
             return None
         key = getattr(row, self.key)
         if not stage.add_key(key, record.line):
             first = stage.line_of(key)
-            self.report.refuse(record.line, (self.key, f"stands already on line {first}"))
+            self.report.refuse(record.line, [(self.key, f"stands already on line {first}")])
             return None
         return row
-
-    def _described(self, error: ErrorDetails) -> tuple[str, str]:
-        name = str(error["loc"][0])
-        shown = name if NAME.fullmatch(name) else "?"
-        return shown, reason_of(error)
 
     async def _write(self, stage: Stage) -> None:
         if self.report.mode == "all" and not self.report.dry_run:
@@ -120,7 +128,7 @@ class Import(Generic[SchemaT]):
         batches = stage.batches()
         async with self.database.transaction() as db:
             for batch in batches:
-                done.append(await self.upsert.run(db, batch, self.values))
+                done.append(await self._upsert(db, batch))
                 if refused := list(done[-1].refused):
                     await db.rollback()
                     break
@@ -141,7 +149,11 @@ class Import(Generic[SchemaT]):
         for batch in stage.batches():
             started = time.perf_counter()
             pending = sum(each.created for each in done) if self.report.dry_run else 0
-            done.append(await retrying(partial(self._write_batch, batch, pending)))
+            try:
+                done.append(await retrying(partial(self._write_batch, batch, pending)))
+            except (NotAuthenticated, NotPermitted) as lost:
+                self._stop(lost, done)
+                raise
             self._refuse(stage, done[-1].refused)
             self.watch("write", sum(each.rows for each in done), stage.rows)
             # SQLite has one writer, and who waits for it is not told when it is free.
@@ -151,10 +163,28 @@ class Import(Generic[SchemaT]):
 
     async def _write_batch(self, batch: Batch, pending: int) -> Upserted:
         async with self.database.transaction() as db:
-            done = await self.upsert.run(db, batch, self.values, pending=pending)
+            done = await self._upsert(db, batch, pending=pending)
             if self.report.dry_run:
                 await db.rollback()
         return done
+
+    async def _upsert(self, db: AsyncSession, batch: Batch, *, pending: int = 0) -> Upserted:
+        """The last thing before a commit is to look at the rights of the viewer: not locked, since
+        an administrator who takes them away must not wait for the end of an import.
+        """
+        done = await self.upsert.run(db, batch, self.values, pending=pending)
+        await user_crud.check_rights(in_session(db), self.viewer)
+        return done
+
+    def _stop(self, lost: AppError, done: Sequence[Upserted]) -> None:
+        """Say what stays of a file whose other rows may no longer be written."""
+        if self.report.dry_run:
+            return
+        self._count(done)
+        kept = self.report.created + self.report.updated
+        log.warning("import_stopped", user_id=self.viewer.id, error=lost.code, kept=kept)
+        lost.detail += f"; the import was stopped, and {kept:,} rows had been written"
+        lost.members = self.report.model_dump()
 
     def _count(self, done: Sequence[Upserted]) -> None:
         for each in done:
@@ -164,10 +194,20 @@ class Import(Generic[SchemaT]):
 
     def _refuse(self, stage: Stage, rows: Sequence[Refused]) -> None:
         for row in rows:
-            self.report.refuse(stage.line_of(row.key), (row.field, row.reason))
+            self.report.refuse(stage.line_of(row.key), [(row.field, row.reason)])
 
 
 def _flush(waiting: dict[frozenset[str], list[bytes]], stage: Stage) -> None:
     for sent, rows in waiting.items():
         stage.add(Batch.of(rows, sent))
     waiting.clear()
+
+
+def _reasons(record: Record, invalid: ValidationError) -> list[tuple[str | None, str]]:
+    """By field; one that could not be read is missing for the schema alone."""
+    reasons: list[tuple[str | None, str]] = list(record.unread.items())
+    for error in invalid.errors(include_url=False, include_input=False):
+        name = str(error["loc"][0])
+        if name not in record.unread:
+            reasons.append((name if NAME.fullmatch(name) else "?", reason_in_file(error)))
+    return reasons

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from app.core.errors import Unavailable
 from app.crud.upsert import Batch
 
 _CACHE_KIB = 16 * 1024
@@ -36,6 +37,8 @@ class Stage:
         trace: TracebackType | None,
     ) -> None:
         self._database.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise Unavailable("Room for files on disk") from error
 
     def add_key(self, key: str, line: int) -> bool:
         """Whether the key is the first of its kind."""

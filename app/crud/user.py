@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import schemas
 from app.core.config import settings
-from app.core.errors import Conflict
+from app.core.errors import Conflict, InvalidToken, NotPermitted
 from app.core.security import get_password_hash
 from app.crud.base import CRUDBase
 from app.crud.filters import EQUALITY, RANGE
@@ -18,7 +18,7 @@ from app.crud.policy import Policy, Principal, everybody, owner, superusers
 from app.crud.reading import Created
 from app.crud.search import Search
 from app.db.base import MAX_ID, UTCDateTime, utc_now
-from app.db.query import AnySelect, Write
+from app.db.query import AnySelect, Fetch, Write
 from app.db.replica import CHECK_SECONDS
 from app.db.session import Database
 from app.models import User
@@ -43,15 +43,23 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
     search = Search(User, User.email, User.username, User.full_name)
     sorted_by = (User.email, User.username, User.created_at, User.updated_at)
 
-    async def get_principal(self, db: Database, id: int) -> Principal | None:
-        """Whoever is signed in with this id, if his account is active."""
+    async def get_principal(self, fetch: Fetch, id: int) -> Principal | None:
+        """Whoever is signed in with this id, if their account is active."""
         if not 0 < id <= MAX_ID:
             return None
         # A replica's lag is known as it was some moments ago.
         seconds = settings.DATABASE_REPLICA_MAX_LAG_SECONDS + 2 * CHECK_SECONDS
         since = utc_now() - timedelta(seconds=seconds)
-        rows = await db.fetch("principal", _active_user, {"id": id, "since": since})
+        rows = await fetch("principal", _active_user, {"id": id, "since": since})
         return Principal(*rows[0]) if rows else None
+
+    async def check_rights(self, fetch: Fetch, viewer: Principal) -> None:
+        """Raise unless `viewer` still has the rights with which something long was begun."""
+        now = await self.get_principal(fetch, viewer.id)
+        if now is None:
+            raise InvalidToken
+        if viewer.is_superuser and not now.is_superuser:
+            raise NotPermitted
 
     async def note_write(self, db: Database, id: int) -> None:
         """That he wrote just now, so that he reads it, where there is a replica to read from.

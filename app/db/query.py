@@ -16,6 +16,11 @@ Execute = Callable[
     [Hashable, Callable[[], AnyStatement], Mapping[str, Any]],
     Awaitable[Sequence[Sequence[Any]]],
 ]
+# The same for queries alone.
+Fetch = Callable[
+    [Hashable, Callable[[], AnySelect], Mapping[str, Any]],
+    Awaitable[Sequence[Sequence[Any]]],
+]
 
 
 class Write(Protocol):

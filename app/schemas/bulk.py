@@ -1,5 +1,6 @@
 """Import and export: what may be asked for, and what came of it."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,15 +10,24 @@ from app.schemas.page import Sortable
 MAX_ROW_ERRORS = 100
 
 
-class ImportParams(BaseModel):
-    """Unknown parameters are refused: `dryrun=true` would otherwise import."""
-
-    model_config = ConfigDict(extra="forbid")
-
+class _ImportMode(BaseModel):
     mode: Literal["all", "skip"] = Field(
         default="all", description="`all`: every row or none; `skip`: those that are good"
     )
     dry_run: bool = Field(default=False, description="Do all, tell all, and keep nothing")
+
+
+class ImportParams(_ImportMode):
+    """Unknown parameters are refused: `dryrun=true` would otherwise import."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    delimiter: Literal["comma", "semicolon", "tab"] = Field(
+        default="comma", description="What is between the cells of a CSV file"
+    )
+    decimal: Literal["point", "comma"] = Field(
+        default="point", description="What is before the fraction of a number in a CSV file"
+    )
 
 
 class ExportParams(Sortable):
@@ -38,7 +48,7 @@ class RowError(BaseModel):
     )
 
 
-class ImportReport(ImportParams):
+class ImportReport(_ImportMode):
     """Rows by what became of them; of the errors only the first ones are listed."""
 
     created: int = Field(default=0, description="New rows")
@@ -50,10 +60,20 @@ class ImportReport(ImportParams):
         default=[], max_length=MAX_ROW_ERRORS, description="The first of the errors"
     )
 
-    def refuse(self, line: int, *errors: tuple[str | None, str]) -> None:
-        """Count a row that cannot be taken, for these reasons of its fields."""
+    @property
+    def is_full(self) -> bool:
+        """Whether further errors are only counted."""
+        return len(self.errors) >= MAX_ROW_ERRORS
+
+    def refuse(
+        self, line: int, errors: Sequence[tuple[str | None, str]] = (), *, count: int | None = None
+    ) -> None:
+        """Count a row that cannot be taken, for these reasons of its fields.
+
+        `count` is how many there are, where nobody would see them.
+        """
         self.refused += 1
-        self.errors_total += len(errors)
+        self.errors_total += len(errors) if count is None else count
         room = MAX_ROW_ERRORS - len(self.errors)
         self.errors += [
             RowError(line=line, field=field, reason=reason) for field, reason in errors[:room]

@@ -39,7 +39,8 @@ def check_currency(value: str) -> str:
     return value
 
 
-Sku = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$")]
+SKU = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$"
+Sku = Annotated[str, StringConstraints(pattern=SKU)]
 Currency = Annotated[
     str,
     AfterValidator(check_currency),

@@ -1,5 +1,6 @@
 """Products in bulk: a file of them in, and a list of them out as a file."""
 
+from email.message import Message
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, status
@@ -9,13 +10,14 @@ from app.api.errors import problems
 from app.api.resources import exported
 from app.api.transfers import Download, Places, uploaded
 from app.bulk.exports import export
-from app.bulk.files import MEDIA_TYPES, Format
+from app.bulk.files import MEDIA_TYPES, TAKEN_MEDIA_TYPES, Format
 from app.bulk.imports import Import
 from app.core.config import settings
 from app.core.errors import (
     BrokenFile,
     ContentTooLarge,
     ImportRefused,
+    InvalidInput,
     RequestTimeout,
     Unavailable,
     UnsupportedMediaType,
@@ -33,11 +35,15 @@ router = APIRouter()
 
 _FILE = {"schema": {"type": "string", "maxLength": settings.IMPORT_MAX_BODY_BYTES}}
 FILES = dict.fromkeys(MEDIA_TYPES.values(), _FILE)
-IMPORT_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": FILES}}
+TAKEN = dict.fromkeys(TAKEN_MEDIA_TYPES, _FILE)
+IMPORT_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": TAKEN}}
 EXPORTED: dict[int | str, dict[str, Any]] = {200: {"content": FILES, "description": "The file"}}
 
-# Each import writes to disk, and each export holds a connection: half of them are for others.
-imports = Places(2, "Import")
+# A file that comes slowly keeps nobody from an import, whose place is taken when it is there. A
+# second upload is for a user whose first one broke off, which the server learns late.
+uploads = Places(16, "Upload", each=2)
+imports = Places(2, "Import", each=1)
+# Each export holds a connection: half of them are for others.
 exports = Places(max(1, settings.DATABASE_POOL_SIZE // 2), "Export")
 
 ExportedProducts = Annotated[ExportParams, Depends(exported(product_crud))]
@@ -63,34 +69,39 @@ async def import_products(
 ) -> schemas.ImportReport:
     """Create products, and update those of the caller that have the same sku, from a file."""
     file_format = _format_of(request)
+    if file_format != "csv":
+        for name in params.model_fields_set & {"delimiter", "decimal"}:
+            raise InvalidInput.at("query", name, msg="is for CSV alone")
     database: Database = request.app.state.database
-    with imports.take():
+    importing = Import(
+        database,
+        product_crud,
+        schemas.ProductCreate,
+        params,
+        viewer=current_user,
+        owner_id=current_user.id,
+    )
+    imports.check(current_user.id)  # before a file is sent for nothing
+    with uploads.take(current_user.id):
         async with uploaded(request) as file:
-            importing = Import(
-                database,
-                product_crud,
-                schemas.ProductCreate,
-                params,
-                viewer=current_user,
-                owner_id=current_user.id,
-            )
-            try:
-                report = await importing.run(file, file_format)
-            finally:  # some of its batches may be written, whatever came then
-                await user_crud.note_write(database, current_user.id)
+            await user_crud.check_rights(database.fetch, current_user)
+            with imports.take(current_user.id):
+                try:
+                    report = await importing.run(file, file_format)
+                finally:  # some of its batches may be written, whatever came then
+                    await user_crud.note_write(database, current_user.id)
     if report.mode == "all" and report.refused:
         raise ImportRefused(report.model_dump())
     return report
 
 
 def _format_of(request: Request) -> Format:
-    media_type, _, parameters = request.headers.get("content-type", "").lower().partition(";")
-    charset = parameters.replace('"', "").replace(" ", "")
-    for name, known in MEDIA_TYPES.items():
-        is_plain = "content-encoding" not in request.headers
-        if media_type.strip() == known and charset in ("", "charset=utf-8") and is_plain:
-            return name
-    raise UnsupportedMediaType(f"{' or '.join(MEDIA_TYPES.values())}, in UTF-8 and not compressed")
+    sent = Message()
+    sent["Content-Type"] = request.headers.get("content-type", "")
+    file_format = TAKEN_MEDIA_TYPES.get(sent.get_content_type())
+    if file_format is None or sent.get_content_charset("utf-8") != "utf-8":
+        raise UnsupportedMediaType(f"{' or '.join(MEDIA_TYPES.values())}, in UTF-8")
+    return file_format
 
 
 @router.get(
