@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 
 import httpx2
 import pytest
@@ -51,3 +52,21 @@ async def test_request_under_way_is_finished_before_the_stop(
         assert server.process.wait(timeout=10) == 0
     with pytest.raises(httpx2.TransportError):
         httpx2.get(server.url)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["length", "chunks"])
+def test_refusal_reaches_a_client_that_sends_all_before_it_reads(
+    server: ServerProcess, is_chunked: bool
+) -> None:
+    """As many clients and proxies do: had the connection been closed at once, it would be lost."""
+    chunk, count = b"x" * 65536, 200
+    framing = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {65536 * count}"
+    url = httpx2.URL(server.url)
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as client:
+        client.sendall(f"POST /api/v1/products/ HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode())
+        for _ in range(count):
+            client.sendall(b"10000\r\n" + chunk + b"\r\n" if is_chunked else chunk)
+        if is_chunked:
+            client.sendall(b"0\r\n\r\n")
+        assert client.recv(1024).startswith(b"HTTP/1.1 413 ")

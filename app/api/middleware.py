@@ -1,9 +1,11 @@
 """Plain ASGI around every request: identity and log outside, limits and last resort inside."""
 
+import asyncio
 import re
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 
 import structlog
@@ -45,6 +47,8 @@ _PERSONAL = [*_API_HEADERS, (b"cache-control", b"no-store")]
 # What an owner sees is not what anybody sees, under one URL.
 _VARY = (b"vary", b"Authorization")
 MAX_TARGET_BYTES = 32 * 1024  # half of what a head may have
+MAX_DISCARDED_BYTES = 64 * 1024 * 1024
+MAX_DISCARDING_SECONDS = 5
 MAX_PARAMETERS = 1_000  # of a query: each that is unknown gets an error of its own
 
 
@@ -214,7 +218,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        started = False
+        started = is_too_large = False
         received_bytes = 0
         max_bytes = self.other_bodies.get(scope["path"], self.max_body_bytes)
 
@@ -229,9 +233,10 @@ class Gate:
             return message
 
         async def send_noting_start(message: Message) -> None:
-            nonlocal started
+            nonlocal started, is_too_large
             started = True
             if message["type"] == "http.response.start":
+                is_too_large = message["status"] == ContentTooLarge.status
                 message["headers"].append(_VARY)
             await send(message)
 
@@ -246,6 +251,8 @@ class Gate:
                 raise  # half an answer is out: only closing the connection tells the client
             error = AppError("Internal server error")
             await problem(scope, error)(scope, receive, send_noting_start)
+        if is_too_large:
+            await discard_body(receive)
 
     def _check(self, scope: Scope, max_bytes: int) -> None:
         if len(scope["path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
@@ -271,6 +278,22 @@ class Gate:
                 raise BadRequest("This host is not served here")
         elif host and not _HOST.fullmatch(host):
             raise BadRequest("The Host header does not name a host")
+
+
+async def discard_body(receive: Receive) -> None:
+    """Read on for a while after the answer: RFC 9112 section 9.6.
+
+    A client or proxy that sends all of its body before it reads would lose the answer with the
+    connection, and a proxy would make a 502 of it.
+    """
+    left = MAX_DISCARDED_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(MAX_DISCARDING_SECONDS):
+            while left > 0:
+                message = await receive()
+                if not message.get("more_body", False):
+                    return
+                left -= len(message["body"])
 
 
 _WITHOUT_HOST = ("1", "1.0")  # what granian and other servers call HTTP/1.0

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI, Request
 from starlette.types import ASGIApp, Message
 
-from app.api.middleware import API_HEADERS, HSTS, MAX_TARGET_BYTES
+from app.api.middleware import API_HEADERS, HSTS, MAX_DISCARDED_BYTES, MAX_TARGET_BYTES
 from app.core.config import settings
 from app.main import create_app
 from tests.api.test_products import create
@@ -22,7 +22,8 @@ class Answer(NamedTuple):
     status: int
     headers: httpx2.Headers
     body: bytes
-    chunks_read: int
+    chunks_read: int  # before it was sent
+    chunks_discarded: int
 
 
 async def call(
@@ -35,6 +36,7 @@ async def call(
 ) -> Answer:
     """One request, exactly as given: a client library would mend what is odd about it."""
     unread = list(chunks)
+    unread_when_answered = len(chunks)
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -43,6 +45,8 @@ async def call(
         return {"type": "http.request", "body": unread.pop(0), "more_body": bool(unread)}
 
     async def send(message: Message) -> None:
+        nonlocal unread_when_answered
+        unread_when_answered = len(unread)
         sent.append(message)
 
     defaults = {"type": "http", "http_version": "1.1", "scheme": "http", "root_path": ""} | {
@@ -57,7 +61,11 @@ async def call(
     body = b"".join(message.get("body", b"") for message in sent[1:])
     start = sent[0]
     return Answer(
-        start["status"], httpx2.Headers(start["headers"]), body, len(chunks) - len(unread)
+        start["status"],
+        httpx2.Headers(start["headers"]),
+        body,
+        len(chunks) - unread_when_answered,
+        unread_when_answered - len(unread),
     )
 
 
@@ -265,6 +273,21 @@ async def test_body_is_read_up_to_its_limit_and_no_further(
     assert (undeclared.status, undeclared.chunks_read) == (413, 3)
     lying = await post([b"x" * 1024] * 1000, ("content-length", "10"))
     assert (lying.status, lying.chunks_read) == (413, 3)
+
+
+async def test_rest_of_a_large_body_is_discarded_after_the_answer_but_not_for_ever() -> None:
+    app = create_app()
+    mebibyte = b"x" * 2**20
+
+    async def post(size: int) -> Answer:
+        length = ("content-length", str(size * 2**20))
+        chunks = [mebibyte] * size
+        return await call(app, HOST, length, method="POST", path="/api/v1/users/", chunks=chunks)
+
+    whole = await post(20)
+    assert (whole.status, whole.chunks_discarded) == (413, 20)
+    endless = await post(1000)
+    assert (endless.status, endless.chunks_discarded) == (413, MAX_DISCARDED_BYTES // 2**20)
 
 
 async def test_parameters_of_a_query_are_counted() -> None:
