@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench lock clean
+.PHONY: help run test check format bench proxies lock clean
 
 BIN := .venv/bin
 # An installed uv is used; without one, the virtual environment gets its own.
@@ -34,6 +34,9 @@ bench: .venv/dev.stamp ## Measure speed against the guide's way and peers, and w
 	@$(BIN)/python -m benchmarks.service --write
 	@$(BIN)/python -m benchmarks.growth --write
 	@$(BIN)/python -m benchmarks.bulk --write
+
+proxies: .venv/dev.stamp ## Run the API behind nginx, Apache and Caddy, if they are installed
+	@$(BIN)/python -m deploy.check_proxies
 
 lock: $(UV) ## Write the locks anew from pyproject.toml
 	$(LOCK) pyproject.toml --group build --output-file requirements.lock
