@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench proxies lock clean
+.PHONY: help run test check format bench proxies clients lock clean
 
 BIN := .venv/bin
 # An installed uv is used; without one, the virtual environment gets its own.
@@ -38,6 +38,9 @@ bench: .venv/dev.stamp ## Measure speed against the guide's way and peers, and w
 proxies: .venv/dev.stamp ## Run the API behind nginx, Apache and Caddy, if they are installed
 	@$(BIN)/python -m deploy.check_proxies
 
+clients: .venv/dev.stamp .venv-clients/stamp clients/node_modules/stamp ## Try other people's clients (needs node)
+	@$(BIN)/python -m clients
+
 lock: $(UV) ## Write the locks anew from pyproject.toml
 	$(LOCK) pyproject.toml --group build --output-file requirements.lock
 	$(LOCK) pyproject.toml --group build --group dev --constraint requirements.lock \
@@ -46,9 +49,11 @@ lock: $(UV) ## Write the locks anew from pyproject.toml
 		--output-file benchmarks/requirements.lock
 	$(LOCK) --constraint requirements.lock benchmarks/peers/requirements.in \
 		--output-file benchmarks/peers/requirements.lock
+	$(LOCK) clients/requirements.in --output-file clients/requirements.lock
 
 clean: ## Remove the virtual environment and caches; data and .env stay
-	rm -rf .venv .venv-bench .venv-peers benchmarks/peers/fastify/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-peers .venv-clients benchmarks/peers/fastify/node_modules \
+		clients/node_modules clients/generated .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/run.stamp: requirements.lock pyproject.toml | $(BIN)/python $(UV)
 	@echo "Installing …"
@@ -59,6 +64,17 @@ clean: ## Remove the virtual environment and caches; data and .env stay
 .venv/dev.stamp: requirements-dev.lock .venv/run.stamp
 	@echo "Installing what the tests need …"
 	@$(INSTALL) --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+.venv-clients/stamp: clients/requirements.lock | $(UV)
+	@echo "Installing Python's clients …"
+	@test -e .venv-clients || python3 -m venv .venv-clients
+	@$(UV) pip sync --quiet --require-hashes --python .venv-clients/bin/python $<
+	@touch $@
+
+clients/node_modules/stamp: clients/package-lock.json
+	@echo "Installing TypeScript's clients …"
+	@npm ci --prefix clients --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(BIN)/python:

@@ -50,6 +50,7 @@ def create_app() -> FastAPI:
         title=settings.PROJECT_NAME,
         version=settings.VERSION,
         description=settings.DESCRIPTION,
+        contact={"name": settings.PROJECT_NAME},
         openapi_url="/api/openapi.json" if settings.DOCS_ENABLED else None,
         docs_url=None,
         redoc_url=None,

@@ -84,7 +84,6 @@ def _header(description: str, example: str | int, *, is_always_sent: bool = True
 
 
 _HEADERS = {
-    "Allow": _header("The methods that this path has", "GET, HEAD, OPTIONS"),
     "Cache-Control": _header("Whether the answer may be stored", "no-store"),
     "Content-Disposition": _header("The name for the file", 'attachment; filename="products.csv"'),
     "ETag": _header("Names this state, for `If-Match` and `If-None-Match`", '"3"'),
@@ -120,7 +119,7 @@ def complete_schema(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = generate()
-            schema.setdefault("servers", [{"url": "/"}])
+            schema.setdefault("servers", [{"url": settings.ROOT_PATH or "/"}])
             _add_components(schema)
             tags: dict[str, str] = {}
             for route in iter_route_contexts(app.routes):

@@ -162,6 +162,7 @@ def test_default_of_a_wrong_type_is_not_valid(schema: dict[str, Any]) -> None:
 
 def test_server_and_tags_are_named(schema: dict[str, Any]) -> None:
     assert schema["servers"] == [{"url": "/"}]
+    assert schema["info"]["contact"]
     described = {tag["name"] for tag in schema["tags"] if tag["description"]}
     assert described == {tag for operation in operations(schema) for tag in operation["tags"]}
 
