@@ -18,6 +18,7 @@ from app.core.errors import (
     ContentTooLarge,
     ImportRefused,
     InvalidInput,
+    NotPermitted,
     RequestTimeout,
     Unavailable,
     UnsupportedMediaType,
@@ -53,6 +54,7 @@ ExportedProducts = Annotated[ExportParams, Depends(exported(product_crud))]
     "/import",
     response_model=schemas.ImportReport,
     responses=problems(
+        NotPermitted,
         RequestTimeout,
         ContentTooLarge,
         UnsupportedMediaType,
