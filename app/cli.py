@@ -304,7 +304,7 @@ def generate_resource(
 
     \b
     Examples:
-      .venv/bin/myapi generate resource order number:str:unique total:money
+      .venv/bin/myapi generate resource order number:str:unique amount:money
       .venv/bin/myapi generate resource order_line order:ref:order count:int
     """
     from app.generator.resource import generate

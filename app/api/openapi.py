@@ -89,7 +89,9 @@ _HEADERS = {
     "ETag": _header("Names this state, for `If-Match` and `If-None-Match`", '"3"'),
     REPLAYED: _header("Sent with a stored answer", "true", is_always_sent=False),
     "Link": _header(
-        "The pages `next` and `prev`, RFC 8288", '<?cursor=abc>; rel="next"', is_always_sent=False
+        "The pages `next` and `prev`, RFC 8288",
+        '</api/v1/products/?cursor=abc>; rel="next"',
+        is_always_sent=False,
     ),
     "Location": _header("Where the new row is", "/api/v1/products/1"),
     "Retry-After": _header("Seconds to wait", 1, is_always_sent=False),
