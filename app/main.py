@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 
 from app.api import health
+from app.api.bodies import Bodies, BodyLimit
 from app.api.docs import add_docs
 from app.api.errors import add_error_handlers
 from app.api.middleware import CORS, Compression, Gate, RequestContext, RootPath
@@ -16,6 +17,7 @@ from app.api.routing import RouteIndex
 from app.api.v1.api import api_router
 from app.core.config import settings
 from app.core.logging import configure_logging
+from app.core.open_files import most_connections
 from app.core.rate_limit import open_rate_limiter
 from app.db.session import open_database
 
@@ -72,10 +74,18 @@ def create_app() -> FastAPI:
     app.add_middleware(
         Gate,
         allowed_hosts=settings.ALLOWED_HOSTS,
-        max_body_bytes=settings.MAX_BODY_BYTES,
-        other_bodies={
-            f"{prefix}/products/import": settings.IMPORT_MAX_BODY_BYTES,
-            f"{prefix}/auth/login": SIGN_IN_MAX_BODY_BYTES,
+        bodies=Bodies(
+            piece_seconds=settings.BODY_PIECE_TIMEOUT_SECONDS,
+            most_waiting=most_connections() // 2,
+        ),
+        limit=BodyLimit(settings.MAX_BODY_BYTES, settings.BODY_TIMEOUT_SECONDS),
+        other_limits={
+            f"{prefix}/auth/login": BodyLimit(
+                SIGN_IN_MAX_BODY_BYTES, settings.BODY_TIMEOUT_SECONDS
+            ),
+            f"{prefix}/products/import": BodyLimit(
+                settings.IMPORT_MAX_BODY_BYTES, settings.IMPORT_BODY_TIMEOUT_SECONDS
+            ),
         },
     )
     app.add_middleware(Compression, secret_prefix=f"{prefix}/auth/")

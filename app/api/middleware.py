@@ -11,17 +11,19 @@ from functools import lru_cache
 import structlog
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware, GZipResponder, IdentityResponder
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.bodies import Bodies, BodyLimit
 from app.api.errors import Refusal, problem
 from app.api.representation import GZIP_SUFFIX
 from app.core.errors import (
     AppError,
     BadRequest,
     ContentTooLarge,
+    HeadTooLarge,
+    NotFound,
     UnsupportedContentCoding,
     UriTooLong,
 )
@@ -46,7 +48,8 @@ _PUBLIC = [*_API_HEADERS, (b"cache-control", b"no-cache")]
 _PERSONAL = [*_API_HEADERS, (b"cache-control", b"no-store")]
 # What an owner sees is not what anybody sees, under one URL.
 _VARY = (b"vary", b"Authorization")
-MAX_TARGET_BYTES = 32 * 1024  # half of what a head may have
+MAX_HEAD_BYTES = 64 * 1024  # granian takes up to twice as much, as the pieces of it come
+MAX_TARGET_BYTES = MAX_HEAD_BYTES // 2
 MAX_DISCARDED_BYTES = 64 * 1024 * 1024
 MAX_DISCARDING_SECONDS = 5
 MAX_PARAMETERS = 1_000  # of a query: each that is unknown gets an error of its own
@@ -198,7 +201,7 @@ _NO_WEIGHT = re.compile(r"\bq\s*=\s*0(\.0*)?\s*(;|$)", re.IGNORECASE)
 class Gate:
     """Innermost: one Host header and a known one, a bounded body, and no exception gets past.
 
-    `other_bodies` has the bound of each path that takes more than `max_body_bytes`, or less.
+    `limit` is that of every body, but for those of the paths in `other_limits`.
     """
 
     def __init__(
@@ -206,31 +209,22 @@ class Gate:
         app: ASGIApp,
         *,
         allowed_hosts: list[str],
-        max_body_bytes: int,
-        other_bodies: Mapping[str, int],
+        bodies: Bodies,
+        limit: BodyLimit,
+        other_limits: Mapping[str, BodyLimit],
     ) -> None:
         self.app = app
         names = frozenset(host.lower() for host in allowed_hosts)
         self.allowed_hosts = frozenset() if "*" in names else names  # none named: all are
-        self.max_body_bytes = max_body_bytes
-        self.other_bodies = other_bodies
+        self.bodies = bodies
+        self.limit = limit
+        self.other_limits = other_limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         started = is_too_large = False
-        received_bytes = 0
-        max_bytes = self.other_bodies.get(scope["path"], self.max_body_bytes)
-
-        async def receive_bounded() -> Message:
-            nonlocal received_bytes
-            message = await receive()
-            received_bytes += len(message.get("body", b""))
-            if received_bytes > max_bytes:
-                # FastAPI lets only this kind of exception through while it reads a body.
-                error = ContentTooLarge(max_bytes)
-                raise HTTPException(error.status, error.detail, error.headers)
-            return message
+        limit = self.other_limits.get(scope["path"], self.limit)
 
         async def send_noting_start(message: Message) -> None:
             nonlocal started, is_too_large
@@ -241,8 +235,8 @@ class Gate:
             await send(message)
 
         try:
-            self._check(scope, max_bytes)
-            await self.app(scope, receive_bounded, send_noting_start)
+            self._check(scope, limit.bytes)
+            await self.app(scope, self.bodies.bounded(receive, limit), send_noting_start)
         except AppError as refused:
             await problem(scope, refused)(scope, receive, send_noting_start)
         except Exception:
@@ -255,8 +249,13 @@ class Gate:
             await discard_body(receive)
 
     def _check(self, scope: Scope, max_bytes: int) -> None:
-        if len(scope["path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
+        target_bytes = len(scope["path"]) + len(scope["query_string"])
+        if target_bytes > MAX_TARGET_BYTES:
             raise UriTooLong(MAX_TARGET_BYTES)
+        if target_bytes + sum(len(n) + len(v) for n, v in scope["headers"]) > MAX_HEAD_BYTES:
+            raise HeadTooLarge(MAX_HEAD_BYTES)
+        if scope["path"].endswith("\n"):
+            raise NotFound("Page")  # a route's pattern, which ends with $, would match
         if scope["query_string"].count(b"&") >= MAX_PARAMETERS:
             raise BadRequest(f"The query has more than {MAX_PARAMETERS:,} parameters")
         headers = Headers(scope=scope)

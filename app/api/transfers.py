@@ -15,11 +15,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.core.config import settings
-from app.core.errors import BadRequest, RequestTimeout, Unavailable
+from app.core.errors import BadRequest, Unavailable
 
 log = structlog.get_logger()
 
-UPLOAD_SECONDS = 900
 DOWNLOAD_SECONDS = 900
 STALLED_SECONDS = 30
 _PIECE_BYTES = 1024 * 1024
@@ -62,22 +61,18 @@ class Places:
 
 @asynccontextmanager
 async def uploaded(request: Request) -> AsyncIterator[BinaryIO]:
-    """The body as a file without a name; `Gate` bounds its length, and here it is its time."""
+    """The body as a file without a name; `Gate` bounds its length and its time."""
     with tempfile.TemporaryFile() as file:
         piece = bytearray()
         try:
-            async with asyncio.timeout(UPLOAD_SECONDS):
-                stream = aiter(request.stream())
-                while chunk := await asyncio.wait_for(anext(stream, b""), STALLED_SECONDS):
-                    piece += chunk
-                    if len(piece) >= _PIECE_BYTES:
-                        _check_disk(file)
-                        await asyncio.to_thread(file.write, piece)
-                        piece.clear()
+            async for chunk in request.stream():
+                piece += chunk
+                if len(piece) >= _PIECE_BYTES:
+                    _check_disk(file)
+                    await asyncio.to_thread(file.write, piece)
+                    piece.clear()
             file.write(piece)
             file.seek(0)
-        except TimeoutError:
-            raise RequestTimeout from None
         except ClientDisconnect:
             raise BadRequest("The body ended too early") from None
         except OSError as failed:

@@ -44,6 +44,10 @@ def split_commas(value: object) -> object:
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
+def to_upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(split_commas)]
 
 
@@ -75,13 +79,19 @@ class Settings(BaseSettings):
     PORT: int = Field(default=8000, ge=1, le=65535)
     WEB_CONCURRENCY: int = Field(default=1, ge=1, le=256)
     GRACEFUL_TIMEOUT_SECONDS: int = Field(default=30, ge=1)
-    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    LOG_LEVEL: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(to_upper)
+    ] = "INFO"
     ALLOWED_HOSTS: CommaList = []
     ALLOWED_ORIGINS: CommaList = ["http://localhost:3000"]
     TRUSTED_PROXIES: CommaList = []
     PUBLIC_URL: str | None = None
+    MAX_CONNECTIONS: int | None = Field(default=None, ge=10)
     MAX_BODY_BYTES: int = Field(default=1024 * 1024, ge=1024)
+    BODY_PIECE_TIMEOUT_SECONDS: float = Field(default=10, gt=0)
+    BODY_TIMEOUT_SECONDS: float = Field(default=60, gt=0)
     IMPORT_MAX_BODY_BYTES: int = Field(default=512 * 1024 * 1024, ge=1024)
+    IMPORT_BODY_TIMEOUT_SECONDS: float = Field(default=900, gt=0)
     IF_MATCH_REQUIRED: bool = False
     IDEMPOTENCY_KEY_HOURS: int = Field(default=24, ge=1, le=24 * 366)
 

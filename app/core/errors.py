@@ -24,6 +24,7 @@ AppError
 │   └── UnknownReference 422
 ├── PreconditionRequired 428
 ├── RateLimited 429
+├── HeadTooLarge 431
 ├── Unavailable 503
 └── WrongDeclaration: at the start, never in an answer
 """
@@ -250,6 +251,14 @@ class RateLimited(AppError):
             "Too many attempts, try again later",
             headers={"Retry-After": str(retry_after_seconds)},
         )
+
+
+class HeadTooLarge(AppError):
+    status = 431
+    code = "head_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The path, the query and the headers are longer than {limit_bytes} bytes")
 
 
 class Unavailable(AppError):

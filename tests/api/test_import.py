@@ -9,7 +9,6 @@ import httpx2
 import pytest
 from sqlalchemy import select, update
 
-from app.api import transfers
 from app.api.v1.endpoints import products_bulk
 from app.bulk import imports
 from app.bulk.files import MAX_ROW_BYTES
@@ -538,8 +537,12 @@ async def test_others_are_served_between_lines_that_are_empty_too(
     assert turns >= 2000
 
 
+@pytest.mark.parametrize("setting", ["BODY_PIECE_TIMEOUT_SECONDS", "IMPORT_BODY_TIMEOUT_SECONDS"])
 async def test_body_that_stalls_is_not_waited_for(
-    alice: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+    alice: httpx2.AsyncClient,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
 ) -> None:
     async def stalling() -> AsyncIterator[bytes]:
         yield (HEAD + "A-1,a,1\r\n").encode()
@@ -547,8 +550,14 @@ async def test_body_that_stalls_is_not_waited_for(
         yield b"A-2,a,1\r\n"
 
     for seconds, status in ((0.1, 408), (5, 200)):
-        monkeypatch.setattr(transfers, "STALLED_SECONDS", seconds)
-        assert (await send(alice, stalling())).status_code == status
+        monkeypatch.setattr(settings, setting, seconds)
+        app = create_app()
+        app.state.database = database
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(
+            transport=transport, base_url=alice.base_url, headers=alice.headers
+        ) as client:
+            assert (await send(client, stalling())).status_code == status
         assert len(await stored(database)) == (2 if status == 200 else 0)
 
 

@@ -1,5 +1,6 @@
 """What surrounds every request, met as a server hands it over: raw ASGI scopes."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -7,10 +8,18 @@ import anyio
 import httpx2
 import pytest
 from fastapi import FastAPI, Request
+from fastapi.routing import iter_route_contexts
 from starlette.types import ASGIApp, Message
 
-from app.api.middleware import API_HEADERS, HSTS, MAX_DISCARDED_BYTES, MAX_TARGET_BYTES
+from app.api.middleware import (
+    API_HEADERS,
+    HSTS,
+    MAX_DISCARDED_BYTES,
+    MAX_HEAD_BYTES,
+    MAX_TARGET_BYTES,
+)
 from app.core.config import settings
+from app.main import app as served
 from app.main import create_app
 from tests.api.test_products import create
 from tests.conftest import ALICE
@@ -139,6 +148,31 @@ async def test_target_is_no_longer_than_its_limit() -> None:
     assert (await call(app, HOST, query_string=b"a" * limit)).status == 200
     answer = await call(app, HOST, query_string=b"a" * (limit + 1))
     assert (answer.status, answer.headers["content-type"]) == (414, "application/problem+json")
+
+
+async def test_head_is_no_longer_than_its_limit() -> None:
+    app = create_app()
+    taken = len("/health") + len("".join(HOST)) + len("x")
+    limit = MAX_HEAD_BYTES - taken
+    assert (await call(app, HOST, ("x", "a" * limit))).status == 200
+    answer = await call(app, HOST, ("x", "a" * (limit + 1)))
+    assert (answer.status, answer.headers["content-type"]) == (431, "application/problem+json")
+
+
+async def test_path_with_a_line_feed_at_its_end_is_no_page(paths: list[str]) -> None:
+    """The pattern of a route ends with $, which matches before a line feed too."""
+    app = create_app()
+    for path in paths:
+        for method in ("GET", "POST", "PATCH", "DELETE", "OPTIONS"):
+            answer = await call(app, HOST, JSON, method=method, path=f"{path}\n")
+            assert answer.status == 404, (method, path)
+            assert b'"code":"not_found"' in answer.body
+
+
+@pytest.fixture
+def paths() -> list[str]:
+    known = [route.path_format for route in iter_route_contexts(served.routes)]
+    return [re.sub("{[^}]*}", "7", path) for path in known if path]
 
 
 async def test_body_that_is_encoded_is_refused() -> None:

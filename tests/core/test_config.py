@@ -272,3 +272,8 @@ def test_development_without_a_key_makes_a_random_one_and_warns_once(
     # Worker processes, which inherit the environment, use the same one.
     assert load().SECRET_KEY.get_secret_value() == key
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("level", ["debug", "Info", "WARNING"])
+def test_case_of_the_log_level_does_not_matter(load: Load, level: str) -> None:
+    assert level.upper() == load(LOG_LEVEL=level).LOG_LEVEL

@@ -1,0 +1,69 @@
+"""Bodies as they arrive: how long they may be and take, and how many requests may wait for one."""
+
+import asyncio
+from typing import NamedTuple
+
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive
+
+from app.core.errors import AppError, ContentTooLarge, RequestTimeout
+
+
+class BodyLimit(NamedTuple):
+    bytes: int
+    seconds: float
+
+
+class Bodies:
+    """What bounds the bodies of all requests of this process.
+
+    Each piece must arrive within `piece_seconds`. No more than `most_waiting` requests wait for a
+    piece at once: one more ends the wait that began first. Otherwise clients that send nothing
+    could hold every connection that this process may have, and no probe would get in.
+    """
+
+    def __init__(self, *, piece_seconds: float, most_waiting: int) -> None:
+        self._piece_seconds = piece_seconds
+        self._most_waiting = most_waiting
+        self._waits: dict[asyncio.Timeout, None] = {}  # in the order in which they began
+
+    def bounded(self, receive: Receive, limit: BodyLimit) -> Receive:
+        """`receive` for a body within `limit`; what follows the body is waited for without end."""
+        received_bytes = 0
+        must_end_at = 0.0
+        is_whole = False
+
+        async def receive_bounded() -> Message:
+            nonlocal received_bytes, must_end_at, is_whole
+            if is_whole:
+                return await receive()
+            now = asyncio.get_running_loop().time()
+            must_end_at = must_end_at or now + limit.seconds
+            try:
+                message = await self._wait(receive, min(must_end_at, now + self._piece_seconds))
+            except TimeoutError:
+                raise _refusal(RequestTimeout()) from None
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > limit.bytes:
+                raise _refusal(ContentTooLarge(limit.bytes))
+            is_whole = not message.get("more_body")
+            return message
+
+        return receive_bounded
+
+    async def _wait(self, receive: Receive, until: float) -> Message:
+        async with asyncio.timeout_at(until) as wait:
+            self._waits[wait] = None
+            if len(self._waits) > self._most_waiting:
+                first = next(iter(self._waits))
+                del self._waits[first]
+                first.reschedule(0)
+            try:
+                return await receive()
+            finally:
+                self._waits.pop(wait, None)
+
+
+def _refusal(error: AppError) -> HTTPException:
+    """As the only kind of exception that FastAPI lets through while it reads a body."""
+    return HTTPException(error.status, error.detail, error.headers)
