@@ -1,12 +1,11 @@
 """The `myapi` command."""
 
 import asyncio
-import gc
 import getpass
 import json
+import signal
 import socket
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -22,7 +21,6 @@ from app.bulk.files import Delimiter, Format
 from app.core.config import settings
 from app.core.errors import AlreadyExists, AppError, Unavailable
 
-APP = "app.main:app"
 ImportMode = Literal["all", "skip"]
 
 
@@ -76,42 +74,40 @@ def serve(
     ] = False,
 ) -> None:
     """Serve the API until stopped; requests under way are finished."""
-    from granian.constants import HTTPModes, Interfaces, Loops
-    from granian.http import HTTP1Settings
-    from granian.log import LogLevels
-    from granian.server import Server
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        # The first process of a container would ignore them otherwise.
+        signal.signal(stop, lambda *_: sys.exit())
 
     from app.core.logging import configure_logging
+    from app.core.open_files import reserve_open_files
     from app.db.start import check_database
+    from app.server import TARGET, Server, load_app
 
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     try:
         _try_to_listen(host, port)
     except OSError as refused:
         sys.exit(f"myapi: cannot listen on {address}: {refused.strerror}")
+    reserve_open_files()
     configure_logging()
-    # Here and not in each worker alone: what cannot start is told once, in one line.
-    _load_app(APP)
+    try:
+        load_app(TARGET)
+    except AppError:
+        raise
+    except Exception as broken:
+        structlog.get_logger().debug("not_loaded", exc_info=True)
+        what = f"{type(broken).__name__}: {broken}"
+        sys.exit(f"myapi: the application cannot be loaded: {what} (more with LOG_LEVEL=debug)")
     if migrate_first:
         structlog.get_logger().info("migrated", detail=_migrate())
     asyncio.run(check_database(workers))
-    structlog.get_logger().info("serving", url=address, docs=f"{address}/api/docs")
-    Server(
-        APP,
-        address=host,
-        port=port,
-        workers=workers,
-        interface=Interfaces.ASGI,
-        loop=Loops.uvloop,
-        # HTTP/2 and TLS belong to the proxy in front.
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024),
-        websockets=False,
-        respawn_failed_workers=True,
-        workers_kill_timeout=settings.GRACEFUL_TIMEOUT_SECONDS,
-        log_level=LogLevels.warning,
-        log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
-    ).serve(target_loader=_load_app)
+    server = Server(host, port, workers)
+    server.on_startup(
+        lambda: structlog.get_logger().info("serving", url=address, docs=f"{address}/api/docs")
+    )
+    server.run()
+    if server.failed:
+        sys.exit("myapi: a worker could not start")
 
 
 def _try_to_listen(host: str, port: int) -> None:
@@ -120,16 +116,6 @@ def _try_to_listen(host: str, port: int) -> None:
     with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
-
-
-def _load_app(target: str) -> Any:
-    """What is made here stays: looking for garbage in it would cost a tenth of the start."""
-    module, _, name = target.partition(":")
-    gc.disable()
-    app = getattr(import_module(module), name)
-    gc.freeze()
-    gc.enable()
-    return app
 
 
 @cli.command()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ import httpx2
 
 MYAPI = str(Path(sys.executable).with_name("myapi"))
 START_SECONDS = 60  # a busy machine is no failure
+STOP_SECONDS = 60
 
 
 class ServerProcess(NamedTuple):
@@ -47,14 +48,22 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def with_few_files(count: int) -> list[str]:
+    """What stands before a command that may have no more open files, and may not ask for more."""
+    limit = f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({count}, {count}))"
+    return [sys.executable, "-c", f"{limit}; import os, sys; os.execv(sys.argv[1], sys.argv[1:])"]
+
+
 @contextmanager
-def serving(*arguments: str, **settings: str) -> Iterator[ServerProcess]:
+def serving(
+    *arguments: str, before: Sequence[str] = (), **settings: str
+) -> Iterator[ServerProcess]:
     """A server on a free port that has answered its first request."""
     port = free_port()
     # A file, because a pipe that nobody reads fills up and then blocks the server.
     with tempfile.NamedTemporaryFile(mode="w+") as log:
         process = subprocess.Popen(
-            [MYAPI, "serve", "--port", str(port), *arguments],
+            [*before, MYAPI, "serve", "--port", str(port), *arguments],
             env=environment(**settings),
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -67,10 +76,10 @@ def serving(*arguments: str, **settings: str) -> Iterator[ServerProcess]:
         finally:
             process.terminate()
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()  # granian does not hear a signal that comes while it starts
-                process.wait()
+                process.kill()
+                raise
 
 
 def _wait_until_it_answers(server: ServerProcess) -> None:

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from sqlalchemy import select, update
 
+from app.api import transfers
 from app.api.v1.endpoints import products_bulk
 from app.bulk import imports
 from app.bulk.files import MAX_ROW_BYTES

@@ -1,0 +1,138 @@
+"""granian as this project runs it: no signal is lost, and a worker that dies is replaced."""
+
+import asyncio
+import gc
+import os
+import signal
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import structlog
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.mp import MPServer, WorkerProcess
+
+from app.core.config import settings
+from app.core.errors import AppError
+from app.core.open_files import most_connections
+
+TARGET = "app.main:app"
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A worker that ends by itself within this time cannot start, and another would not either.
+START_SECONDS = 10
+
+log = structlog.get_logger()
+
+
+class Server(MPServer):
+    """Worker processes that share a port; `failed` once one of them could not start."""
+
+    failed = False
+
+    def __init__(self, host: str, port: int, workers: int) -> None:
+        super().__init__(
+            TARGET,
+            address=host,
+            port=port,
+            workers=workers,
+            interface=Interfaces.ASGI,
+            loop=Loops.uvloop,
+            # HTTP/2 and TLS belong to the proxy in front.
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024),
+            websockets=False,
+            backpressure=most_connections(),
+            workers_kill_timeout=settings.GRACEFUL_TIMEOUT_SECONDS,
+            log_level=LogLevels.warning,
+            log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
+        )
+
+    def run(self) -> None:
+        """Serve until stopped, or until a worker cannot start."""
+        os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals)
+        self.serve(target_loader=load_app)
+
+    def _init_shared_socket(self) -> None:
+        try:
+            super()._init_shared_socket()  # type: ignore[no-untyped-call]  # granian's
+        except RuntimeError as refused:  # somebody was faster
+            [reason, *_] = str(refused).splitlines()
+            raise AppError(f"cannot listen on port {self.bind_port}: {reason}") from None
+
+    def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
+        """Replace whatever dies. granian gives up when a worker dies twice in a few seconds."""
+        while not (self.interrupt_signal or self.failed):
+            self.main_loop_interrupt.wait()
+            self.main_loop_interrupt.clear()
+            if self.reload_signal:
+                self._reload(spawn_target, target_loader)  # type: ignore[no-untyped-call]  # granian's
+            while self.interrupt_children and not self.interrupt_signal:
+                index = self.interrupt_children.pop()
+                if not _could_start(self.wrks[index]):
+                    self.failed = True
+                    break
+                log.error("worker_replaced", worker=index + 1)
+                self._respawn_workers([index], spawn_target, target_loader)
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        self.interrupt_children.clear()  # one that dies while all are stopped is no failure
+        super().shutdown(exit_code)  # type: ignore[no-untyped-call]  # granian's
+
+
+def load_app(target: str) -> Callable[..., Any]:
+    """Import the application, once: workers begin as copies of the process that did.
+
+    What is made here stays: looking for garbage in it would cost a tenth of the start.
+    """
+    module, _, name = target.partition(":")
+    gc.disable()
+    app = getattr(import_module(module), name)
+    gc.freeze()
+    gc.enable()
+    return _releasing_signals(app)
+
+
+def _could_start(worker: WorkerProcess) -> bool:
+    """Whether it had started, or was killed from outside; then at most one a second is started."""
+    lived_seconds = time.monotonic() - worker.birth
+    ended_by_itself = worker.inner.exitcode > 0
+    if ended_by_itself and lived_seconds < START_SECONDS:
+        return False
+    time.sleep(max(0, 1 - lived_seconds))
+    return True
+
+
+def _hold_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def _releasing_signals(app: Callable[..., Any]) -> Callable[..., Any]:
+    """`app`, which lets a new worker hear signals as soon as it can act on them.
+
+    Until then they are held back: the handlers that it has from its parent would swallow them, and
+    so would those of uvloop between the two runs of its loop, for the start and for requests.
+    """
+
+    def released(scope: Any, receive: Any, send: Any) -> Any:
+        if scope["type"] == "lifespan":
+            return app(scope, receive, _then(send, _release_signals))
+        return app(scope, receive, send)
+
+    return released
+
+
+def _then(send: Any, act: Callable[[], None]) -> Any:
+    async def send_then_act(message: Any) -> None:
+        await send(message)
+        if message["type"] == "lifespan.startup.complete":
+            # The first run of the loop ends with this message, the second has begun by then.
+            asyncio.get_running_loop().call_later(0.1, act)
+
+    return send_then_act
