@@ -58,6 +58,8 @@ def run_migrations(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
             take_turns(connection)
         context.run_migrations()
+        if then := context.config.attributes.get("then"):
+            then(connection)
 
 
 def note_applied(ctx: MigrationContext, step: MigrationInfo, heads: Any, run_args: Any) -> None:

@@ -126,11 +126,12 @@ def migrate() -> None:
 
 def _migrate() -> str:
     """Migrate; return the sentence that says what was done."""
-    from app.db.migrations import upgrade
+    import app.models  # noqa: F401 - so that the tables of all of them are checked
+    from app.db.migrations import check_result, upgrade
     from app.db.revisions import describe, known_migrations
 
     migrations = known_migrations()
-    if applied := upgrade():
+    if applied := upgrade(then=check_result):
         return f"Applied {describe([migrations[revision] for revision in applied])}"
     return f"Up to date: {list(migrations.values())[-1]}"
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic.config import Config
 from alembic.util.exc import CommandError
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from alembic import command
@@ -13,6 +15,7 @@ from app.core.errors import AppError, Unavailable
 from app.db.failures import words_of
 from app.db.retries import TransactionConflict
 from app.db.revisions import VERSIONS, read_applied
+from app.db.schema_check import find_missing, name_some
 from app.db.session import open_database
 
 ROOT = Path(__file__).parents[2]
@@ -26,14 +29,17 @@ def alembic_config() -> Config:
     return Config(toml_file=ROOT / "pyproject.toml")
 
 
-def upgrade(revision: str = "head") -> list[str]:
+def upgrade(
+    revision: str = "head", *, then: Callable[[Connection], None] | None = None
+) -> list[str]:
     """Run the migrations that the database lacks, all or none; return their revisions.
 
-    Raise `CannotMigrate` if one fails, or if the database was migrated by other code.
+    `then` runs in their transaction. Raise `CannotMigrate` if one fails, or if the database was
+    migrated by other code.
     """
     config = alembic_config()
     applied: list[str] = []
-    config.attributes["applied"] = applied  # alembic/env.py adds to it
+    config.attributes |= {"applied": applied, "then": then}  # for alembic/env.py
     try:
         command.upgrade(config, revision)
     except CommandError as refused:
@@ -44,6 +50,16 @@ def upgrade(revision: str = "head") -> list[str]:
             raise CannotMigrate(f"{file} failed, and nothing was changed: {reason}") from failed
         raise
     return applied
+
+
+def check_result(connection: Connection) -> None:
+    """Raise `CannotMigrate` unless the database has what the models need, now that it migrated."""
+    if missing := list(find_missing(connection)):
+        raise CannotMigrate(
+            "nothing was changed: after all migrations the database would lack"
+            f" {name_some(missing)}; a migration is not written yet, or was edited after this"
+            " database had it"
+        )
 
 
 def downgrade(revision: str = "base") -> None:

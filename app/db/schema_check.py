@@ -71,11 +71,15 @@ async def check_schema(database: Database) -> None:
         connection = await db.connection()
         missing = await connection.run_sync(lambda sync: list(find_missing(sync)))
     if missing:
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise SchemaIncomplete(
-            f"the database lacks {', '.join(missing[:_SHOWN])}{more}, which its migrations made:"
+            f"the database lacks {name_some(missing)}, which its migrations made:"
             " it was changed since"
         )
+
+
+def name_some(missing: list[str]) -> str:
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return f"{', '.join(missing[:_SHOWN])}{more}"
 
 
 def find_missing(connection: Connection, metadata: MetaData = Base.metadata) -> Iterator[str]:

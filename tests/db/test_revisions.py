@@ -99,6 +99,18 @@ async def test_migration_that_fails_is_named_and_changes_nothing(empty_database_
     assert await applied_revisions() == [first.revision]
 
 
+def test_database_of_an_edited_migration_is_not_migrated(empty_database_url: str) -> None:
+    """Its revision is known, its schema is not: all would seem well until the first request."""
+    first, *_ = known_migrations().values()
+    upgrade(first.revision)
+    asyncio.run(run_sql("ALTER TABLE products DROP COLUMN version"))
+    ended = run_myapi("migrate", DATABASE_URL=empty_database_url)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("myapi: nothing was changed: after all migrations the database")
+    assert "would lack the column version of products;" in ended.stderr
+    assert asyncio.run(applied_revisions()) == [first.revision]
+
+
 def test_revisions_of_merged_branches_are_all_applied(tmp_path: Path) -> None:
     parents = {"a": None, "b": "a", "c": "a", "d": ("b", "c")}
     migrations = {}
