@@ -25,6 +25,7 @@ AppError
 ├── PreconditionRequired 428
 ├── RateLimited 429
 ├── HeadTooLarge 431
+├── DeletionUnfinished 503
 ├── Unavailable 503
 └── WrongDeclaration: at the start, never in an answer
 """
@@ -259,6 +260,19 @@ class HeadTooLarge(AppError):
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"The path, the query and the headers are longer than {limit_bytes} bytes")
+
+
+class DeletionUnfinished(AppError):
+    """There is too much to delete for one request; the next one goes on."""
+
+    status = 503
+    code = "deletion_unfinished"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A part is deleted: send the same request again to delete the rest",
+            headers={"Retry-After": "1"},
+        )
 
 
 class Unavailable(AppError):

@@ -2,17 +2,19 @@
 
 import re
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import structlog
-from sqlalchemy import bindparam, false, func, select, update
+from sqlalchemy import Table, bindparam, false, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import schemas
 from app.core.config import settings
-from app.core.errors import Conflict, InvalidToken, NotPermitted
+from app.core.errors import Conflict, InvalidToken, NotFound, NotPermitted
 from app.core.security import get_password_hash
+from app.crud import deletion
 from app.crud.base import CRUDBase
+from app.crud.deletion import Deletion, check_nothing_forbids
 from app.crud.filters import EQUALITY, RANGE
 from app.crud.policy import Policy, Principal, everybody, owner, superusers
 from app.crud.reading import Created
@@ -24,6 +26,8 @@ from app.db.session import Database
 from app.models import User
 from app.schemas import UserAdminUpdate, UserCreate, UserUpdate
 from app.schemas.base import USERNAME, canonical_email
+
+_USERS = cast(Table, User.__table__)
 
 log = structlog.get_logger()
 
@@ -115,13 +119,30 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
         values = obj_in.model_dump(exclude={"current_password", "password"}, exclude_unset=True)
         if isinstance(obj_in, UserUpdate) and isinstance(obj_in.password, str):
             values["hashed_password"] = await get_password_hash(obj_in.password)
+        if db_obj.deleting_since:
+            raise Conflict("The user is being deleted")
         if not (values.get("is_active", True) and values.get("is_superuser", True)):
             await self._keep_a_superuser(db, without=db_obj)
         return await self._set(db, db_obj, values)
 
-    async def delete(self, db: AsyncSession, *, db_obj: User) -> None:
+    async def begin_deletion(self, db: AsyncSession, *, db_obj: User) -> None:
+        """Disable the account for good; what belongs to it is deleted by `finish_deletion`."""
+        if db_obj.deleting_since:
+            return
         await self._keep_a_superuser(db, without=db_obj)
-        await super().delete(db, db_obj=db_obj)
+        await check_nothing_forbids(db, _USERS, _USERS.c.id == db_obj.id)
+        await self._set(db, db_obj, {"is_active": False, "deleting_since": utc_now()})
+
+    async def finish_deletion(self, database: Database, id: int) -> None:
+        """Delete the account and its rows in short transactions, for some seconds.
+
+        Raise `DeletionUnfinished` if rows are left: called again, it goes on.
+        """
+        if not await Deletion(database, seconds=deletion.SECONDS).run(_USERS, [id]):
+            raise NotFound("User")
+
+    async def delete(self, db: AsyncSession, *, db_obj: User) -> None:
+        raise NotImplementedError("by begin_deletion and finish_deletion")
 
     async def replace_hash(self, db: AsyncSession, *, user: User, new_hash: str) -> None:
         """Store a stronger hash of the same password, unless the password was changed meanwhile."""

@@ -17,6 +17,8 @@ class User(Identified, Timestamped, Versioned, Base):
     hashed_password: Mapped[str]
     is_active: Mapped[bool] = mapped_column(default=True, server_default=true())
     is_superuser: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # Disabled for good: a part of what belongs to them may be gone already.
+    deleting_since: Mapped[datetime | None] = mapped_column(UTCDateTime)
     # Until a replica has it, he reads from the primary.
     last_write_at: Mapped[datetime | None] = mapped_column(UTCDateTime, default=utc_now)
 

@@ -2,21 +2,24 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, status
+from fastapi import APIRouter, Depends, Request, status
 
 from app import models, schemas
 from app.api.errors import problems
+from app.api.representation import check_precondition
 from app.api.resources import listed, readable, unchanged
 from app.api.routing import StrictRoute
 from app.api.sign_in import PasswordChecked, limit_sign_ups
 from app.core.errors import (
     AlreadyExists,
     Conflict,
+    DeletionUnfinished,
     NotAuthenticated,
     NotFound,
     NotPermitted,
     RateLimited,
 )
+from app.crud.policy import Principal
 from app.crud.reading import Created, Slice, Stored
 from app.crud.user import user_crud
 from app.dependencies import (
@@ -24,6 +27,7 @@ from app.dependencies import (
     DbRead,
     DbSession,
     DbWrite,
+    UserId,
     check_self_or_superuser,
     get_current_superuser,
     get_own_account,
@@ -122,9 +126,24 @@ async def update_user(
 @router.delete(
     "/{user_id:id}",
     status_code=status.HTTP_204_NO_CONTENT,
-    dependencies=[superuser_only],
-    responses=problems(NotPermitted, NotFound, Conflict),
+    responses=problems(NotPermitted, NotFound, Conflict, DeletionUnfinished),
 )
-async def delete_user(db: DbSession, user: UserToChange) -> None:
-    """Delete a user and the products they own, for superusers."""
-    await user_crud.delete(db, db_obj=user)
+async def delete_user(
+    request: Request,
+    user_id: UserId,
+    database: DbRead,
+    superuser: Annotated[Principal, superuser_only],
+) -> None:
+    """Delete a user and all they own, for superusers; a 503 asks for the same request again."""
+    # The account is disabled first; then its rows go in batches, for some seconds.
+    async with database.transaction() as db:
+        user = await user_crud.get(db, user_id, viewer=superuser)
+        if user is None:
+            raise NotFound("User")
+        if not user.deleting_since:  # a deletion that has begun goes on, whatever state was seen
+            check_precondition(request, user)
+        await user_crud.begin_deletion(db, db_obj=user)
+    try:
+        await user_crud.finish_deletion(database, user_id)
+    finally:
+        await user_crud.note_write(database, superuser.id)
