@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import strategies as st
-from schemathesis import HookContext
+from schemathesis import CheckContext, HookContext
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.failures import Failure
 from schemathesis.core.transport import Response
@@ -16,6 +16,7 @@ from schemathesis.engine import events, from_schema
 from schemathesis.python.asgi import shutdown_lifespans
 from schemathesis.schemas import BaseSchema
 
+from app.api.middleware import API_HEADERS
 from app.core.config import settings
 from app.main import create_app
 from tests.conftest import ADMIN
@@ -24,6 +25,21 @@ from tests.conftest import ADMIN
 LETTERS = st.text("abcxyz019", min_size=1, max_size=20)
 schemathesis.openapi.format("email", LETTERS.map("{}@example.com".format))
 schemathesis.openapi.format("password", LETTERS.map("Aa345678{}".format))
+
+# On whatever answer: what HTTP itself needs, and what guards browsers.
+GENERAL_HEADERS = {"allow", "connection", "content-length", "content-type", "server", "vary"}
+GENERAL_HEADERS |= {"content-encoding", "accept-encoding", *(name.lower() for name in API_HEADERS)}
+
+
+@schemathesis.check
+def all_headers_that_are_sent_are_documented(
+    ctx: CheckContext, response: Response, case: Any
+) -> None:
+    responses = case.operation.definition.raw["responses"]
+    documented = responses.get(str(response.status_code), responses["default"])["headers"]
+    undocumented = response.headers.keys() - GENERAL_HEADERS - {name.lower() for name in documented}
+    assert not undocumented, f"{response.status_code} with {undocumented}"
+
 
 TAKEN = [401, 403, 404, 409, 412, 429, "5xx"]
 # Made of the same parameters or body as others, whose every keyword is tried.
