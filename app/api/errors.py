@@ -44,6 +44,11 @@ _PHRASES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable C
 class ProblemResponse(JSONResponse):
     media_type = PROBLEM_MEDIA_TYPE
 
+    def render(self, content: Any) -> bytes:
+        return (
+            super().render(content) + b"\n"
+        )  # so that a terminal's prompt is on a line of its own
+
 
 class Refusal(Response):
     """A problem that is made when it is sent, where the request is not at hand before."""

@@ -20,6 +20,7 @@ from app.dependencies import has_kept_answer
 # Added to a strong tag when an answer is compressed, here as by Apache; nginx makes the tag weak.
 GZIP_SUFFIX = "-gzip"
 _ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*?)(?:-(?:gzip|br|zstd))?"')
+_JSON = "application/json"
 CONDITIONAL_METHODS = ("PUT", "PATCH", "DELETE")
 
 
@@ -35,8 +36,16 @@ def answer_with(returned: Any) -> Any:
     return returned
 
 
+def end_line(response: Response) -> None:
+    """End what FastAPI made with a newline, as all other JSON ends: for people at a terminal."""
+    body: bytes = getattr(response, "body", b"")  # a stream has none
+    if response.media_type == _JSON and body and not body.endswith(b"\n"):
+        response.body = body + b"\n"
+        response.headers["content-length"] = str(len(response.body))
+
+
 def _json_response(content: str, status_code: int = status.HTTP_200_OK) -> Response:
-    return Response(content, status_code, media_type="application/json")
+    return Response(f"{content}\n", status_code, media_type=_JSON)
 
 
 def _page(page: Slice[Any]) -> str:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.direct import direct_app
 from app.api.idempotency import give_kept_answer, keep_answer
-from app.api.representation import answer_with, describe
+from app.api.representation import answer_with, describe, end_line
 from app.api.retries import RepeatableRequest
 from app.core import strict_json
 from app.db.base import MAX_ID
@@ -66,6 +66,7 @@ class StrictRoute(APIRoute):
             strict_request = StrictRequest(request.scope, request.receive)
             _request.set(strict_request)
             response = await handle(strict_request)
+            end_line(response)
             response = describe(strict_request, response, _returned.get())
             await keep_answer(strict_request, response)
             return response
