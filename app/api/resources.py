@@ -1,5 +1,6 @@
 """What the routes of a resource ask for, made from its crud: the row in the path, a list."""
 
+import json
 import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Generic, TypeVar
@@ -7,7 +8,6 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Depends, Path, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, create_model
-from pydantic_core import to_json
 
 from app.api.representation import check_precondition
 from app.core.errors import InvalidInput, NotFound, NotPermitted
@@ -113,8 +113,9 @@ def _drop_what_stays(request: Request, crud: Crud[Any], row: Base) -> None:
         return
     shown = crud.schema.model_validate(row).model_dump(mode="json")
     for name in sent.keys() & shown.keys():
-        # As JSON: to Python 1, 1.0 and true are equal.
-        if to_json(sent[name]) == to_json(shown[name]):
+        # As JSON: to Python 1, 1.0 and true are equal. What was sent may also be half a character,
+        # which has no UTF-8, or a Decimal, which is equal to nothing that is shown.
+        if json.dumps(sent[name], default=repr) == json.dumps(shown[name]):
             del sent[name]
 
 
