@@ -89,7 +89,7 @@ def _check_operator(column: InstrumentedAttribute[Any], name: str) -> None:
     kind = column.type.python_type
     fitting = _FITTING.get(kind, OPERATORS)
     if name not in fitting:
-        fits = ", ".join(fitting)
+        fits = ", ".join(dict.fromkeys(fitting))
         raise TypeError(f"cannot filter {column.key} by {name!r}: {kind.__name__} has {fits}")
     if name not in EQUALITY:
         _check_collation(column)

@@ -15,6 +15,8 @@ from app.core.config import settings
 from app.main import app, create_app
 from tests.conftest import ADMIN
 
+pytestmark = pytest.mark.all_resources
+
 PAGES = ("/api/docs", "/api/redoc")
 LINKS = {"src", "href", "action", "data"}
 URL = re.compile(r"""["'(=]\s*((?:https?:)?//[^"')\s>]+)""")

@@ -6,6 +6,7 @@ from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import httpx2
+import pytest
 from fastapi.routing import iter_route_contexts
 
 from app.api.v1.endpoints import products_bulk
@@ -26,6 +27,7 @@ def paths_to_get() -> set[str]:
     }
 
 
+@pytest.mark.all_resources
 async def test_head_has_the_headers_of_get(alice: httpx2.AsyncClient) -> None:
     await create(alice, description="ä" * 2000)
     paths = paths_to_get() | {"/api/v1/products/?limit=1", "/api/docs/assets/favicon.png"}

@@ -403,6 +403,7 @@ async def test_answer_that_may_not_be_stored_is_not_kept(database_url: str) -> N
 WITHOUT_KEYS = {"POST /api/v1/auth/login", "POST /api/v1/products/import"}
 
 
+@pytest.mark.all_resources
 def test_documentation_names_the_header_on_each_post_and_patch() -> None:
     routes = {
         f"{method.upper()} {path}": operation

@@ -23,6 +23,8 @@ from tests.api.cases import Resource, resources, said
 from tests.api.test_products import create
 from tests.conftest import ADMIN, ALICE, BOB, Person, client_of
 
+pytestmark = pytest.mark.all_resources
+
 CAROL = Person(4, "carol")  # signs up and is disabled, where a test needs such a person
 SIGN_UP = {"email": CAROL.email, "username": CAROL.name, "password": CAROL.password}
 ORIGIN = "http://testserver"
@@ -268,11 +270,15 @@ async def test_column_that_a_route_does_not_take_is_refused(
         url = url_of(route, **await ids_of(alice, route))
         body = (await valid(route, ADMIN))["json"]
         before = await rows(database)
-        for name in (columns() | NO_COLUMNS) - TAKEN.get(route, body.keys()):
+        names = sorted((columns() | NO_COLUMNS) - TAKEN.get(route, body.keys()))
+        for start in range(0, len(names), 20):
+            some = names[start : start + 20]
             # No column has this value, which a PUT could send back.
-            answer = await admin.request(route[0], url, json=body | {name: -2})
-            assert answer.status_code == 422, f"{' '.join(route)} takes {name}: {said(answer)}"
-            assert [e["loc"] for e in answer.json()["errors"]] == [["body", name]], said(answer)
+            answer = await admin.request(route[0], url, json=body | dict.fromkeys(some, -2))
+            errors = answer.json().get("errors", [])
+            taken = set(some) - {error["loc"][1] for error in errors}
+            assert taken == set(), f"{' '.join(route)} takes {taken}: {said(answer)}"
+            assert answer.status_code == 422, said(answer)
         assert await rows(database) == before
 
 

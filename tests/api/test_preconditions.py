@@ -74,6 +74,7 @@ for name in RESOURCES:
     CHANGES[f"delete {name}"] = ("admin", "DELETE", None)
 
 
+@pytest.mark.all_resources
 def test_table_of_changes_is_complete() -> None:
     changes = [
         method
@@ -100,6 +101,7 @@ async def change(
     return (alice if who == "alice" else admin), method, path, body
 
 
+@pytest.mark.all_resources
 @pytest.mark.parametrize("change", CHANGES, indirect=True)
 async def test_change_of_another_state_is_refused(
     change: tuple[httpx2.AsyncClient, str, str, Any],
@@ -126,6 +128,7 @@ async def test_change_of_another_state_is_refused(
     assert answer.status_code in (404, 412)
 
 
+@pytest.mark.all_resources
 @pytest.mark.parametrize("change", CHANGES, indirect=True)
 async def test_precondition_can_be_required(
     change: tuple[httpx2.AsyncClient, str, str, Any], monkeypatch: pytest.MonkeyPatch
@@ -174,6 +177,7 @@ async def test_change_is_made_behind_a_proxy_that_compresses(
     assert known.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.all_resources
 @pytest.mark.parametrize("change", CHANGES, indirect=True)
 async def test_change_unless_a_state_is_there(
     change: tuple[httpx2.AsyncClient, str, str, Any],

@@ -23,6 +23,7 @@ async def product(alice: httpx2.AsyncClient) -> dict[str, Any]:
     return await create(alice, description="Oak", tags=["oak"], stock=1)
 
 
+@pytest.mark.all_resources
 async def test_put_of_what_get_gave_changes_nothing(
     alice: httpx2.AsyncClient, product: dict[str, Any]
 ) -> None:
@@ -33,6 +34,7 @@ async def test_put_of_what_get_gave_changes_nothing(
         assert answer.headers["etag"] == before.headers["etag"]
 
 
+@pytest.mark.all_resources
 @pytest.mark.parametrize("resource", resources(), ids=lambda resource: resource.path)
 async def test_put_of_a_row_with_other_values_changes_these(
     admin: httpx2.AsyncClient, resource: Resource
@@ -52,6 +54,7 @@ async def test_put_of_a_row_with_other_values_changes_these(
     assert answer.json() == sent | {"updated_at": answer.json()["updated_at"]}
 
 
+@pytest.mark.all_resources
 async def test_other_value_of_what_cannot_change_is_named(
     alice: httpx2.AsyncClient, product: dict[str, Any]
 ) -> None:

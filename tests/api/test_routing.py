@@ -36,6 +36,7 @@ def paths() -> set[str]:
     return PATHS | {re.sub("{[^}]*}", "7", path) for path in known if "{path}" not in path}
 
 
+@pytest.mark.all_resources
 def test_index_agrees_with_the_routes_behind_it(paths: set[str]) -> None:
     assert isinstance(INDEX, RouteIndex)
     indexed = 0

@@ -411,6 +411,7 @@ async def schema(database: Database, engine: str) -> set[str]:
         return set(await db.scalars(text(everything[engine])))
 
 
+@pytest.mark.all_resources
 async def test_index_comes_to_filled_tables_and_goes_without_a_trace(
     database: Database, engine: str
 ) -> None:

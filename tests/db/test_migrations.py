@@ -16,6 +16,8 @@ from app.db.search_index import is_search_object
 from app.db.session import open_database
 from tests.process import MYAPI, environment
 
+pytestmark = pytest.mark.all_resources
+
 VERSIONS = sorted((Path(__file__).parents[2] / "alembic/versions").glob("*.py"))
 
 
