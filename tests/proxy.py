@@ -13,11 +13,20 @@ class Proxy:
         self.port = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
         self._clients: set[asyncio.StreamWriter] = set()
 
     async def restore(self) -> None:
         self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    def hold(self) -> None:
+        """Keep connections open and forward nothing, until `release`."""
+        self._flows.clear()
+
+    def release(self) -> None:
+        self._flows.set()
 
     async def cut(self) -> None:
         """Refuse new connections and reset those that are open."""
@@ -38,20 +47,21 @@ class Proxy:
         ends = {writer, back_writer}
         self._writers |= ends
         self._clients.add(writer)
-        await asyncio.gather(_pipe(reader, back_writer), _pipe(back_reader, writer))
+        there, back = self._pipe(reader, back_writer), self._pipe(back_reader, writer)
+        await asyncio.gather(there, back)
         self._writers -= ends
         self._clients.discard(writer)
 
-
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.close()
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                await self._flows.wait()
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
 
 
 @asynccontextmanager

@@ -1,9 +1,11 @@
 """A read replica: used while it follows the primary closely, and left alone while it does not."""
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from sqlalchemy import TextClause, text
@@ -21,20 +23,31 @@ CHECK_SECONDS = 1.0
 PATIENCE_SECONDS = 0.5  # for the look: one that hangs is left
 REST_SECONDS = 5.0  # before one that failed is tried again
 
-# All that was received is replayed, and more is being received: nothing is missing, however long
-# ago the last change was. Else it is as old as the last transaction that it has.
-_LAG: TextClause = text("""
+MAX_SAMPLES = 10_000
+
+# How far the log of the primary is written, in bytes.
+WRITTEN: TextClause = text("""
     SELECT CASE
-        WHEN NOT pg_is_in_recovery() THEN 0
-        WHEN EXISTS (SELECT FROM pg_stat_wal_receiver)
-            AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
-        ELSE coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 1e9)
-    END
+        WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn()
+    END - '0/0'::pg_lsn
+""")
+# How far the replica has replayed it, and how long ago its last transaction was committed. What it
+# has received says nothing: a link that hangs looks like a primary that has nothing to send.
+_REPLAYED: TextClause = text("""
+    SELECT
+        CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() - '0/0'::pg_lsn END,
+        coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 'infinity'::float8)
 """)
 
 
 class Replica(Driver):
-    def __init__(self, url: str) -> None:
+    """`read_written` asks the primary for `WRITTEN`."""
+
+    def __init__(self, url: str, read_written: Callable[[], Awaitable[int]]) -> None:
+        self._read_written = read_written
+        # When the primary's log was how long, as far as the replica has not replayed it.
+        self._samples: deque[tuple[float, int]] = deque(maxlen=MAX_SAMPLES)
+        self._complete_at = -math.inf  # it has all that the primary had then
         self.engine = create_engine(url)
         super().__init__(self.engine)
         autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -46,14 +59,35 @@ class Replica(Driver):
         """Whether what it has is no older than allowed; looked at by one request a second."""
         if time.monotonic() >= self._check_at:
             self._check_at = time.monotonic() + CHECK_SECONDS
+            await self._sample()
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS), self.reading() as db:
-                    lag = float(await db.scalar(_LAG) or 0)
+                lag = await self._lag_seconds()
             except (TimeoutError, TransactionConflict):
                 self.leave()
                 return False
             self._note(is_close=lag <= settings.DATABASE_REPLICA_MAX_LAG_SECONDS)
         return self._is_close
+
+    async def _sample(self) -> None:
+        """Note how far the primary is; while it is away, earlier samples must do."""
+        now = time.monotonic()
+        with suppress(TimeoutError, Unavailable, TransactionConflict):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                self._samples.append((now, await self._read_written()))
+
+    async def _lag_seconds(self) -> float:
+        """No more than this: by the samples that it has replayed, or by its last transaction."""
+        async with asyncio.timeout(PATIENCE_SECONDS), self.reading() as db:
+            replayed, last_commit_seconds = (await db.execute(_REPLAYED)).one()
+        if replayed is None:
+            return 0  # it is no standby
+        now = time.monotonic()
+        last_at = self._samples[-1][0] if self._samples else None
+        while self._samples and self._samples[0][1] <= replayed:
+            self._complete_at = self._samples.popleft()[0]
+        if self._complete_at == last_at:
+            return 0
+        return min(now - self._complete_at, float(last_commit_seconds))
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:

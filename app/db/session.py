@@ -17,7 +17,7 @@ from app.db.driver import Driver, pool_is_bounded
 from app.db.engine import create_engine
 from app.db.failures import ConstraintViolated
 from app.db.query import AnySelect, AnyStatement, Write
-from app.db.replica import Replica
+from app.db.replica import WRITTEN, Replica
 from app.db.retries import TransactionConflict
 
 
@@ -32,7 +32,7 @@ class Database:
         repeatable = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         snapshot = {"begin": "BEGIN"} if is_sqlite else repeatable
         self._driver = Driver(self.engine)
-        self.replica = Replica(replica_url) if replica_url else None
+        self.replica = Replica(replica_url, self._read_written) if replica_url else None
         self._writing = async_sessionmaker(self.engine, expire_on_commit=False)
         self._reading = async_sessionmaker(
             self.engine.execution_options(**autocommit), expire_on_commit=False, autoflush=False
@@ -130,6 +130,10 @@ class Database:
         await self.engine.dispose()
         if self.replica:
             await self.replica.engine.dispose()
+
+    async def _read_written(self) -> int:
+        async with self.reading() as db:
+            return int(await db.scalar(WRITTEN) or 0)
 
     async def check(self) -> None:
         """Raise `Unavailable` unless the database answers."""

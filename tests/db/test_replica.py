@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -14,6 +15,7 @@ from app.db import replica
 from app.db.session import Database
 from app.main import app, lifespan
 from tests.conftest import ALICE, BOB, client_of, prepare
+from tests.proxy import Proxy, proxied
 from tests.replication import Pair, Server, postgresql_pair
 
 
@@ -147,6 +149,70 @@ async def test_standby_too_far_behind_is_left_alone(
     assert await seen_by(anybody) == []
     monkeypatch.setattr(settings, "DATABASE_REPLICA_MAX_LAG_SECONDS", 0.001)
     assert await seen_by(anybody) == ["NEW"]
+
+
+@asynccontextmanager
+async def linked_through_a_proxy(pair: Pair) -> AsyncIterator[Proxy]:
+    """The standby gets what the primary sends through a proxy."""
+    before = await execute(pair.standby, "SHOW primary_conninfo")
+    async with proxied(pair.primary.url) as (_, proxy):
+        await link(pair, f"host=127.0.0.1 port={proxy.port} user=postgres")
+        try:
+            yield proxy
+        finally:
+            await link(pair, before)
+
+
+async def link(pair: Pair, conninfo: str) -> None:
+    quoted = conninfo.replace("'", "''")
+    await execute(pair.standby, f"ALTER SYSTEM SET primary_conninfo = '{quoted}'")
+    await execute(pair.standby, "SELECT pg_reload_conf()")
+
+
+RECEIVED_IS_REPLAYED = """
+    SELECT pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()
+        AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE sender_port = $1)
+"""
+
+
+@pytest.mark.seconds(10)
+async def test_standby_whose_link_hangs_is_left_within_the_limit(
+    people: People, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anybody, alice, _ = people
+    monkeypatch.setattr(settings, "DATABASE_REPLICA_MAX_LAG_SECONDS", 2)
+    async with linked_through_a_proxy(pair) as proxy:
+        async with asyncio.timeout(60):
+            while not await execute(pair.standby, RECEIVED_IS_REPLAYED, proxy.port):  # noqa: ASYNC110 - a database has no event
+                await asyncio.sleep(0.05)
+        assert await seen_by(anybody) == []
+        proxy.hold()
+        await create(alice, "NEW")
+        async with asyncio.timeout(20):  # of its own, the standby notices after a minute
+            while await seen_by(anybody) != ["NEW"]:  # noqa: ASYNC110 - nor has a route
+                await asyncio.sleep(0.05)
+        # The control: by itself the standby looks as if it had all.
+        assert await execute(pair.standby, RECEIVED_IS_REPLAYED, proxy.port)
+        proxy.release()
+        await replayed(pair)
+        await pause(pair)
+        await create(alice, "NEWER")
+        assert await seen_by(anybody) == ["NEW"]  # from the standby again
+
+
+async def test_standby_that_follows_a_busy_primary_is_used(
+    people: People, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though at each look there is something that it has not replayed."""
+    anybody, alice, _ = people
+    await create(alice, "NEW")
+    await replayed(pair)
+    assert await seen_by(anybody) == ["NEW"]
+    await pause(pair)
+    monkeypatch.setattr(settings, "DATABASE_REPLICA_MAX_LAG_SECONDS", 60)
+    await create(alice, "NEWER")
+    for _ in range(5):
+        assert await seen_by(anybody) == ["NEW"]
 
 
 async def test_standby_that_dies_is_not_missed(people: People, pair: Pair) -> None:
