@@ -19,6 +19,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from app.core.config import settings
 from app.core.errors import Unavailable
 from app.db.failures import translate, words_of
+from app.db.long_reads import ReadLimit
 
 log = structlog.get_logger()
 
@@ -47,6 +48,7 @@ def create_engine(url: str, *, statement_timeout_seconds: float | None = None) -
     )
     event.listen(engine.sync_engine, "do_connect", partial(_connect, make_url(url)))
     event.listen(engine.sync_engine, "handle_error", translate)
+    event.listen(engine.sync_engine, "before_cursor_execute", _note_statement)
     if is_sqlite:
         event.listen(engine.sync_engine, "begin", _begin)
         event.listen(engine.sync_engine, "reset", _end_transaction)
@@ -77,6 +79,12 @@ def _postgresql_arguments(url: URL, statement_timeout: float) -> dict[str, Any]:
             "jit": "off",  # compiling costs more than a short query saves
         },
     }
+
+
+def _note_statement(connection: Connection, *execution: object) -> None:
+    limit: ReadLimit | None = connection.get_execution_options().get("read_limit")
+    if limit:
+        limit.next_statement()
 
 
 def _milliseconds(seconds: float) -> str:

@@ -77,8 +77,10 @@ class Database:
     async def listing(self, *, may_lag: bool = False) -> AsyncIterator[AsyncSession]:
         """As `reading`, for what may take long: it is ended as a `fetch` is."""
         async with self.reading(may_lag=may_lag) as db:
-            await db.connection()  # waiting for one does not count
-            with self._driver.limit(cast(QueuePool, db.get_bind().engine.pool)):
+            limit = self._driver.limit(cast(QueuePool, db.get_bind().engine.pool))
+            # Waiting for a connection does not count.
+            await db.connection(execution_options={"read_limit": limit})
+            with limit:
                 yield db
 
     async def fetch(
