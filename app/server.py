@@ -132,7 +132,14 @@ def _then(send: Any, act: Callable[[], None]) -> Any:
     async def send_then_act(message: Any) -> None:
         await send(message)
         if message["type"] == "lifespan.startup.complete":
-            # The first run of the loop ends with this message, the second has begun by then.
-            asyncio.get_running_loop().call_later(0.1, act)
+            # The first run of the loop ends three of its turns after this message.
+            _in_turns(10, act)
 
     return send_then_act
+
+
+def _in_turns(turns: int, act: Callable[[], None]) -> None:
+    if turns:
+        asyncio.get_running_loop().call_soon(_in_turns, turns - 1, act)
+    else:
+        act()

@@ -27,8 +27,11 @@ class Bodies:
         self._most_waiting = most_waiting
         self._waits: dict[asyncio.Timeout, None] = {}  # in the order in which they began
 
-    def bounded(self, receive: Receive, limit: BodyLimit) -> Receive:
-        """`receive` for a body within `limit`; what follows the body is waited for without end."""
+    def bounded(self, receive: Receive, limit: BodyLimit, length: int | None) -> Receive:
+        """`receive` for a body within `limit`; what follows the body is waited for without end.
+
+        The body is over when it says so, or as soon as it has the `length` that was declared.
+        """
         received_bytes = 0
         must_end_at = 0.0
         is_whole = False
@@ -36,17 +39,18 @@ class Bodies:
         async def receive_bounded() -> Message:
             nonlocal received_bytes, must_end_at, is_whole
             if is_whole:
-                return await receive()
-            now = asyncio.get_running_loop().time()
-            must_end_at = must_end_at or now + limit.seconds
-            try:
-                message = await self._wait(receive, min(must_end_at, now + self._piece_seconds))
-            except TimeoutError:
-                raise _refusal(RequestTimeout()) from None
+                message = await receive()
+            else:
+                now = asyncio.get_running_loop().time()
+                must_end_at = must_end_at or now + limit.seconds
+                try:
+                    message = await self._wait(receive, min(must_end_at, now + self._piece_seconds))
+                except TimeoutError:
+                    raise _refusal(RequestTimeout()) from None
             received_bytes += len(message.get("body", b""))
             if received_bytes > limit.bytes:
                 raise _refusal(ContentTooLarge(limit.bytes))
-            is_whole = not message.get("more_body")
+            is_whole = is_whole or received_bytes == length or not message.get("more_body")
             return message
 
         return receive_bounded

@@ -235,8 +235,9 @@ class Gate:
             await send(message)
 
         try:
-            self._check(scope, limit.bytes)
-            await self.app(scope, self.bodies.bounded(receive, limit), send_noting_start)
+            length = self._check(scope, limit.bytes)
+            bounded = self.bodies.bounded(receive, limit, length)
+            await self.app(scope, bounded, send_noting_start)
         except AppError as refused:
             await problem(scope, refused)(scope, receive, send_noting_start)
         except Exception:
@@ -248,7 +249,8 @@ class Gate:
         if is_too_large:
             await discard_body(receive)
 
-    def _check(self, scope: Scope, max_bytes: int) -> None:
+    def _check(self, scope: Scope, max_bytes: int) -> int | None:
+        """Return the declared length of the body; raise what refuses the request."""
         target_bytes = len(scope["path"]) + len(scope["query_string"])
         if target_bytes > MAX_TARGET_BYTES:
             raise UriTooLong(MAX_TARGET_BYTES)
@@ -261,11 +263,13 @@ class Gate:
         headers = Headers(scope=scope)
         self._check_host(headers.getlist("host"), scope["http_version"])
         length = headers.get("content-length", "0").lstrip("0")
-        # Digits are counted first: Python refuses to read a number of thousands of them.
-        if length.isdecimal() and (len(length) > 15 or int(length) > max_bytes):
+        # Of sixteen digits none can be too few, and Python refuses to read thousands of them.
+        declared = int(length[:16]) if length.isdecimal() else None
+        if declared and declared > max_bytes:
             raise ContentTooLarge(max_bytes)
         if scope["method"] not in SAFE_METHODS and "content-encoding" in headers:
             raise UnsupportedContentCoding
+        return declared
 
     def _check_host(self, hosts: list[str], http_version: str) -> None:
         """RFC 9112 section 3.2; granian hands an empty one on where the client sent none."""

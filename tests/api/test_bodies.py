@@ -25,7 +25,7 @@ async def waits_that_end(most_waiting: int, count: int) -> list[int]:
     bodies = Bodies(piece_seconds=60, most_waiting=most_waiting)
     waits = []
     for _ in range(count):
-        waits.append(asyncio.ensure_future(bodies.bounded(nothing, LIMIT)()))
+        waits.append(asyncio.ensure_future(bodies.bounded(nothing, LIMIT, None)()))
         await asyncio.sleep(0)
     await asyncio.sleep(0.01)
     ended = [number for number, wait in enumerate(waits) if wait.done()]
@@ -49,9 +49,9 @@ async def test_longest_wait_ends_when_too_many_wait() -> None:
 async def test_body_that_arrives_is_not_ended_by_others() -> None:
     bodies = Bodies(piece_seconds=60, most_waiting=1)
     pieces: asyncio.Queue[Message] = asyncio.Queue()
-    receive = bodies.bounded(pieces.get, LIMIT)
+    receive = bodies.bounded(pieces.get, LIMIT, None)
     for _ in range(3):
-        stalled = asyncio.ensure_future(bodies.bounded(nothing, LIMIT)())
+        stalled = asyncio.ensure_future(bodies.bounded(nothing, LIMIT, None)())
         await asyncio.sleep(0)
         pieces.put_nowait(piece(b"x"))
         assert (await receive())["body"] == b"x"
@@ -68,7 +68,7 @@ async def test_time_of_a_piece_and_of_the_whole_is_bounded(
         return piece(b"x")
 
     async def receive_four(bodies: Bodies, limit: BodyLimit) -> None:
-        receive = bodies.bounded(trickle, limit)
+        receive = bodies.bounded(trickle, limit, None)
         for _ in range(4):
             await receive()
 
@@ -79,16 +79,22 @@ async def test_time_of_a_piece_and_of_the_whole_is_bounded(
     assert refused.value.status_code == 408
 
 
-async def test_end_of_the_connection_is_waited_for_without_end() -> None:
-    messages = [piece(b"x"), piece(b"", more=False)]
+@pytest.mark.parametrize(
+    ("length", "messages"), [(None, [piece(b"x"), piece(b"", more=False)]), (1, [piece(b"x")])]
+)
+async def test_end_of_the_connection_is_waited_for_without_end(
+    length: int | None, messages: list[Message]
+) -> None:
+    bodies = Bodies(piece_seconds=0.05, most_waiting=9)
+    left = [*messages]
 
     async def receive() -> Message:
-        if messages:
-            return messages.pop(0)
+        if left:
+            return left.pop(0)
         await asyncio.sleep(0.2)
         return {"type": "http.disconnect"}
 
-    receive_bounded = Bodies(piece_seconds=0.05, most_waiting=9).bounded(receive, LIMIT)
-    await receive_bounded()
-    await receive_bounded()
+    receive_bounded = bodies.bounded(receive, LIMIT, length)
+    for _ in messages:
+        await receive_bounded()
     assert (await receive_bounded())["type"] == "http.disconnect"
