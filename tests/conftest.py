@@ -15,7 +15,7 @@ import asyncpg
 import httpx2
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import delete, true
+from sqlalchemy import delete, true, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 
@@ -246,11 +246,12 @@ def serve_once(
 
 
 async def _empty() -> None:
-    """Nobody is left but the cast."""
+    """Nobody is left but the cast, as it was at first: a test may have disabled somebody."""
     async with open_database() as database, database.transaction() as db:
         for table in reversed(Base.metadata.sorted_tables):
             others = table.c.id > len(CAST) if table is User.__table__ else true()
             await db.execute(delete(table).where(others))
+        await db.execute(update(User).values(is_active=True, is_superuser=User.id == ADMIN.id))
 
 
 @pytest.fixture
