@@ -108,8 +108,12 @@ class RequestContext:
                 if scope["scheme"] == "https":
                     own.append((b"strict-transport-security", HSTS.encode()))
                 answer = message["headers"]
-                present = {name for name, _ in answer}
+                present = {name: place for place, (name, _) in enumerate(answer)}
                 answer += [header for header in own if header[0] not in present]
+                if (place := present.get(b"vary")) is None:
+                    answer.append(_VARY)
+                else:  # on one line: some caches only read one
+                    answer[place] = b"vary", b"%b, %b" % (answer[place][1], _VARY[1])
             elif is_head:
                 more = message.get("more_body", False)
                 message = {"type": "http.response.body", "body": b"", "more_body": more}
@@ -135,7 +139,18 @@ def _route_template(scope: Scope) -> str | None:
 
 
 class CORS(CORSMiddleware):
-    """Starlette's, with a problem for a preflight that is refused."""
+    """Starlette's, with preflights that go through the checks of `Gate`, and problems for errors.
+
+    It stays outside of `Gate`, so that browsers let scripts read what `Gate` refuses.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") == "OPTIONS":
+            headers = Headers(scope=scope)
+            if "origin" in headers and "access-control-request-method" in headers:
+                scope = {**scope, "preflight": self.preflight_response(headers)}
+                return await self.app(scope, receive, send)
+        await super().__call__(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
         answer = super().preflight_response(request_headers)
@@ -201,6 +216,7 @@ _NO_WEIGHT = re.compile(r"\bq\s*=\s*0(\.0*)?\s*(;|$)", re.IGNORECASE)
 class Gate:
     """Innermost: one Host header and a known one, a bounded body, and no exception gets past.
 
+    A preflight that passes gets the answer that `CORS` has prepared.
     `limit` is that of every body, but for those of the paths in `other_limits`.
     """
 
@@ -231,13 +247,13 @@ class Gate:
             started = True
             if message["type"] == "http.response.start":
                 is_too_large = message["status"] == ContentTooLarge.status
-                message["headers"].append(_VARY)
             await send(message)
 
         try:
             length = self._check(scope, limit.bytes)
             bounded = self.bodies.bounded(receive, limit, length)
-            await self.app(scope, bounded, send_noting_start)
+            app = scope.get("preflight", self.app)
+            await app(scope, bounded, send_noting_start)
         except AppError as refused:
             await problem(scope, refused)(scope, receive, send_noting_start)
         except Exception:

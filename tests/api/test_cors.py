@@ -3,6 +3,7 @@
 import pytest
 from fastapi import FastAPI
 
+from app.api.middleware import MAX_HEAD_BYTES, MAX_TARGET_BYTES
 from app.core.config import settings
 from app.main import EXPOSED_HEADERS, create_app
 from tests.api.test_middleware import HOST, Answer, call
@@ -94,6 +95,36 @@ async def test_preflight_for_anything_else_is_refused(app: FastAPI) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
         assert b'"detail":"Disallowed CORS' in answer.body
         assert int(answer.headers["content-length"]) == len(answer.body)
+
+
+async def test_preflight_passes_the_checks_of_every_request(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [("origin", SHOP), ("access-control-request-method", "GET")]
+    long = ("x", "a" * MAX_HEAD_BYTES)
+    for headers, path, status in (
+        ([], "/health", 400),
+        ([HOST, HOST], "/health", 400),
+        ([("host", "a b")], "/health", 400),
+        ([HOST], "/" + "a" * MAX_TARGET_BYTES, 414),
+        ([HOST, long], "/health", 431),
+    ):
+        answer = await call(app, *headers, *asked, method="OPTIONS", path=path)
+        assert (answer.status, answer.headers["content-type"]) == (
+            status,
+            "application/problem+json",
+        )
+    monkeypatch.setattr(settings, "ALLOWED_HOSTS", ["api.example.com"])
+    app = create_app()
+    for host, status in (("evil.example", 400), ("api.example.com", 200)):
+        assert (await call(app, ("host", host), *asked, method="OPTIONS")).status == status
+
+
+async def test_script_can_read_that_its_request_is_refused(app: FastAPI) -> None:
+    for headers, status in (([("host", "a b")], 400), ([HOST, ("x", "a" * MAX_HEAD_BYTES)], 431)):
+        answer = await call(app, *headers, ("origin", SHOP))
+        assert answer.status == status
+        assert answer.headers.get_list("access-control-allow-origin") == [SHOP]
 
 
 async def test_any_origin_means_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,9 +213,9 @@ async def test_every_class_of_answer_has_the_security_headers() -> None:
         await call(app, HOST, path="/api/docs/assets/favicon.png"),
         await call(app, HOST, path="/api/docs/assets/favicon.png", method="HEAD"),
     ]
-    for answer in (*answers.values(), *others[2:]):
-        assert "Authorization" in answer.headers["vary"]
     for answer in (*answers.values(), *others):
+        [vary] = answer.headers.get_list("vary")  # some caches only read one line
+        assert "Authorization" in vary.split(", ")
         assert answer.headers["cache-control"] == "no-cache"
         for name, value in API_HEADERS.items():
             assert answer.headers.get_list(name) == [value]
@@ -378,12 +378,12 @@ async def test_compression_is_what_the_client_takes(alice: httpx2.AsyncClient) -
         answer = await alice.get(path, headers={"Accept-Encoding": accepted})
         assert answer.headers["content-encoding"] == "gzip", accepted
         assert answer.headers["etag"] == '"1-gzip"'
-        assert answer.headers["vary"] == "Authorization, Accept-Encoding, Origin"
+        assert answer.headers["vary"] == "Accept-Encoding, Origin, Authorization"
     for accepted in PLAIN:
         answer = await alice.get(path, headers={"Accept-Encoding": accepted})
         assert "content-encoding" not in answer.headers, accepted
         assert answer.headers["etag"] == '"1"'
-        assert answer.headers["vary"] == "Authorization, Accept-Encoding, Origin"
+        assert answer.headers["vary"] == "Accept-Encoding, Origin, Authorization"
 
 
 async def test_short_answer_is_compressed_where_nothing_else_is_taken(
