@@ -3,11 +3,19 @@
 import json
 import re
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Path, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, create_model
+from pydantic import (
+    AfterValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+)
 
 from app.api.representation import check_precondition
 from app.core.errors import InvalidInput, NotFound, NotPermitted
@@ -22,6 +30,7 @@ from app.dependencies import (
     OptionalUser,
     has_kept_answer,
 )
+from app.schemas.base import Moment
 from app.schemas.bulk import ExportParams
 from app.schemas.page import REPEATABLE, CommonQueryParams, Pagination, Sortable
 
@@ -111,12 +120,41 @@ def _drop_what_stays(request: Request, crud: Crud[Any], row: Base) -> None:
     sent = getattr(request.state, "sent", None) if request.method == "PUT" else None
     if not isinstance(sent, dict):
         return
-    shown = crud.schema.model_validate(row).model_dump(mode="json")
+    resource = crud.schema.model_validate(row)
+    shown = resource.model_dump(mode="json")
     for name in sent.keys() & shown.keys():
-        # As JSON: to Python 1, 1.0 and true are equal. What was sent may also be half a character,
-        # which has no UTF-8, or a Decimal, which is equal to nothing that is shown.
-        if json.dumps(sent[name], default=repr) == json.dumps(shown[name]):
+        value = getattr(resource, name)
+        if isinstance(value, datetime):
+            is_same = _is_instant(sent[name], value)
+        else:
+            is_same = _is_same_json(sent[name], shown[name])
+        if is_same:
             del sent[name]
+
+
+def _is_instant(sent: Any, shown: datetime) -> bool:
+    """Many clients write `+00:00` where GET wrote `Z`, or their own time zone."""
+    try:
+        return _INSTANT.validate_python(sent) == shown
+    except ValidationError:
+        return False
+
+
+_INSTANT = TypeAdapter[datetime](Moment)
+
+
+def _is_same_json(sent: Any, shown: Any) -> bool:
+    """Numbers by value: clients that have floats alone write 26.0 for 26.
+
+    All else as JSON, because to Python 1 and true are equal. What was sent may also be half a
+    character, which has no UTF-8, or a Decimal, which is equal to nothing that is shown.
+    """
+    if type(sent) in _NUMBERS and type(shown) in _NUMBERS:
+        return bool(sent == shown)
+    return json.dumps(sent, default=repr) == json.dumps(shown)
+
+
+_NUMBERS = (int, float)
 
 
 class ListParams(Generic[ParamsT]):

@@ -1,5 +1,6 @@
 """A PUT of what GET gave is taken: what stays is passed over, what cannot change is named."""
 
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import httpx2
@@ -13,9 +14,11 @@ ME = "/users/me"
 # True is 1 to Python, and no id to JSON.
 UNEQUAL: dict[str, Any] = {
     "id": [0, 1.5, "1", True, None, {}],
-    "created_at": ["2000-01-01T00:00:00Z", None, 0],
+    "created_at": ["2000-01-01T00:00:00Z", "2000-01-01T00:00:00", "", "Z", "1", None, 0, True, []],
     "updated_at": ["2000-01-01T00:00:00Z", None, 0],
 }
+# Written by hand, because Python's writers refuse or change them.
+ODD_VALUES = (r'"\ud800"', r'"2026-11-24T12:00:00\ud800"', "1e-400", "1e400", f"1{'0' * 399}")
 
 
 @pytest.fixture
@@ -30,6 +33,23 @@ async def test_put_of_what_get_gave_changes_nothing(
     for path in (f"/products/{product['id']}", ME):
         before = await alice.get(path)
         answer = await alice.put(path, json=before.json())
+        assert (answer.status_code, answer.json()) == (200, before.json())
+        assert answer.headers["etag"] == before.headers["etag"]
+
+
+@pytest.mark.all_resources
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=2))], ids=str)
+async def test_put_of_the_same_written_otherwise_changes_nothing(
+    alice: httpx2.AsyncClient, product: dict[str, Any], zone: timezone
+) -> None:
+    """As clients do that read times and numbers into types of their own."""
+    for path in (f"/products/{product['id']}", ME):
+        before = await alice.get(path)
+        sent = before.json()
+        for name in ("created_at", "updated_at"):
+            sent[name] = datetime.fromisoformat(sent[name]).astimezone(zone).isoformat()
+        sent["id"] = float(sent["id"])
+        answer = await alice.put(path, json=sent)
         assert (answer.status_code, answer.json()) == (200, before.json())
         assert answer.headers["etag"] == before.headers["etag"]
 
@@ -70,6 +90,20 @@ async def test_other_value_of_what_cannot_change_is_named(
     answer = await alice.put(ME, json=me | {"username": "other"})
     assert [error["loc"] for error in answer.json()["errors"]] == [["body", "username"]]
     assert (await alice.get(path)).json() == product
+
+
+@pytest.mark.all_resources
+async def test_value_that_python_cannot_compare_is_named(
+    alice: httpx2.AsyncClient, product: dict[str, Any]
+) -> None:
+    for path in (f"/products/{product['id']}", ME):
+        for name in ("id", "created_at"):
+            for value in ODD_VALUES:
+                content = f'{{"{name}": {value}}}'
+                headers = {"Content-Type": "application/json"}
+                answer = await alice.put(path, content=content, headers=headers)
+                assert answer.status_code == 422, content
+                assert [error["loc"] for error in answer.json()["errors"]] == [["body", name]]
 
 
 async def test_equal_value_of_another_type_is_still_looked_at(
