@@ -19,7 +19,11 @@ from app.dependencies import has_kept_answer
 
 # Added to a strong tag when an answer is compressed, here as by Apache; nginx makes the tag weak.
 GZIP_SUFFIX = "-gzip"
-_ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*?)(?:-(?:gzip|br|zstd))?"')
+# The group is the version, if the tag is one of ours. Apache adds an ending each time it packs or
+# unpacks. A version is only digits, so a long tag with many endings takes linear time.
+_ENTITY_TAG = re.compile(
+    r'(?:W/)?"(?:([0-9]+)(?:-(?:gzip|gunzip|br|zstd))*|[\x21\x23-\x7e\x80-\xff]*)"'
+)
 _JSON = "application/json"
 CONDITIONAL_METHODS = ("PUT", "PATCH", "DELETE")
 
