@@ -270,5 +270,6 @@ Uuid = Annotated[UUID, Field(strict=False), BeforeValidator(check_uuid)]
 Document = Annotated[
     Any,
     AfterValidator(check_document),
-    WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array"}]}),
+    # With `items`, because generators of clients drop operations that have an array without it.
+    WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array", "items": {}}]}),
 ]

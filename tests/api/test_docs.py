@@ -162,6 +162,21 @@ def test_default_of_a_wrong_type_is_not_valid(schema: dict[str, Any]) -> None:
         validate(schema | {"paths": paths})
 
 
+def test_every_array_says_of_what_it_is(schema: dict[str, Any]) -> None:
+    """Generators of clients drop operations that have an array without `items`."""
+    assert [array for array in arrays(schema) if "items" not in array] == []
+
+
+def arrays(part: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict):
+        if part.get("type") == "array":
+            yield part
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            yield from arrays(each)
+
+
 def test_server_and_tags_are_named(schema: dict[str, Any]) -> None:
     assert schema["servers"] == [{"url": "/"}]
     assert schema["info"]["contact"]

@@ -41,6 +41,17 @@ def test_value_is_taken(type_: Any, sent: object, shown: str) -> None:
     assert model_of(type_)(field=sent).model_dump_json() == f'{{"field":{shown}}}'
 
 
+def test_array_in_the_schema_of_a_document_has_items() -> None:
+    """Generators of clients drop operations that have an array without them."""
+    for mode in ("validation", "serialization"):
+        schema = model_of(Document).model_json_schema(mode=mode)
+        options = {each["type"]: each for each in schema["properties"]["field"]["anyOf"]}
+        assert options == {
+            "object": {"type": "object"},
+            "array": {"type": "array", "items": {}},
+        }
+
+
 def nested(depth: int) -> list[Any]:
     document: list[Any] = []
     for _ in range(depth - 1):
