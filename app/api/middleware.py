@@ -171,7 +171,8 @@ class Compression(GZipMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(self.secret_prefix):
             return await self.app(scope, receive, send)
-        takes_gzip, takes_identity = _codings(Headers(scope=scope).get("accept-encoding", ""))
+        accepted = ",".join(Headers(scope=scope).getlist("accept-encoding"))
+        takes_gzip, takes_identity = _codings(accepted)
         responder: ASGIApp
         if takes_gzip:
             minimum_size = self.minimum_size if takes_identity else 1

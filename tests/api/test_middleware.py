@@ -386,6 +386,19 @@ async def test_compression_is_what_the_client_takes(alice: httpx2.AsyncClient) -
         assert answer.headers["vary"] == "Accept-Encoding, Origin, Authorization"
 
 
+async def test_all_lines_say_what_the_client_takes() -> None:
+    app = create_app()
+    app.add_api_route("/long", lambda: "x" * 5000)
+    for lines, is_compressed in (
+        (("*", "gzip;q=0"), False),
+        (("gzip;q=0", "*"), False),
+        (("br", "gzip"), True),
+    ):
+        accepted = [("accept-encoding", line) for line in lines]
+        answer = await call(app, HOST, *accepted, path="/long")
+        assert ("content-encoding" in answer.headers) == is_compressed, lines
+
+
 async def test_short_answer_is_compressed_where_nothing_else_is_taken(
     alice: httpx2.AsyncClient,
 ) -> None:
