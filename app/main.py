@@ -57,8 +57,9 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
-        # The login form is the only one, and anybody may send it.
-        form_limits={"max_fields": 20, "max_files": 0, "max_part_size": 4096},
+        # The login form is the only one, and anybody may send it. Each field may be as large as the
+        # body: parameters that are not known are ignored, and some of OAuth's are long.
+        form_limits={"max_fields": 20, "max_files": 0, "max_part_size": SIGN_IN_MAX_BODY_BYTES},
         lifespan=lifespan,
     )
     app.include_router(api_router, prefix=settings.API_V1_PREFIX)
