@@ -23,6 +23,7 @@ from app.core.errors import (
     ContentTooLarge,
     IdempotencyKeyInUse,
     IdempotencyKeyReused,
+    InvalidCursor,
     InvalidInput,
     NotAuthenticated,
     PreconditionFailed,
@@ -57,21 +58,33 @@ _IDEMPOTENCY_KEY_PARAMETER = {
         "examples": ["8e03978e-40d5-43dd-bc93-6894a57f9324"],
     },
 }
-_TAG = {"type": "string", "examples": ['"3"']}
-_IF_MATCH_PARAMETER = {
-    "name": "If-Match",
-    "in": "header",
-    "required": settings.IF_MATCH_REQUIRED,
-    "description": "The `ETag` of the state that this changes; it is refused if that is gone.",
-    "schema": _TAG,
-}
-_IF_NONE_MATCH_PARAMETER = {
-    "name": "If-None-Match",
-    "in": "header",
-    "required": False,
-    "description": "The `ETag` of the state that is known already, so that it is not sent again.",
-    "schema": _TAG,
-}
+
+
+def _condition(name: str, description: str, *, is_required: bool = False) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": is_required,
+        "description": description,
+        "schema": {"type": "string", "examples": ['"3"']},
+    }
+
+
+_CONDITIONS_OF_READS = [
+    _condition("If-Match", "The `ETag` of the state to read; 412 if that is gone."),
+    _condition(
+        "If-None-Match",
+        "The `ETag` of the state that is known already, so that it is not sent again.",
+    ),
+]
+_CONDITIONS_OF_CHANGES = [
+    _condition(
+        "If-Match",
+        "The `ETag` of the state that this changes; it is refused if that is gone.",
+        is_required=settings.IF_MATCH_REQUIRED,
+    ),
+    _condition("If-None-Match", "The `ETag` of a state that this must not change."),
+]
 
 
 def _header(description: str, example: str | int, *, is_always_sent: bool = True) -> dict[str, Any]:
@@ -84,6 +97,11 @@ def _header(description: str, example: str | int, *, is_always_sent: bool = True
 
 
 _HEADERS = {
+    "Accept-Encoding": _header(
+        "How the body may be encoded; sent where `Content-Encoding` is refused",
+        "identity",
+        is_always_sent=False,
+    ),
     "Cache-Control": _header("Whether the answer may be stored", "no-store"),
     "Content-Disposition": _header("The name for the file", 'attachment; filename="products.csv"'),
     "ETag": _header("Names this state, for `If-Match` and `If-None-Match`", '"3"'),
@@ -95,17 +113,19 @@ _HEADERS = {
     ),
     "Location": _header("Where the new row is", "/api/v1/products/1"),
     "Retry-After": _header("Seconds to wait", 1, is_always_sent=False),
+    "Vary": _header("The request headers that the answer depends on", "Origin, Authorization"),
     "WWW-Authenticate": _header("RFC 6750", 'Bearer error="invalid_token"'),
     "X-Request-ID": _header(
         "Names this request in the log; yours, if it sent one",
         "c0225fc47ed8f46faadce03d32f594d3",
     ),
 }
-_ON_EVERY_ANSWER = ("Cache-Control", "X-Request-ID")
+_ON_EVERY_ANSWER = ("Cache-Control", "Vary", "X-Request-ID")
 _BY_STATUS = {
     "304": ["ETag"],
     "401": ["WWW-Authenticate"],
     "409": ["Retry-After"],
+    "415": ["Accept-Encoding"],
     "429": ["Retry-After"],
     "503": ["Retry-After"],
 }
@@ -182,10 +202,11 @@ def _add_safe_retries(operation: dict[str, Any], method: str, dependant: Dependa
 
 def _add_conditions(operation: dict[str, Any], method: str, endpoint: Any) -> None:
     if method in CONDITIONAL_METHODS:
-        operation["parameters"].append(_IF_MATCH_PARAMETER)
+        operation["parameters"] += _CONDITIONS_OF_CHANGES
         operation["responses"] |= _documented(PreconditionFailed, PreconditionRequired)
     if method == "GET" and _has_version(endpoint):
-        operation["parameters"].append(_IF_NONE_MATCH_PARAMETER)
+        operation["parameters"] += _CONDITIONS_OF_READS
+        operation["responses"] |= _documented(PreconditionFailed)
         operation["responses"]["304"] = {"description": HTTPStatus.NOT_MODIFIED.phrase}
 
 
@@ -197,6 +218,8 @@ def _add_parameters_of_list(operation: dict[str, Any], dependant: Dependant) -> 
             for name, each in schema["properties"].items()
         ]
         operation["responses"] |= _documented(InvalidInput)
+        if "cursor" in params.model.model_fields:
+            operation["responses"] |= _documented(InvalidCursor)
 
 
 class _QuerySchema(GenerateJsonSchema):

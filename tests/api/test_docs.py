@@ -221,7 +221,8 @@ def test_every_answer_names_its_headers(schema: dict[str, Any]) -> None:
     for operation in operations(schema):
         for status, response in operation["responses"].items():
             headers = response["headers"]
-            assert {"X-Request-ID", "Cache-Control"} <= headers.keys()
+            assert {"X-Request-ID", "Cache-Control", "Vary"} <= headers.keys()
+            assert ("Accept-Encoding" in headers) == (status == "415")
             assert ("WWW-Authenticate" in headers) == (status == "401")
             assert ("Retry-After" in headers) == (status in ("409", "429", "503"))
             for name, header in headers.items():
@@ -234,6 +235,29 @@ def test_every_answer_names_its_headers(schema: dict[str, Any]) -> None:
     assert "Link" in answers["read_products"]["200"]["headers"]
     assert "ETag" in answers["read_product"]["304"]["headers"]
     assert "Content-Disposition" in answers["export_products"]["200"]["headers"]
+
+
+def test_conditions_are_documented_wherever_a_row_has_a_version(schema: dict[str, Any]) -> None:
+    names = {"If-Match", "If-None-Match"}
+    for path in schema["paths"].values():
+        for method, operation in path.items():
+            conditions = {each["name"] for each in operation["parameters"]} & names
+            shows_version = any(
+                "ETag" in each["headers"] for each in operation["responses"].values()
+            )
+            has_conditions = method in ("put", "patch", "delete") or (
+                method == "get" and shows_version
+            )
+            assert conditions == (names if has_conditions else set()), operation["operationId"]
+            assert ("412" in operation["responses"]) == has_conditions
+            assert ("428" in operation["responses"]) == (has_conditions and method != "get")
+
+
+def test_lists_with_a_cursor_may_refuse_it(schema: dict[str, Any]) -> None:
+    for path in schema["paths"].values():
+        if operation := path.get("get"):
+            takes_cursor = "cursor" in {each["name"] for each in operation["parameters"]}
+            assert ("400" in operation["responses"]) == takes_cursor, operation["operationId"]
 
 
 def test_every_operation_has_a_name_and_a_sentence(schema: dict[str, Any]) -> None:
