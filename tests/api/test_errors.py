@@ -56,8 +56,8 @@ LONG = CANARY.encode() * 200_000
 CASES = {
     "foreign host": case(400, "bad_request", "GET", "/users/", headers={"Host": CANARY}),
     "deep": case(422, "invalid_input", "POST", "/users/", content=b"[" * 100_000, headers=JSON),
-    "long field": case(
-        400, "bad_request", "POST", "/auth/login", content=LONG[:9999], headers=FORM
+    "many fields": case(
+        400, "bad_request", "POST", "/auth/login", content=f"{CANARY}&" * 21, headers=FORM
     ),
     "taken": case(400, "already_exists", "POST", "/users/", json=SIGN_UP | {"email": ALICE.email}),
     "nobody": case(401, "not_authenticated", "GET", "/users/me"),
