@@ -11,12 +11,15 @@ from typing import Any, NoReturn
 MAX_VALUES = 10_000  # of one text, as many as its commas and opening brackets
 MAX_NAMES = 1_000  # of one object
 MAX_DIGITS = 400  # of a whole number: reading one takes the square of its length
+# The check of each field refuses it, with the field's name. It stands for smaller numbers too:
+# Pydantic calculates 10**n to read the Decimal 1e-n as an integer.
+_NEARLY_ZERO = Decimal("1e-400")
 
 
 def loads(text: str) -> Any:
     """Raise `JSONDecodeError` for NaN or Infinity too, a name twice in one object, and too much.
 
-    A number that no float can tell from zero, such as 1e-400, is a `Decimal`.
+    A number that no float can tell from zero, such as 1e-400, is the `Decimal` 1e-400 or -1e-400.
     """
     if len(text) > MAX_VALUES and _holds_too_much(text):
         refuse(f"More than {MAX_VALUES:,} values")
@@ -67,7 +70,7 @@ def _whole_number(digits: str) -> int:
 def _parse_float(text: str) -> float | Decimal:
     number = float(text)
     if number == 0 and text.lstrip("-0.")[:1] not in ("", "e", "E"):
-        return Decimal(text)  # the field's own check refuses it, with the field's name
+        return _NEARLY_ZERO.copy_sign(Decimal(number))  # a float's zero has a sign
     return number
 
 

@@ -59,7 +59,8 @@ class OutputModel(BaseModel):
 
 
 def refuse_text_and_booleans(value: object) -> object:
-    if isinstance(value, (str, bool)):
+    # A Decimal is what JSON has for a number too near to zero for a float: never a whole one.
+    if isinstance(value, (str, bool, Decimal)):
         raise ValueError("must be a whole number")
     return value
 

@@ -1,6 +1,7 @@
 """Input of every odd shape: always refused, never a 5xx, never stored, alike on both engines."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -219,6 +220,44 @@ async def test_numbers_of_a_product_are_bounded(alice: httpx2.AsyncClient) -> No
             if answer.status_code == 201:
                 assert float(answer.json()[field]) == number
         assert statuses == expected, field
+
+
+# To read 1e-n as an integer takes longer the larger n is: seconds for the third, for ever at last.
+NEARLY_ZERO = ("1e-400", "-1e-400", "1e-5000000", "-1e-5000000", "1e-99999999999")
+MAX_CPU_SECONDS = 1
+
+
+async def test_number_next_to_zero_is_refused_by_its_field_at_once(
+    alice: httpx2.AsyncClient,
+) -> None:
+    path = f"/products/{(await create(alice))['id']}"
+    new = json.dumps(CHAIR | {"sku": "CH-2"})[:-1]
+    routes = {
+        ("POST", "/products/"): new + ', "stock": ~}',
+        ("PUT", path): new + ', "stock": ~}',
+        ("PATCH", path): '{"stock": ~}',
+        ("POST", f"{path}/stock-movements"): '{"delta": ~, "reason": "Sale"}',
+        ("POST", "/products/import"): new + ', "stock": ~}',
+    }
+    for number in NEARLY_ZERO:
+        for (method, url), text in routes.items():
+            is_import = url.endswith("import")
+            headers = {"Content-Type": "application/jsonl" if is_import else "application/json"}
+            content = text.replace("~", number)
+            # Not the time on the clock: other processes use it too.
+            before = time.process_time()
+            answer = await alice.request(method, url, content=content, headers=headers)
+            assert time.process_time() - before < MAX_CPU_SECONDS, (method, url, number)
+            assert answer.status_code == 422, (method, url, number)
+            [error] = answer.json()["errors"]
+            field = "delta" if "delta" in text else "stock"
+            if is_import:
+                assert (error["field"], error["reason"]) == (field, "must be a whole number")
+            else:
+                assert (error["loc"], error["msg"]) == (["body", field], "must be a whole number")
+    assert [(p["stock"], p["sku"]) for p in (await alice.get("/products/")).json()["items"]] == [
+        (0, CHAIR["sku"])
+    ]
 
 
 ODD_NAMES = ("100% wool", "a_b", "back\\slash", "it's", 'say "hi"', "semi;colon", "plain")

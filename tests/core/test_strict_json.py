@@ -1,9 +1,13 @@
 """What one text of JSON may hold: enough for anybody, and never what keeps the loop for long."""
 
 import json
+import time
 from collections.abc import Callable
+from decimal import Decimal
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field, TypeAdapter, ValidationError
 
 from app.core import strict_json
 from app.core.strict_json import MAX_DIGITS, MAX_NAMES, MAX_VALUES
@@ -75,3 +79,35 @@ def test_too_much_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(strict_json, "MAX_VALUES", 10**9)
     strict_json.loads(text)
     assert parsed == MAX_VALUES
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_number_next_to_zero_is_neither_zero_nor_costly(sign: str) -> None:
+    for text in (
+        "1e-400",
+        "1e-99999999999",
+        "1.5E-1000000",
+        f"0.{'0' * 400}1",
+        f"{'9' * 999}e-2000",
+    ):
+        number = strict_json.loads(sign + text)
+        assert number == Decimal(f"{sign}1e-400"), text
+    for text in ("0.0", "0e-99999999999", "0.00E5", "5e-324", "1e-323"):
+        number = strict_json.loads(sign + text)
+        assert (type(number), number) == (float, float(sign + text)), text
+
+
+def test_number_next_to_zero_is_refused_at_once_by_any_integer_field() -> None:
+    """The control: as the Decimal that its text says, the same number costs much."""
+    plain = TypeAdapter[int](Annotated[int, Field(strict=False)])  # without a check of ours
+    text = "1e-1000000"
+    assert cost_of_refusing(plain, strict_json.loads(text)) < 0.01
+    assert cost_of_refusing(plain, Decimal(text)) > 0.03
+
+
+def cost_of_refusing(field: TypeAdapter[int], value: Any) -> float:
+    """In seconds of the CPU."""
+    before = time.process_time()
+    with pytest.raises(ValidationError):
+        field.validate_python(value)
+    return time.process_time() - before
