@@ -154,12 +154,13 @@ class CRUDUser(CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate]):
 
     async def _keep_a_superuser(self, db: AsyncSession, *, without: User) -> None:
         # Locked in one order: of two superusers who remove each other, the second finds himself
-        # the last. SQLite has one writer at a time anyway.
+        # the last. Not their keys: a long import locks that of its owner, and an administrator
+        # must not wait for it. SQLite has one writer at a time anyway.
         remaining = await db.scalars(
             select(User.id)
             .where(User.is_superuser, User.is_active)
             .order_by(User.id)
-            .with_for_update()
+            .with_for_update(key_share=True)
         )
         if set(remaining) == {without.id}:
             raise Conflict("The last active superuser cannot be disabled, demoted or deleted")

@@ -477,6 +477,7 @@ async def test_rights_lost_between_batches_stop_the_import(
     loss: str,
     mode: str,
     alice: httpx2.AsyncClient,
+    admin: httpx2.AsyncClient,
     database: Database,
     engine: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -494,7 +495,8 @@ async def test_rights_lost_between_batches_stop_the_import(
             if engine == "sqlite":
                 await arguments[1].execute(update(User).where(User.id == ALICE.id).values(values))
             else:
-                await change_alice(database, **values)
+                path = f"/users/{ALICE.id}"
+                assert (await admin.patch(path, json=values)).status_code == 200
         return done
 
     monkeypatch.setattr(Upsert, "run", run_and_lose)

@@ -1,6 +1,7 @@
 """Users over HTTP: what superusers do with others, and the superuser who always remains."""
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 
 import httpx2
@@ -8,7 +9,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.db.session import Database
-from app.models import User
+from app.models import Product, User
 from tests.api.test_products import create
 from tests.api.test_users import EMAIL_TAKEN, can_sign_in, sign_up
 from tests.conftest import ADMIN, ALICE, BOB, client_of
@@ -161,6 +162,23 @@ async def test_last_active_superuser_remains(
     answer = await admin.request(method, f"/users/{ADMIN.id}", **body)
     assert answer.status_code in (200, 204)
     assert (await admin.get("/users/")).status_code in (401, 403)
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(("method", "body"), FAREWELLS.values(), ids=FAREWELLS)
+async def test_farewell_does_not_wait_for_rows_that_a_superuser_is_writing(
+    admin: httpx2.AsyncClient, database: Database, method: str, body: Any
+) -> None:
+    """Their foreign key locks the key of the superuser. SQLite has one writer: there, it waits."""
+    demote, bob = {"is_superuser": False}, f"/users/{BOB.id}"
+    async with database.transaction() as db:
+        await db.execute(update(User).where(User.id == ALICE.id).values(is_superuser=True))
+    async with database.transaction() as db:
+        chair = {"sku": "CH-1", "name": "Chair", "price": Decimal(1), "currency": "EUR"}
+        db.add(Product(**chair, stock=0, is_active=True, owner_id=ALICE.id))
+        await db.flush()
+        assert (await admin.request(method, bob, **body)).status_code in (200, 204)
+        assert (await admin.patch(f"/users/{ALICE.id}", json=demote)).status_code == 200
 
 
 async def test_last_superuser_may_change_otherwise(admin: httpx2.AsyncClient) -> None:
