@@ -11,7 +11,18 @@ _MEANINGS = {
     "extra_forbidden": "is unknown",
     "too_long": "must have at most {max_length} items",
     "too_short": "must have at least {min_length} items",
+    "string_type": "must be text",
+    "string_unicode": "must be valid Unicode, without half of a surrogate pair",
+    "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
 }
 _SUBJECT = re.compile("(?:Input|String|List|Value|Decimal input) should ")
 

@@ -157,7 +157,7 @@ async def test_bad_line_of_jsonl_is_one_bad_row(alice: httpx2.AsyncClient) -> No
         '{"sku": "A", "sku": "A"}': "is not JSON: A name stands twice in one object",
         good.replace("}", ', "secret value": 1}'): "is unknown",
         good.replace("Good", "a\\u0000b"): "must be one line of text",
-        good.replace("Good", "\\ud800"): "",
+        good.replace("Good", "\\ud800"): "must be valid Unicode, without half of a surrogate pair",
         good.replace("1}", "true}"): "must be a string or a number",
     }
     text = "\n".join([good, *bad])
@@ -310,6 +310,27 @@ async def test_errors_speak_of_the_file(alice: httpx2.AsyncClient) -> None:
     assert answer.json()["errors_total"] == 8
     for words in ("Input", "String", "parse", "valid integer"):
         assert words not in answer.text
+
+
+async def test_errors_speak_of_the_values_of_json_lines(alice: httpx2.AsyncClient) -> None:
+    bad = [
+        ("name", "1", "must be text"),
+        ("name", "null", "must be text"),
+        ("name", r'"\ud800"', "must be valid Unicode, without half of a surrogate pair"),
+        ("stock", "null", "must be a whole number"),
+        ("stock", "1.5", "must be a whole number"),
+        ("stock", '"1"', "must be a whole number"),
+        ("stock", "1e300", "must be a smaller number"),
+        ("is_active", "1", "must be true or false"),
+        ("is_active", "null", "must be true or false"),
+        ("tags", '"oak"', "must be a list"),
+        ("tags", "[1]", "must be text"),
+        ("description", "{}", "must be text"),
+    ]
+    good = {"sku": "A-1", "name": "Good", "price": 1}
+    rows = [json.dumps(good | {field: "~"}).replace('"~"', value) for field, value, _ in bad]
+    answer = await send(alice, "\n".join(rows), "application/jsonl")
+    assert errors(answer) == [(n, field, why) for n, (field, _, why) in enumerate(bad, 1)]
 
 
 async def test_what_is_for_csv_is_refused_for_json_lines(alice: httpx2.AsyncClient) -> None:
