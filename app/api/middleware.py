@@ -32,6 +32,7 @@ from app.dependencies import SAFE_METHODS
 log = structlog.get_logger()
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 # An API's answers are data: nothing in them may be run, framed, guessed at or embedded.
 API_HEADERS = {
@@ -273,8 +274,8 @@ class Gate:
             raise UriTooLong(MAX_TARGET_BYTES)
         if target_bytes + sum(len(n) + len(v) for n, v in scope["headers"]) > MAX_HEAD_BYTES:
             raise HeadTooLarge(MAX_HEAD_BYTES)
-        if scope["path"].endswith("\n"):
-            raise NotFound("Page")  # a route's pattern, which ends with $, would match
+        if _CONTROL.search(scope["path"]):
+            raise NotFound("Page")  # a route's pattern, which ends with $, matches before a newline
         if scope["query_string"].count(b"&") >= MAX_PARAMETERS:
             raise BadRequest(f"The query has more than {MAX_PARAMETERS:,} parameters")
         headers = Headers(scope=scope)
