@@ -160,8 +160,10 @@ def _verify_access_token(
             options={"require": ["exp", "iat", "sub", "jti", "iss", "aud"]},
         )
         payload = verified["payload"]
+        times = [payload[name] for name in ("exp", "iat", "nbf") if name in payload]
         user_id, expires_at = int(payload["sub"]), int(payload["exp"])
-        if str(user_id) != payload["sub"]:  # int() takes 1_0, +1 and digits of other scripts too
+        # int() takes 1_0, +1 and digits of other scripts too. A time is a number: RFC 7519.
+        if str(user_id) != payload["sub"] or any(type(t) not in (int, float) for t in times):
             raise InvalidToken
     except (jwt.InvalidTokenError, ValueError):
         raise InvalidToken from None

@@ -36,10 +36,12 @@ def wrong_claims() -> Tokens:
     nobody = ("2000000", "0", "-1", str(2**63), "9" * 2000, "", " ", "alice", "1.0", "1e0", "0x1")
     # What int() takes for alice's 1.
     alice = ("0_1", "+1", "01", " 1", "1 ", "\u0661")
+    # Right as times, but no numbers.
+    later, earlier = f"{now + 600:_}", f"{now - 600:_}"
     others: dict[str, tuple[Any, ...]] = {
-        "exp": (now - 1, now - 0.5, 0, -1, -(10**300)),
-        "iat": (now + 3600,),
-        "nbf": (now + 3600, "tomorrow"),
+        "exp": (now - 1, now - 0.5, 0, -1, -(10**300), later, str(now + 600)),
+        "iat": (now + 3600, earlier, str(now - 600), True),
+        "nbf": (now + 3600, "tomorrow", earlier, str(now - 600), True),
         "iss": ("", "m", "myap", "myapi2", "MYAPI", "myapi ", "https://myapi"),
         "aud": ("", "myap", "myapi2", "MYAPI", "myapi,other", [], ["other"], ["my", "api"], [""]),
         "sub": nobody + alice,
