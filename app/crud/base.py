@@ -1,7 +1,7 @@
 """Create, read, update and delete for any model; a resource adds only what is its own."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel
@@ -258,18 +258,25 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         return self.row_limit.used(self._new(self.row_limit.owner.key)) < self.row_limit.rows
 
     def _is_creatable(self, fields: Sequence[str], viewer: Principal | None) -> ColumnElement[bool]:
-        """The rule of the policy, of which the row's columns are the values that it would have."""
+        new = {field: self._new(field) for field in fields}
+        # What the database decides itself is not known yet, and meets no condition.
+        return self.with_values(
+            self.policy.creatable(any_like(viewer)), lambda field: new.get(field, null())
+        )
+
+    def with_values(
+        self, rule: ColumnElement[bool], value_of: Callable[[str], ColumnElement[Any]]
+    ) -> ColumnElement[bool]:
+        """A rule of the policy about a row that no query reads: its fields have these values."""
         mapper = inspect(self.model)
         table = cast(Table, self.model.__table__)
 
-        def value_of(element: Any, **options: Any) -> ColumnElement[Any] | None:
+        def replace(element: Any, **options: Any) -> ColumnElement[Any] | None:
             if not isinstance(element, Column) or str(element.table) != table.name:
                 return None
-            field = mapper.get_property_by_column(table.c[element.name]).key
-            # What the database decides itself is not known yet, and meets no condition.
-            return self._new(field) if field in fields else null()
+            return value_of(mapper.get_property_by_column(table.c[element.name]).key)
 
-        return replacement_traverse(self.policy.creatable(any_like(viewer)), {}, value_of)
+        return replacement_traverse(rule, {}, replace)
 
     def _new(self, field: str) -> BindParameter[Any]:
         return bindparam(f"new_{field}", type_=inspect(self.model).columns[field].type)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple, Self, cast
 
 from pydantic import BaseModel
@@ -15,14 +16,17 @@ from sqlalchemy import (
     and_,
     bindparam,
     column,
+    false,
     func,
     inspect,
     literal,
+    literal_column,
     not_,
     or_,
     select,
     text,
     true,
+    union_all,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
@@ -109,6 +113,9 @@ class Upsert:
         if not (issubclass(self.model, Versioned) and hasattr(crud, "natural_key")):
             raise TypeError(f"{self.model.__name__} needs versions and a natural_key")
         crud.check_creator(viewer)
+        self.crud = crud
+        self.viewer = viewer
+        self.dialect = dialect
         self.row_limit = crud.row_limit
         self.table = cast(Table, crud.model.__table__)
         self.references = [
@@ -152,36 +159,54 @@ class Upsert:
     async def _run(self, db: AsyncSession, batch: Batch, values: Mapping[str, Any]) -> Upserted:
         statement = self._statement(_dialect(db), batch.sent, values)
         try:
-            versions = (await db.scalars(statement, {"rows": batch.rows})).all()
+            written = (await db.execute(statement, {"rows": batch.rows})).all()
         except IntegrityError as error:
             if ConstraintViolated.of(error).kind != "reference":
                 raise
             raise Conflict(f"{self.model.__name__} refers to something that has changed") from error
-        created = versions.count(1)
-        refused = [] if len(versions) == batch.count else await self.refused(db, batch, values)
+        created = sum(version == 1 for _, version in written)
+        refused: list[Refused] = []
+        if len(written) < batch.count:
+            keys = {key for key, _ in written}  # which nobody may be able to write any more
+            every = await self.refused(db, batch, values)
+            refused = [each for each in every if each.key not in keys]
         return Upserted(
             created=created,
-            updated=len(versions) - created,
-            unchanged=batch.count - len(versions) - len(refused),
+            updated=len(written) - created,
+            unchanged=batch.count - len(written) - len(refused),
             refused=refused,
         )
 
     async def refused(
         self, db: AsyncSession, batch: Batch, values: Mapping[str, Any]
     ) -> Sequence[Refused]:
-        """Those that refer to nothing, and those whose key a row has of which `values` differ."""
+        """Those that refer to nothing, and those whose key a row has that stays as it is: `values`
+        differ, or `viewer` may not write it.
+        """
         unpacked = _unpacked(_dialect(db), self.columns)
         others = or_(*(self.table.c[name] != value for name, value in values.items()))
+        closed = not_(func.coalesce(self.crud.policy.write(self.viewer), false()))
         sent = select(unpacked[self.key_field].label("key"))
-        taken = select(self.key).where(self.key.in_(sent), self._is_kept(), others)
-        reasons = {self.key_field: (taken, "is taken by another's row")}
+        taken = select(self.key).where(self.key.in_(sent), self._is_kept())
+        reasons = [
+            (self.key_field, taken.where(others), "is taken by another's row"),
+            (
+                self.key_field,
+                taken.where(closed),
+                "is taken by a row that you may not change",
+            ),
+        ]
         for each in self.references:
             unknown = sent.where(not_(each.is_known(unpacked[each.field])))
-            reasons[each.field] = (unknown, f"no such {each.resource}")
+            reasons.append((each.field, unknown, f"no such {each.resource}"))
+        # One query, whatever there is to look for: most batches that get here are unchanged.
+        rows = union_all(
+            *(query.add_columns(literal(rank)) for rank, (_, query, _) in enumerate(reasons))
+        )
         found: dict[str, Refused] = {}
-        for field, (rows, reason) in reasons.items():
-            for key in await db.scalars(rows, {"rows": batch.rows}):
-                found.setdefault(key, Refused(key, field, reason))
+        for key, rank in sorted(await db.execute(rows, {"rows": batch.rows}), key=itemgetter(1)):
+            field, _, reason = reasons[rank]
+            found.setdefault(key, Refused(key, field, reason))
         return list(found.values())
 
     async def _beyond_limit(
@@ -231,10 +256,24 @@ class Upsert:
             index_where=self._is_kept(),
             set_=set_,
             where=and_(
+                self._is_writable(),
                 *(self.table.c[name] == new[name] for name in values),
                 or_(*(c.is_distinct_from(new[c.name]) for c in changing)),
             ),
-        ).returning(self.table.c.version)
+        ).returning(self.key, self.table.c.version)
+
+    def _is_writable(self) -> ColumnElement[bool]:
+        """Of the row that is there, in a statement that is no query: columns with a table would
+        have the rule's subqueries read that table, not the row.
+        """
+        columns = inspect(self.model).columns
+        quoted = self.dialect.identifier_preparer
+
+        def stored(field: str) -> ColumnElement[Any]:
+            column = columns[field]
+            return literal_column(quoted.format_column(column, use_table=True), column.type)
+
+        return self.crud.with_values(self.crud.policy.write(self.viewer), stored)
 
     def _is_kept(self) -> ColumnElement[bool]:
         if not issubclass(self.model, SoftDeletable):

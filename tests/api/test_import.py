@@ -14,6 +14,8 @@ from app.api.v1.endpoints import products_bulk
 from app.bulk import imports
 from app.bulk.files import MAX_ROW_BYTES
 from app.core.config import settings
+from app.crud.policy import Policy, everybody, signed_in, superusers
+from app.crud.product import product_crud
 from app.crud.upsert import Upsert, Upserted
 from app.db.session import Database
 from app.main import app, create_app
@@ -384,6 +386,20 @@ async def test_rows_of_others_are_not_touched_by_superusers_either(
     assert facts(answer) == NOTHING | {"created": 1, "refused": 1, "errors_total": 1}
     assert (await stored(database))[:-1] == before
     assert (await stored(database))[-1][3] == BOB.id
+
+
+async def test_import_changes_no_row_that_patch_may_not_change(
+    alice: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = Policy(read=everybody, write=superusers, create=signed_in)
+    monkeypatch.setattr(product_crud, "policy", published)
+    chair = await create(alice)
+    before = await stored(database)
+    assert (await alice.patch(f"/products/{chair['id']}", json={"name": "N"})).status_code == 403
+    answer = await send(alice, HEAD + "A-1,New,1\r\nCH-1,Armchair,25\r\n")
+    assert answer.status_code == 422
+    assert errors(answer) == [(3, "sku", "is taken by a row that you may not change")]
+    assert await stored(database) == before
 
 
 async def test_body_has_a_limit_of_its_own(

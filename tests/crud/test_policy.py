@@ -5,6 +5,8 @@ from itertools import count
 from typing import Any
 
 import pytest
+from sqlalchemy import exists, select
+from sqlalchemy.orm import aliased
 
 from app import schemas
 from app.core.errors import NotAuthenticated, NotPermitted
@@ -20,7 +22,7 @@ from app.crud.policy import (
     signed_in,
     superusers,
 )
-from app.crud.upsert import Upsert
+from app.crud.upsert import Batch, Upsert
 from app.db.session import Database
 from app.models import Product
 
@@ -127,3 +129,72 @@ async def test_rows_in_bulk_are_created_by_whom_the_policy_names(database: Datab
     with pytest.raises(NotPermitted):
         Upsert(crud, schemas.ProductCreate, ALICE, dialect)
     assert Upsert(crud, schemas.ProductCreate, ADMIN, dialect)
+
+
+def crud_with(policy: Policy) -> Any:
+    namespace = {"policy": policy, "schema": schemas.Product, "natural_key": "sku"}
+    return type("CRUDImported", (CRUDBase,), namespace)(Product)
+
+
+async def import_rows(
+    database: Database, crud: Any, viewer: Principal, *rows: schemas.ProductCreate
+) -> tuple[Any, list[str]]:
+    """How many were created, updated and unchanged, and why others were refused."""
+    upsert = Upsert(crud, schemas.ProductCreate, viewer, database.engine.dialect)
+    sent = frozenset(("sku", "name", "price", "is_active"))
+    batch = Batch.of([upsert.encode(row) for row in rows], sent)
+    async with database.transaction() as db:
+        done = await upsert.run(db, batch, {"owner_id": ALICE.id})
+    return (done.created, done.updated, done.unchanged), [each.reason for each in done.refused]
+
+
+def product(sku: str, name: str, *, is_active: bool = True) -> schemas.ProductCreate:
+    return schemas.ProductCreate(sku=sku, name=name, price=Decimal(1), is_active=is_active)
+
+
+OTHER = aliased(Product)
+HAS_A_LAMP = exists().where(OTHER.owner_id == Product.owner_id, OTHER.sku == "LAMP")
+
+# Whether alice may change a row of her own.
+WRITERS: dict[Policy, bool] = {
+    Policy(read=everybody, write=superusers, create=signed_in): False,
+    Policy(read=everybody, write=IS_OWNER): True,
+    Policy(read=everybody, write=everybody): True,
+    Policy(read=everybody, write=only(Product.is_active), create=signed_in): True,
+    Policy(read=everybody, write=only(Product.stock > 0), create=signed_in): False,
+    Policy(read=everybody, write=only(Product.description == ""), create=signed_in): False,  # null
+    Policy(read=everybody, write=only(HAS_A_LAMP), create=signed_in): False,
+}
+
+
+@pytest.mark.parametrize("number", range(len(WRITERS)))
+async def test_import_changes_only_rows_that_may_be_written(
+    database: Database, number: int
+) -> None:
+    policy, may_write = list(WRITERS.items())[number]
+    crud = crud_with(policy)
+    assert await import_rows(database, crud, ALICE, product("A", "Chair")) == ((1, 0, 0), [])
+    rows = product("A", "Desk"), product("B", "Sofa")
+    again = await import_rows(database, crud, ALICE, *rows)
+    refusal = ["is taken by a row that you may not change"]
+    assert again == (((1, 1, 0), []) if may_write else ((1, 0, 0), refusal))
+    async with database.reading() as db:
+        name = await db.scalar(select(Product.name).where(Product.sku == "A"))
+    assert name == ("Desk" if may_write else "Chair")
+
+
+async def test_row_that_its_import_closes_is_not_called_refused(database: Database) -> None:
+    crud = crud_with(Policy(read=everybody, write=only(Product.is_active), create=signed_in))
+    chair, desk = product("A", "Chair"), product("B", "Desk")
+    await import_rows(database, crud, ALICE, chair, desk)
+    rows = chair, product("B", "Desk", is_active=False), product("C", "Sofa", is_active=False)
+    assert await import_rows(database, crud, ALICE, *rows) == ((1, 1, 1), [])
+
+
+async def test_rule_that_reads_other_rows_is_about_the_row_that_is_there(
+    database: Database,
+) -> None:
+    """The control: the rule is met as soon as there is a lamp."""
+    crud = crud_with(Policy(read=everybody, write=only(HAS_A_LAMP), create=signed_in))
+    await import_rows(database, crud, ALICE, product("A", "Chair"), product("LAMP", "Lamp"))
+    assert await import_rows(database, crud, ALICE, product("A", "Desk")) == ((0, 1, 0), [])
