@@ -12,7 +12,9 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Dialect,
+    Select,
     Table,
+    True_,
     and_,
     bindparam,
     column,
@@ -79,7 +81,7 @@ class Refused(NamedTuple):
     """A row of a batch that the database has no place for, by its key."""
 
     key: str
-    field: str
+    field: str | None  # None for the whole row
     reason: str
 
 
@@ -180,15 +182,17 @@ class Upsert:
     async def refused(
         self, db: AsyncSession, batch: Batch, values: Mapping[str, Any]
     ) -> Sequence[Refused]:
-        """Those that refer to nothing, and those whose key a row has that stays as it is: `values`
-        differ, or `viewer` may not write it.
+        """Those whose key a row has that stays as it is, since `values` differ or `viewer` may not
+        write it; those that refer to nothing, and new ones that `viewer` may not create.
         """
         unpacked = _unpacked(_dialect(db), self.columns)
         others = or_(*(self.table.c[name] != value for name, value in values.items()))
         closed = not_(func.coalesce(self.crud.policy.write(self.viewer), false()))
         sent = select(unpacked[self.key_field].label("key"))
         taken = select(self.key).where(self.key.in_(sent), self._is_kept())
-        reasons = [
+        creatable = self._is_creatable(unpacked, values, or_row=self._row_of(unpacked))
+        new = sent.where(not_(func.coalesce(creatable, false())))
+        reasons: list[tuple[str | None, Select[Any], str]] = [
             (self.key_field, taken.where(others), "is taken by another's row"),
             (
                 self.key_field,
@@ -199,6 +203,7 @@ class Upsert:
         for each in self.references:
             unknown = sent.where(not_(each.is_known(unpacked[each.field])))
             reasons.append((each.field, unknown, f"no such {each.resource}"))
+        reasons.append((None, new, "is a row that you may not create"))
         # One query, whatever there is to look for: most batches that get here are unchanged.
         rows = union_all(
             *(query.add_columns(literal(rank)) for rank, (_, query, _) in enumerate(reasons))
@@ -239,6 +244,7 @@ class Upsert:
             *(literal(value, self.table.c[name].type) for name, value in given.items()),
         ).where(
             text("true"),  # or SQLite takes ON CONFLICT for the condition of a join
+            self._is_creatable(unpacked, given, or_row=self._row_of(unpacked, is_locked=True)),
             *(each.is_known(unpacked[each.field]) for each in self.references),
         )
         insert = (postgresql if dialect == "postgresql" else sqlite).insert(self.table)
@@ -274,6 +280,35 @@ class Upsert:
             return literal_column(quoted.format_column(column, use_table=True), column.type)
 
         return self.crud.with_values(self.crud.policy.write(self.viewer), stored)
+
+    def _is_creatable(
+        self,
+        unpacked: Mapping[str, ColumnElement[Any]],
+        given: Mapping[str, Any],
+        *,
+        or_row: ColumnElement[bool],
+    ) -> ColumnElement[bool]:
+        """Whether `viewer` may create it, or it is there: then it is changed, not created."""
+        rule = self.crud.policy.creatable(self.viewer)
+        if isinstance(rule, True_):
+            return rule  # no need to look for rows
+        columns = inspect(self.model).columns
+
+        def new(field: str) -> ColumnElement[Any]:
+            if field in unpacked:
+                return unpacked[field]
+            column = columns[field]
+            # What the database decides itself is not known yet, and meets no condition.
+            return literal(given.get(column.name), column.type)
+
+        return or_(self.crud.with_values(rule, new), or_row)
+
+    def _row_of(
+        self, unpacked: Mapping[str, ColumnElement[Any]], *, is_locked: bool = False
+    ) -> ColumnElement[bool]:
+        """Whether there is a row with its key; locked, so that it stays until it is changed."""
+        row = select(self.key).where(self.key == unpacked[self.key_field], self._is_kept())
+        return (row.with_for_update(key_share=True) if is_locked else row).exists()
 
     def _is_kept(self) -> ColumnElement[bool]:
         if not issubclass(self.model, SoftDeletable):

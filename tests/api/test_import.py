@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -14,7 +15,7 @@ from app.api.v1.endpoints import products_bulk
 from app.bulk import imports
 from app.bulk.files import MAX_ROW_BYTES
 from app.core.config import settings
-from app.crud.policy import Policy, everybody, signed_in, superusers
+from app.crud.policy import Policy, everybody, only, signed_in, superusers
 from app.crud.product import product_crud
 from app.crud.upsert import Upsert, Upserted
 from app.db.session import Database
@@ -400,6 +401,20 @@ async def test_import_changes_no_row_that_patch_may_not_change(
     assert answer.status_code == 422
     assert errors(answer) == [(3, "sku", "is taken by a row that you may not change")]
     assert await stored(database) == before
+
+
+async def test_import_creates_no_row_that_post_may_not_create(
+    alice: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = replace(product_crud.policy, create=only(Product.stock > 0))
+    monkeypatch.setattr(product_crud, "policy", policy)
+    text = "sku,name,price,stock\r\nA-1,New,1,1\r\nA-2,New,1,0\r\n"
+    for mode, created in (("all", 0), ("skip", 1)):
+        for dry_run in (True, False):
+            answer = await send(alice, text, mode=mode, dry_run=dry_run)
+            assert errors(answer) == [(3, None, "is a row that you may not create")]
+            assert answer.json()["created"] == created
+    assert [row[0] for row in await stored(database)] == ["A-1"]
 
 
 async def test_body_has_a_limit_of_its_own(

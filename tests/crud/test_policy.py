@@ -1,11 +1,13 @@
 """A resource without a policy does not start; with one, every query obeys it."""
 
+import asyncio
 from decimal import Decimal
 from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import exists, select
+from sqlalchemy import exists, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from app import schemas
@@ -23,7 +25,8 @@ from app.crud.policy import (
     superusers,
 )
 from app.crud.upsert import Batch, Upsert
-from app.db.session import Database
+from app.db.base import utc_now
+from app.db.session import Database, in_session
 from app.models import Product
 
 ANONYMOUS = None
@@ -198,3 +201,75 @@ async def test_rule_that_reads_other_rows_is_about_the_row_that_is_there(
     crud = crud_with(Policy(read=everybody, write=only(HAS_A_LAMP), create=signed_in))
     await import_rows(database, crud, ALICE, product("A", "Chair"), product("LAMP", "Lamp"))
     assert await import_rows(database, crud, ALICE, product("A", "Desk")) == ((0, 1, 0), [])
+
+
+NOT_CREATED = ["is a row that you may not create"]
+
+# Of a chair that is active and a desk that is not, both new and alice's: which she may create.
+CREATABLE: dict[Policy, str] = {
+    Policy(read=everybody, write=IS_OWNER): "AB",
+    Policy(read=everybody, write=everybody): "AB",
+    Policy(read=everybody, write=IS_OWNER, create=only(Product.is_active)): "A",
+    Policy(read=everybody, write=IS_OWNER, create=only(~Product.is_active)): "B",
+    Policy(read=everybody, write=IS_OWNER, create=only(Product.name == "Chair")): "A",
+    Policy(read=everybody, write=IS_OWNER, create=only(Product.price < Decimal(1))): "",
+    Policy(read=everybody, write=IS_OWNER, create=only(Product.price == Decimal(1))): "AB",
+    Policy(read=everybody, write=IS_OWNER, create=only(Product.description != "x")): "",  # null
+    Policy(read=everybody, write=IS_OWNER, create=owner(Product.id)): "",
+    Policy(read=everybody, write=IS_OWNER, create=only(HAS_A_LAMP)): "",
+}
+
+
+@pytest.mark.parametrize("number", range(len(CREATABLE)))
+async def test_import_creates_the_rows_that_post_would(database: Database, number: int) -> None:
+    policy, expected = list(CREATABLE.items())[number]
+    crud = crud_with(policy)
+    rows = product("A", "Chair"), product("B", "Desk", is_active=False)
+    created = ""
+    for row in rows:
+        try:
+            async with database.transaction() as db:
+                write = in_session(db)
+                await crud.create(write, obj_in=row, viewer=ALICE, owner_id=ALICE.id)
+                await db.rollback()
+            created += row.sku
+        except NotPermitted:
+            pass
+    assert created == expected
+    made = len(expected)
+    done = await import_rows(database, crud, ALICE, *rows)
+    assert done == ((made, 0, 0), NOT_CREATED * (2 - made))
+    async with database.reading() as db:
+        skus = await db.scalars(select(Product.sku).order_by(Product.sku))
+    assert "".join(skus) == expected
+
+
+async def test_row_that_is_there_need_not_be_creatable(database: Database) -> None:
+    """A change is no creation: PATCH makes the row inactive too."""
+    crud = crud_with(Policy(read=everybody, write=IS_OWNER, create=only(Product.is_active)))
+    await import_rows(database, crud, ALICE, product("A", "Chair"), product("B", "Desk"))
+    closed = [product(sku, "Closed", is_active=False) for sku in "ABC"]
+    assert await import_rows(database, crud, ALICE, *closed) == ((0, 2, 0), NOT_CREATED)
+    assert await import_rows(database, crud, ALICE, *closed) == ((0, 0, 2), NOT_CREATED)
+    async with database.transaction() as db:
+        await db.execute(update(Product).values(deleted_at=utc_now()))
+    assert await import_rows(database, crud, ALICE, *closed) == ((0, 0, 0), NOT_CREATED * 3)
+
+
+@pytest.mark.parametrize("engine", ["postgresql"])
+async def test_row_that_is_deleted_meanwhile_is_not_created_again(database: Database) -> None:
+    crud = crud_with(Policy(read=everybody, write=IS_OWNER, create=only(Product.is_active)))
+    await import_rows(database, crud, ALICE, product("A", "Chair"))
+    async with database.transaction() as db:
+        await db.execute(update(Product).values(deleted_at=utc_now()))
+        row = product("A", "Chair", is_active=False)
+        importing = asyncio.create_task(import_rows(database, crud, ALICE, row))
+        await wait_until_blocked(db)
+    assert await importing == ((0, 0, 0), NOT_CREATED)
+
+
+async def wait_until_blocked(db: AsyncSession) -> None:
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    async with asyncio.timeout(10):
+        while not await db.scalar(waiting):  # noqa: ASYNC110 - no event tells it
+            await asyncio.sleep(0.01)
