@@ -92,7 +92,7 @@ def load_app(target: str) -> Callable[..., Any]:
     app = getattr(import_module(module), name)
     gc.freeze()
     gc.enable()
-    return _releasing_signals(app)
+    return _starting(app)
 
 
 def _could_start(worker: WorkerProcess) -> bool:
@@ -113,29 +113,45 @@ def _release_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
-def _releasing_signals(app: Callable[..., Any]) -> Callable[..., Any]:
-    """`app`, which lets a new worker hear signals as soon as it can act on them.
+def _starting(app: Callable[..., Any]) -> Callable[..., Any]:
+    """`app`, which lets a new worker hear signals as soon as it can act on them, and which ends the
+    worker with one line if it cannot start.
 
-    Until then they are held back: the handlers that it has from its parent would swallow them, and
-    so would those of uvloop between the two runs of its loop, for the start and for requests.
+    Until then signals are held back: the handlers that a worker has from its parent would swallow
+    them, and so would those of uvloop between the two runs of its loop, for the start and for
+    requests.
     """
 
-    def released(scope: Any, receive: Any, send: Any) -> Any:
+    def started(scope: Any, receive: Any, send: Any) -> Any:
         if scope["type"] == "lifespan":
-            return app(scope, receive, _then(send, _release_signals))
+            return _start(app, scope, receive, send)
         return app(scope, receive, send)
 
-    return released
+    return started
 
 
-def _then(send: Any, act: Callable[[], None]) -> Any:
+async def _start(app: Callable[..., Any], scope: Any, receive: Any, send: Any) -> None:
+    has_failed = False
+
     async def send_then_act(message: Any) -> None:
+        nonlocal has_failed
+        if message["type"] == "lifespan.startup.failed":
+            has_failed = True  # what it was is raised next
+            return
         await send(message)
         if message["type"] == "lifespan.startup.complete":
             # The first run of the loop ends three of its turns after this message.
-            _in_turns(10, act)
+            _in_turns(10, _release_signals)
 
-    return send_then_act
+    try:
+        await app(scope, receive, send_then_act)
+    except Exception as broken:
+        if not has_failed:
+            raise
+        log.debug("worker_not_started", exc_info=True)
+        reason = f"{type(broken).__name__}: {broken}"
+        log.error("worker_not_started", reason=reason, more="with LOG_LEVEL=debug")
+        os._exit(1)  # granian, or the loop after a SystemExit, would log a traceback as well
 
 
 def _in_turns(turns: int, act: Callable[[], None]) -> None:

@@ -205,14 +205,23 @@ def test_application_that_cannot_be_loaded_is_told_in_one_line(
     ]
 
 
-def test_worker_that_cannot_start_ends_the_server(database_url: str) -> None:
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_worker_that_cannot_start_ends_the_server(level: str, database_url: str) -> None:
     """It would never start: here because of what the client of Redis refuses."""
-    redis_url = "redis://127.0.0.1/0?socket_timeout=never"
-    ended = run_myapi(
-        "serve", "--port", str(free_port()), DATABASE_URL=database_url, REDIS_URL=redis_url
-    )
+    settings = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": "redis://127.0.0.1/0?socket_timeout=never",
+        "LOG_LEVEL": level,
+    }
+    ended = run_myapi("serve", "--workers", "2", "--port", str(free_port()), **settings)
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1] == "myapi: a worker could not start"
+    assert ended.stderr.splitlines() == ["myapi: a worker could not start"]
+    told = [line for line in ended.stdout.splitlines() if "error" in line]
+    reason = "ValueError: Invalid value for 'socket_timeout' in connection URL."
+    assert any("worker_not_started" in line and reason in line for line in told)
+    if level == "info":
+        assert len(ended.stdout.splitlines()) <= 4  # serving, each of the workers, and its end
+    assert ("Traceback" in ended.stdout) == (level == "debug")
 
 
 def test_port_that_is_taken_meanwhile_is_told() -> None:
