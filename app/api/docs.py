@@ -3,12 +3,16 @@
 import secrets
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import fastapi_offline
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.routing import Route
+
+from app.api.representation import end_line
 
 ASSETS = Path(fastapi_offline.__file__).parent / "static"
 # The bundle would fetch its footer's logo from the vendor's network.
@@ -18,7 +22,7 @@ _REDOC_URL = "/api/redoc/redoc.js"
 
 
 def add_docs(app: FastAPI) -> None:
-    """Serve Swagger UI at /api/docs and ReDoc at /api/redoc."""
+    """Serve Swagger UI at /api/docs, ReDoc at /api/redoc, and the document with a newline."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
     @router.get("/api/docs")
@@ -51,6 +55,15 @@ def add_docs(app: FastAPI) -> None:
         logo = f"{request.scope.get('root_path', '')}{_ASSETS_URL}/favicon.png"
         return Response(_redoc_bundle(logo), media_type="text/javascript")
 
+    [made] = [route for route in app.routes if getattr(route, "path", "") == app.openapi_url]
+    app.routes.remove(made)
+
+    async def openapi(request: Request) -> Response:
+        document: Response = await cast(Route, made).endpoint(request)
+        end_line(document)
+        return document
+
+    app.add_route(str(app.openapi_url), openapi, include_in_schema=False)
     app.include_router(router)
     app.mount(_ASSETS_URL, StaticFiles(directory=ASSETS))
 

@@ -43,7 +43,21 @@ _request: ContextVar[Request] = ContextVar("_request")
 _returned: ContextVar[Any] = ContextVar("_returned", default=None)
 
 
-class StrictRoute(APIRoute):
+class LineRoute(APIRoute):
+    """A route whose JSON ends with a newline, as all of ours does."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_then_end(request: Request) -> Response:
+            response = await handle(request)
+            end_line(response)
+            return response
+
+        return handle_then_end
+
+
+class StrictRoute(LineRoute):
     """A route that takes UTF-8 alone, no NaN or Infinity, and no name twice in one object.
 
     Otherwise two parsers could see two things in one body. After a conflict between transactions
@@ -66,7 +80,6 @@ class StrictRoute(APIRoute):
             strict_request = StrictRequest(request.scope, request.receive)
             _request.set(strict_request)
             response = await handle(strict_request)
-            end_line(response)
             response = describe(strict_request, response, _returned.get())
             await keep_answer(strict_request, response)
             return response

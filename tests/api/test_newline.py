@@ -3,6 +3,8 @@
 import httpx2
 
 PRODUCT = {"sku": "LAMP-1", "name": "Lamp", "price": "19.90"}
+PLAIN = {"Accept-Encoding": "identity"}
+CSV = {"Content-Type": "text/csv"}
 
 
 async def test_json_of_every_kind_ends_with_a_newline(alice: httpx2.AsyncClient) -> None:
@@ -13,7 +15,10 @@ async def test_json_of_every_kind_ends_with_a_newline(alice: httpx2.AsyncClient)
         await alice.get("users/me"),
         await alice.get("http://testserver/health"),  # made by FastAPI
         await alice.post("auth/login", data={"username": "alice", "password": "Alice-Pass-1"}),
+        await alice.get("http://testserver/api/openapi.json", headers=PLAIN),
+        await alice.post("products/import", content="sku,name,price\n", headers=CSV),
         await alice.get("products/2"),  # problems
+        await alice.post("products/import", content="sku,name,price\nA\n", headers=CSV),
         await alice.post("products/", json={}),
         await alice.get("http://testserver/nowhere"),
     ]

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, status
 from app import schemas
 from app.api.errors import problems
 from app.api.resources import exported
+from app.api.routing import LineRoute
 from app.api.transfers import Download, Places, uploaded
 from app.bulk.exports import export
 from app.bulk.files import MEDIA_TYPES, TAKEN_MEDIA_TYPES, Format
@@ -32,7 +33,7 @@ from app.schemas.bulk import ExportParams
 # Not StrictRoute: it keeps the whole body, to run a request again after a conflict. An import
 # opens its own units of work and runs these again. Nor has it an Idempotency-Key: done twice, an
 # upsert has done what it did once.
-router = APIRouter()
+router = APIRouter(route_class=LineRoute)
 
 _FILE = {"schema": {"type": "string", "maxLength": settings.IMPORT_MAX_BODY_BYTES}}
 FILES = dict.fromkeys(MEDIA_TYPES.values(), _FILE)
