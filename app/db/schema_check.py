@@ -7,17 +7,19 @@ without a unique index two people share a name, without a trigger search finds n
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     CheckConstraint,
     Connection,
+    Dialect,
     ForeignKeyConstraint,
     MetaData,
     Table,
     UniqueConstraint,
     text,
 )
+from sqlalchemy.schema import CreateIndex
 
 from app.core.errors import AppError
 from app.db.base import Base
@@ -27,21 +29,31 @@ _SHOWN = 3
 _TRIGGERS = "triggers"
 _RULES = (UniqueConstraint, CheckConstraint, ForeignKeyConstraint)
 
+_WORD = re.compile(r"[a-z_]\w*")
+# What PostgreSQL adds to a definition, and constants, which it writes in its own way.
+_NO_WORDS = re.compile(
+    r"'[^']*'|::(?:character varying|double precision|timestamp with(?:out)? time zone|\w+)|\basc\b"
+)
+_UNIQUE_IN_SQL = re.compile(r'CONSTRAINT\s+"?(\w+)"?\s+(UNIQUE\s*\([^)]*\))', re.IGNORECASE)
+
 _SQLITE_OBJECTS = "SELECT tbl_name, name, coalesce(sql, '') FROM sqlite_master"
 _SQLITE_COLUMNS = """
-    SELECT made.name, info.name FROM sqlite_master AS made, pragma_table_xinfo(made.name) AS info
+    SELECT made.name, info.name, "notnull", true
+    FROM sqlite_master AS made, pragma_table_xinfo(made.name) AS info
     WHERE made.type = 'table' AND made.sql NOT LIKE 'CREATE VIRTUAL%'"""
 _POSTGRESQL_COLUMNS = """
-    SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+    SELECT relname, attname, attnotnull, atthasdef OR attidentity <> ''
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
     WHERE relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
     AND pg_table_is_visible(pg_class.oid)"""
 _POSTGRESQL_RULES = """
-    SELECT relname, rule FROM pg_class JOIN (
-        SELECT conrelid, conname FROM pg_constraint
-        UNION ALL SELECT indrelid, relname FROM pg_index JOIN pg_class ON oid = indexrelid
+    SELECT relname, rule, definition FROM pg_class JOIN (
+        SELECT conrelid, conname, '' FROM pg_constraint
+        UNION ALL SELECT indrelid, relname, pg_get_indexdef(indexrelid)
+        FROM pg_index JOIN pg_class ON oid = indexrelid
         WHERE indisvalid
-        UNION ALL SELECT tgrelid, tgname FROM pg_trigger WHERE tgenabled <> 'D'
-    ) AS rules (table_id, rule) ON oid = table_id
+        UNION ALL SELECT tgrelid, tgname, '' FROM pg_trigger WHERE tgenabled <> 'D'
+    ) AS rules (table_id, rule, definition) ON oid = table_id
     WHERE pg_table_is_visible(oid)"""
 
 
@@ -51,12 +63,20 @@ class SchemaIncomplete(AppError):
     code = "schema_incomplete"
 
 
+class _Column(NamedTuple):
+    is_not_null: bool
+    has_default: bool
+
+
 @dataclass
 class _Schema:
-    """What a database has: columns and the names of rules, each with its table."""
+    """What a database has: columns, names of rules, and definitions of indexes and of unique
+    constraints, each by its table and name.
+    """
 
-    columns: set[tuple[str, str]]
+    columns: dict[tuple[str, str], _Column]
     rules: set[tuple[str, str]]
+    definitions: dict[tuple[str, str], str]
 
 
 def need_triggers(table: Any, names: Mapping[str, Iterable[str]]) -> None:
@@ -83,10 +103,14 @@ def name_some(missing: list[str]) -> str:
 
 
 def find_missing(connection: Connection, metadata: MetaData = Base.metadata) -> Iterator[str]:
-    """Tables, columns, rules and triggers; an index that only makes queries fast may be away."""
+    """Tables, columns, rules and triggers, and what those of the same name are no longer.
+
+    An index that only makes queries fast may be away.
+    """
     is_sqlite = connection.dialect.name == "sqlite"
     found = _read_sqlite(connection) if is_sqlite else _read_postgresql(connection)
     tables = {table for table, _ in found.columns}
+    dialect = connection.dialect
     for table in metadata.sorted_tables:
         if table.name not in tables:
             yield f"the table {table.name}"
@@ -97,6 +121,16 @@ def find_missing(connection: Connection, metadata: MetaData = Base.metadata) -> 
         for rule in _rules_of(table, connection):
             if (table.name, rule) not in found.rules:
                 yield f"{rule} of {table.name}"
+        for name, keys, definition in _unique_rules_of(table, dialect):
+            of_database = found.definitions.get((table.name, name))
+            if of_database and _sense(of_database, table) != _sense(definition, table):
+                yield f"{name} of {table.name} as UNIQUE ({keys})"
+        for column in table.columns:
+            has = found.columns.get((table.name, column.name))
+            if has and not (has.is_not_null or column.nullable or column.primary_key):
+                yield f"NOT NULL of {column.name} of {table.name}"
+            if has and column is table.autoincrement_column and not has.has_default:
+                yield f"the default of {column.name} of {table.name}"
 
 
 def _rules_of(table: Table, connection: Connection) -> Iterator[str]:
@@ -111,16 +145,52 @@ def _rules_of(table: Table, connection: Connection) -> Iterator[str]:
         yield "AUTOINCREMENT"
 
 
+def _unique_rules_of(table: Table, dialect: Dialect) -> Iterator[tuple[str, str, str]]:
+    """Of each its name, what is unique, and its definition."""
+    for constraint in table.constraints:
+        if isinstance(constraint, UniqueConstraint):
+            name = str(dialect.identifier_preparer.format_constraint(constraint))
+            keys = ", ".join(column.name for column in constraint.columns)
+            yield name, keys, f"UNIQUE ({keys})"
+    for index in table.indexes:
+        if index.unique:
+            keys = ", ".join(map(str, index.expressions))
+            yield str(index.name), keys, str(CreateIndex(index).compile(dialect=dialect))
+
+
+def _sense(definition: str, table: Table) -> str | None:
+    """What is unique, in words without signs; None if nothing is.
+
+    PostgreSQL writes a condition in its own way: of that, only the columns are compared.
+    """
+    head, _, body = definition.partition("(")
+    if not re.search(r"\bunique\b", head, re.IGNORECASE):
+        return None
+    keys, *where = re.split(r"\bwhere\b", _NO_WORDS.sub("", body.lower()), maxsplit=1)
+    columns = {column.name.lower() for column in table.columns}
+    words = [*_WORD.findall(keys), *("where" for _ in where)]
+    return " ".join([*words, *sorted(columns.intersection(_WORD.findall("".join(where))))])
+
+
 def _read_sqlite(connection: Connection) -> _Schema:
     rules = set()
+    definitions: dict[tuple[str, str], str] = {}
     for table, name, sql in connection.execute(text(_SQLITE_OBJECTS)):
         in_sql = re.findall(r'CONSTRAINT\s+"?(\w+)|\b(AUTOINCREMENT)\b', sql, re.IGNORECASE)
         rules |= {(table, name), *((table, each or other) for each, other in in_sql)}
-    columns = connection.execute(text(_SQLITE_COLUMNS))
-    return _Schema({(table, column) for table, column in columns}, rules)
+        definitions |= {(table, each): found for each, found in _UNIQUE_IN_SQL.findall(sql)}
+        if name != table:
+            definitions[table, name] = sql
+    return _Schema(_columns_of(connection, _SQLITE_COLUMNS), rules, definitions)
 
 
 def _read_postgresql(connection: Connection) -> _Schema:
-    columns = connection.execute(text(_POSTGRESQL_COLUMNS))
-    rules = connection.execute(text(_POSTGRESQL_RULES))
-    return _Schema({tuple(row) for row in columns}, {tuple(row) for row in rules})
+    rules = connection.execute(text(_POSTGRESQL_RULES)).all()
+    definitions = {(table, rule): sql for table, rule, sql in rules if sql}
+    columns = _columns_of(connection, _POSTGRESQL_COLUMNS)
+    return _Schema(columns, {(table, rule) for table, rule, _ in rules}, definitions)
+
+
+def _columns_of(connection: Connection, query: str) -> dict[tuple[str, str], _Column]:
+    rows = connection.execute(text(query))
+    return {(table, name): _Column(*has) for table, name, *has in rows}
