@@ -6,13 +6,16 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import Column, Index, Table, UniqueConstraint, make_url
+from pydantic import BaseModel
+from sqlalchemy import Boolean, Column, Index, Table, UniqueConstraint, make_url
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.types import NullType
 
 from app.core.errors import WrongDeclaration
 from app.crud.filters import EQUALITY, OPERATORS, RANGE, Filter, declared
-from app.crud.policy import Policy
+from app.crud.policy import Policy, Principal
 from app.crud.row_limit import RowLimit
+from app.crud.search import Search
 from app.schemas.bulk import ExportParams
 from app.schemas.page import CommonQueryParams
 
@@ -36,6 +39,7 @@ def check_declarations(crud: "ReadBase[Any]") -> None:
     try:
         for check in (
             _check_stated,
+            _check_rules,
             _check_filters,
             _check_orders,
             _check_keys,
@@ -53,10 +57,33 @@ def _check_stated(crud: "ReadBase[Any]") -> None:
             raise TypeError(f"must state its {declaration}")
     if not isinstance(crud.policy, Policy):
         raise TypeError("must state its policy as Policy(read=…, write=…)")
+    model = crud.model.__name__
+    if not (isinstance(crud.schema, type) and issubclass(crud.schema, BaseModel)):
+        said = getattr(crud.schema, "__name__", repr(crud.schema))
+        raise TypeError(
+            f"must state its schema as a Pydantic model, such as schemas.{model}: {said} is none"
+        )
     for name in crud.schema.model_fields:
         if not hasattr(crud.model, name):
             raise TypeError(f"cannot show {name}: {crud.model.__name__} has no such column")
     crud.shown()
+
+
+def _check_rules(crud: "ReadBase[Any]") -> None:
+    """Each with all kinds of viewers: a rule may be a condition for some of them alone."""
+    right = f"a rule gives a condition, as owner({crud.model.__name__}.owner_id) does of a column"
+    for name in ("read", "write", "create"):
+        rule = getattr(crud.policy, name)
+        if rule is None and name == "create":
+            continue
+        if not callable(rule):
+            raise TypeError(f"cannot have {rule} as the policy's {name}: {right}")
+        nobody = () if name == "write" else (None,)  # who has not signed in writes nothing
+        users = (Principal(0, is_superuser=False), Principal(0, is_superuser=True))
+        for viewer in (*nobody, *users):
+            condition = rule(viewer)
+            if not isinstance(getattr(condition, "type", None), (Boolean, NullType)):
+                raise TypeError(f"has a policy whose {name} gives {condition}: {right}")
 
 
 def _check_filters(crud: "ReadBase[Any]") -> None:
@@ -116,8 +143,13 @@ def _check_keys(crud: "ReadBase[Any]") -> None:
         _check_own(crud, "natural_key", column)
         if not _is_unique(column):
             raise TypeError(f"cannot know a row by {key}: it is not unique")
-    for column, other in getattr(crud, "references", {}).items():
+    references = getattr(crud, "references", {})
+    if not isinstance(references, Mapping):
+        raise TypeError("must state its references as {column: crud of what it names}")
+    for column, other in references.items():
         _check_own(crud, "references", column)
+        if not hasattr(other, "model"):
+            raise TypeError(f"has {column.key} refer to {other!r}: it must be a crud, not a name")
         tables = [key.column.table for key in _column_of(column).foreign_keys]
         if tables != [other.model.__table__]:
             raise TypeError(
@@ -126,11 +158,16 @@ def _check_keys(crud: "ReadBase[Any]") -> None:
 
 
 def _check_search(crud: "ReadBase[Any]") -> None:
-    if crud.search is None:
+    # From the class, as above.
+    search = type(crud).search
+    if search is None:
         return
-    if crud.search.model is not crud.model:
-        raise TypeError(f"has the search of {crud.search.model.__name__}")
-    for column in crud.search.fields:
+    if not isinstance(search, Search) or not search.fields:
+        model = crud.model.__name__
+        raise TypeError(f"must state its search as Search({model}, …), with one column or more")
+    if search.model is not crud.model:
+        raise TypeError(f"has the search of {search.model.__name__}")
+    for column in search.fields:
         _check_own(crud, "search", column)
         if column.type.python_type is not str:
             raise TypeError(f"cannot search {column.key}: it is no text")

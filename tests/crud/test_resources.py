@@ -173,6 +173,11 @@ class Plain(BaseModel):
     short: str
 
 
+# Types would tell, but not everybody checks them.
+BAD_RULE: Any = Product.owner_id
+BAD_NAME: Any = "x"
+BAD_COLUMN: Any = "owner_id"
+
 WRONG_OF_PRODUCTS: dict[str, dict[str, Any]] = {
     "null is neither before nor after": {"sorted_by": (Product.description,)},
     "its schema does not show it": {"sorted_by": (Product.version,)},
@@ -203,6 +208,28 @@ WRONG_OF_PRODUCTS: dict[str, dict[str, Any]] = {
     "'Product.sku' in natural_key": {"natural_key": Product.sku},
     "owner_id refer to Category": {"references": {Product.owner_id: category_crud}},
     "must state its policy as": {"policy": everybody},
+    r"as Search\(Product, …\), with one column or more": {"search": "name"},
+    r"as Search\(Product, …\), with": {"search": (Product.name,)},
+    r"search as Search\(Product, …\)": {"search": Product.name},
+    "with one column or more": {"search": Search(Product)},
+    "references as {column: crud of what it names}": {"references": "category"},
+    "category refer to 'categories': it must be a crud": {
+        "references": {Product.category: "categories"}
+    },
+    "a Pydantic model, such as schemas.Product: Product is none": {"schema": Product},
+    "such as schemas.Product: 'Product' is none": {"schema": "Product"},
+    r"Product.owner_id as the policy's write: a rule gives a condition, as owner\(Product": {
+        "policy": Policy(read=everybody, write=BAD_RULE)
+    },
+    "'?x'? as the policy's create": {
+        "policy": Policy(read=everybody, write=everybody, create=BAD_NAME)
+    },
+    "whose write gives False: a rule gives": {
+        "policy": Policy(read=everybody, write=owner(BAD_COLUMN))
+    },
+    "whose read gives Product.owner_id": {
+        "policy": Policy(read=lambda viewer: BAD_RULE, write=everybody)
+    },
     "cannot show score: Product has no such": {"schema": Tall},
 }
 WRONG_OF_VISITS: dict[str, dict[str, Any]] = {
