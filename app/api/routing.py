@@ -4,9 +4,11 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from functools import partial, wraps
+from json import JSONDecodeError
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import BaseRoute, Match
@@ -39,7 +41,7 @@ register_url_convertor("id", IdConvertor())
 _PARAMETER = re.compile("{[^}]*}")
 _ID = re.compile(r"(?<=/)[0-9]+(?=/|\Z)")
 
-_request: ContextVar[Request] = ContextVar("_request")
+_request: ContextVar["StrictRequest"] = ContextVar("_request")
 _returned: ContextVar[Any] = ContextVar("_returned", default=None)
 
 
@@ -79,7 +81,11 @@ class StrictRoute(LineRoute):
         async def handle_strictly(request: Request) -> Response:
             strict_request = StrictRequest(request.scope, request.receive)
             _request.set(strict_request)
-            response = await handle(strict_request)
+            try:
+                response = await handle(strict_request)
+            except RequestValidationError:
+                strict_request.check_json()  # more to the point than that a body is missing
+                raise
             response = describe(strict_request, response, _returned.get())
             await keep_answer(strict_request, response)
             return response
@@ -95,6 +101,7 @@ def _handled(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
 
     @wraps(handler)
     async def handle(**arguments: Any) -> Any:
+        _request.get().check_json()
         give_kept_answer(_request.get())
         returned = await handler(**arguments)
         _returned.set(returned)
@@ -104,13 +111,36 @@ def _handled(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
 
 
 class StrictRequest(Request):
+    _malformed: JSONDecodeError | None = None
+
     async def json(self) -> Any:
+        """None for what is malformed: FastAPI reads the body first, and would refuse it before
+        the dependencies have found out whether the caller may send one.
+        """
         try:
-            text = (await self.body()).decode()
+            self.state.sent = strict_json.loads(await self._text())
+        except JSONDecodeError as malformed:
+            self._malformed = malformed
+            return None
+        return self.state.sent
+
+    def check_json(self) -> None:
+        """Raise, as FastAPI would have, if the body is malformed."""
+        if self._malformed:
+            error = {
+                "type": "json_invalid",
+                "loc": ("body", self._malformed.pos),
+                "msg": "JSON decode error",
+                "input": {},
+                "ctx": {"error": self._malformed.msg},
+            }
+            raise RequestValidationError([error], body=self._malformed.doc) from self._malformed
+
+    async def _text(self) -> str:
+        try:
+            return (await self.body()).decode()
         except UnicodeDecodeError:
             strict_json.refuse("Not UTF-8")
-        self.state.sent = strict_json.loads(text)
-        return self.state.sent
 
 
 class RouteIndex(BaseRoute):

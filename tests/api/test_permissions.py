@@ -302,10 +302,12 @@ async def test_hidden_rows_answer_a_stranger_as_missing_ones_do(
         assert await rows(database) == before
 
 
+JSON = {"Content-Type": "application/json"}
 WRONG_INPUTS: tuple[dict[str, Any], ...] = (
     {"json": {"nonsense": 1}},
     {"json": {"email": 1, "name": 1, "price": [], "password": ""}},
     {"json": []},
+    *({"content": text, "headers": JSON} for text in (b"{", b"\xff", b"[NaN]", b"")),
     {"params": {"limit": "many", "nonsense": "1"}, "json": {"nonsense": 1}},
 )
 

@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Sequence
+from typing import Annotated, Any
 
+import httpx2
 import pytest
+from fastapi import APIRouter, Body, FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
@@ -27,6 +30,27 @@ def found(routes: Sequence[BaseRoute], method: str, path: str) -> object:
         if match is Match.FULL:
             return child_scope["endpoint"], child_scope["path_params"]
     return None
+
+
+async def test_handler_is_not_run_on_malformed_json() -> None:
+    """Even one that does without a body."""
+    router, sent = APIRouter(route_class=StrictRoute), []
+
+    @router.post("/optional")
+    async def handler(body: Annotated[Any, Body()] = None) -> None:
+        sent.append(body)
+
+    app = FastAPI()
+    app.include_router(router)
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        for content, status in ((b"{", 422), (b'{"a":1,"a":1}', 422), (b"", 200), (b"null", 200)):
+            headers = {"Content-Type": "application/json"}
+            answer = await client.post("/optional", content=content, headers=headers)
+            assert answer.status_code == status, content
+            if status == 422:
+                assert answer.json()["detail"][0]["type"] == "json_invalid"
+    assert sent == [None, None]
 
 
 @pytest.fixture
