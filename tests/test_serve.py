@@ -12,6 +12,7 @@ import httpx2
 import psutil
 import pytest
 
+from app.api.bodies import MAX_DISCARDING_SECONDS
 from app.core.errors import AppError
 from app.server import Server
 from tests.process import (
@@ -27,6 +28,7 @@ from tests.process import (
 pytestmark = pytest.mark.seconds(10)
 
 HEAD = b"POST /api/v1/users/ HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+TOO_LARGE = HEAD + b"Content-Length: 99999999\r\n\r\n{"
 STALLED = HEAD + b"Content-Length: 100\r\n\r\n{"
 STOP_SECONDS = 25  # a signal that is lost costs GRACEFUL_TIMEOUT_SECONDS, which is longer
 PATIENCE_SECONDS = 30
@@ -92,6 +94,20 @@ def test_probes_are_answered_however_many_bodies_stall(workers: int, database_ur
         # A body that comes is taken.
         answer = httpx2.post(f"{server.url}/api/v1/users/", json={}, timeout=PATIENCE_SECONDS)
         assert answer.status_code == 422
+
+
+def test_probes_are_answered_however_many_bodies_are_too_large(database_url: str) -> None:
+    """Each is refused at once, and then waited for: its client might send all before it reads."""
+    with ExitStack() as stack:
+        server = stack.enter_context(
+            serving(DATABASE_URL=database_url, MAX_CONNECTIONS=str(CONNECTIONS))
+        )
+        for _ in range(CONNECTIONS):
+            stack.enter_context(connect(server, TOO_LARGE))
+        began = time.monotonic()
+        for _ in range(3):
+            assert health(server) == 200
+        assert time.monotonic() - began < MAX_DISCARDING_SECONDS / 2
 
 
 def test_slow_bodies_and_long_heads_are_refused(database_url: str) -> None:

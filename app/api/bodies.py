@@ -1,12 +1,16 @@
 """Bodies as they arrive: how long they may be and take, and how many requests may wait for one."""
 
 import asyncio
+from contextlib import suppress
 from typing import NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
 from app.core.errors import AppError, ContentTooLarge, RequestTimeout
+
+MAX_DISCARDED_BYTES = 64 * 1024 * 1024
+MAX_DISCARDING_SECONDS = 5
 
 
 class BodyLimit(NamedTuple):
@@ -54,6 +58,22 @@ class Bodies:
             return message
 
         return receive_bounded
+
+    async def discard(self, receive: Receive) -> None:
+        """Read on for a while after the answer: RFC 9112 section 9.6.
+
+        A client or proxy that sends all of its body before it reads would lose the answer with the
+        connection, and a proxy would make a 502 of it. These waits count as any other: a flood of
+        bodies that are too large must not hold all connections either.
+        """
+        end = asyncio.get_running_loop().time() + MAX_DISCARDING_SECONDS
+        left = MAX_DISCARDED_BYTES
+        with suppress(TimeoutError):
+            while left > 0:
+                message = await self._wait(receive, end)
+                if not message.get("more_body", False):
+                    return
+                left -= len(message["body"])
 
     async def _wait(self, receive: Receive, until: float) -> Message:
         async with asyncio.timeout_at(until) as wait:

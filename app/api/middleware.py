@@ -1,11 +1,9 @@
 """Plain ASGI around every request: identity and log outside, limits and last resort inside."""
 
-import asyncio
 import re
 import secrets
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import lru_cache
 
 import structlog
@@ -51,8 +49,6 @@ _PERSONAL = [*_API_HEADERS, (b"cache-control", b"no-store")]
 _VARY = (b"vary", b"Authorization")
 MAX_HEAD_BYTES = 64 * 1024  # granian takes up to twice as much, as the pieces of it come
 MAX_TARGET_BYTES = MAX_HEAD_BYTES // 2
-MAX_DISCARDED_BYTES = 64 * 1024 * 1024
-MAX_DISCARDING_SECONDS = 5
 MAX_PARAMETERS = 1_000  # of a query: each that is unknown gets an error of its own
 
 
@@ -265,7 +261,7 @@ class Gate:
             error = AppError("Internal server error")
             await problem(scope, error)(scope, receive, send_noting_start)
         if is_too_large:
-            await discard_body(receive)
+            await self.bodies.discard(receive)
 
     def _check(self, scope: Scope, max_bytes: int) -> int | None:
         """Return the declared length of the body; raise what refuses the request."""
@@ -299,22 +295,6 @@ class Gate:
                 raise BadRequest("This host is not served here")
         elif host and not _HOST.fullmatch(host):
             raise BadRequest("The Host header does not name a host")
-
-
-async def discard_body(receive: Receive) -> None:
-    """Read on for a while after the answer: RFC 9112 section 9.6.
-
-    A client or proxy that sends all of its body before it reads would lose the answer with the
-    connection, and a proxy would make a 502 of it.
-    """
-    left = MAX_DISCARDED_BYTES
-    with suppress(TimeoutError):
-        async with asyncio.timeout(MAX_DISCARDING_SECONDS):
-            while left > 0:
-                message = await receive()
-                if not message.get("more_body", False):
-                    return
-                left -= len(message["body"])
 
 
 _WITHOUT_HOST = ("1", "1.0")  # what granian and other servers call HTTP/1.0

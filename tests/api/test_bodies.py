@@ -46,6 +46,26 @@ async def test_longest_wait_ends_when_too_many_wait() -> None:
     assert await waits_that_end(most_waiting=5, count=5) == []
 
 
+async def test_rest_of_a_large_body_is_waited_for_like_any_other() -> None:
+    async def are_ended(most_waiting: int) -> list[bool]:
+        bodies = Bodies(piece_seconds=60, most_waiting=most_waiting)
+        discards = []
+        for _ in range(5):
+            discards.append(asyncio.ensure_future(bodies.discard(nothing)))
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        ended = [discard.done() for discard in discards]
+        for discard in discards:
+            discard.cancel()
+        results = await asyncio.gather(*discards, return_exceptions=True)
+        assert results[: sum(ended)] == [None] * sum(ended)  # the answer is out: nothing is raised
+        return ended
+
+    assert await are_ended(most_waiting=3) == [True, True, False, False, False]
+    # The control: where all may wait, all do.
+    assert await are_ended(most_waiting=5) == [False] * 5
+
+
 async def test_body_that_arrives_is_not_ended_by_others() -> None:
     bodies = Bodies(piece_seconds=60, most_waiting=1)
     pieces: asyncio.Queue[Message] = asyncio.Queue()

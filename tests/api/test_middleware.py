@@ -11,13 +11,8 @@ from fastapi import FastAPI, Request
 from fastapi.routing import iter_route_contexts
 from starlette.types import ASGIApp, Message
 
-from app.api.middleware import (
-    API_HEADERS,
-    HSTS,
-    MAX_DISCARDED_BYTES,
-    MAX_HEAD_BYTES,
-    MAX_TARGET_BYTES,
-)
+from app.api.bodies import MAX_DISCARDED_BYTES
+from app.api.middleware import API_HEADERS, HSTS, MAX_HEAD_BYTES, MAX_TARGET_BYTES
 from app.core.config import settings
 from app.main import app as served
 from app.main import create_app, lifespan
