@@ -79,6 +79,9 @@ def worst_requests() -> Mapping[str, Request]:
         "query: tags, as many as may be": Request(
             f"/api/v1/products/?{query(lambda n: f'tag={n}', most=1_000)}", b""
         ),
+        "query: empty values of a list": Request(
+            f"/api/v1/products/?sku__in={',' * (QUERY_BYTES - 100)}", b""
+        ),
     }
 
 
