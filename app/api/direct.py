@@ -16,6 +16,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import request_params_to_args
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import RouteContext
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.representation import answer_with, describe
@@ -56,6 +57,7 @@ def direct_app(route: RouteContext) -> ASGIApp | None:
 class WatchedClient:
     """Ends what is awaited within it once the client has gone: nobody waits for the answer.
 
+    It ends too if the client sends a body that is refused: no one could be seen to go behind it.
     Most answers are ready before it begins to watch, which costs a task.
     """
 
@@ -63,6 +65,7 @@ class WatchedClient:
         self.is_gone = False
         self._receive = receive
         self._watching: asyncio.Task[None] | None = None
+        self._refusal: HTTPException | None = None
 
     def __enter__(self) -> Self:
         self._task = cast(asyncio.Task[Any], asyncio.current_task())
@@ -79,14 +82,20 @@ class WatchedClient:
         if self._watching:
             self._watching.cancel()
         # More cancellations than ours are for others to see.
-        return self.is_gone and self._task.uncancel() == 0
+        is_ours = self.is_gone and self._task.uncancel() == 0
+        if is_ours and self._refusal:
+            raise self._refusal
+        return is_ours
 
     def _start(self) -> None:
         self._watching = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        try:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
+        except HTTPException as refusal:
+            self._refusal = refusal
         self.is_gone = True
         self._task.cancel()
 

@@ -141,3 +141,30 @@ async def test_read_ends_with_its_client(server: ServerProcess, database_url: st
     answer = httpx2.get(f"{server.url}/api/v1/products/")
     assert answer.status_code == 200
     assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+async def test_read_ends_with_a_body_that_is_refused(
+    server: ServerProcess, database_url: str
+) -> None:
+    """Its client could not be seen to go, and the read would go on for nobody."""
+    locking = await asyncpg.connect(database_url)
+    looking = await asyncpg.connect(database_url)
+    reader, writer = await asyncio.open_connection("127.0.0.1", httpx2.URL(server.url).port)
+    piece = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    try:
+        async with locking.transaction():
+            await locking.execute("LOCK TABLE products IN ACCESS EXCLUSIVE MODE")
+            head = b"GET /api/v1/products/ HTTP/1.1\r\nHost: localhost\r\n"
+            writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n" + piece * 15)
+            assert await wait_for_reads(looking, 1, seconds=4)
+            await asyncio.sleep(0.5)
+            assert await waiting_reads(looking) == 1  # the control: such a body may be sent
+            writer.write(piece * 3)
+            assert await wait_for_reads(looking, 0, seconds=3)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    finally:
+        writer.close()
+        await locking.close()
+        await looking.close()
+    assert "Traceback" not in server.log.read_text()
