@@ -131,7 +131,7 @@ class ReadBase(Generic[ModelT]):
         q = vars(params).get("q")
         counting = params.counting
         if q and self.search:
-            async with db.listing(may_lag=_may_lag(viewer)) as session:
+            async with db.searching(may_lag=_may_lag(viewer)) as session:
                 found = await self._search(session, self.search, q, params, asked, viewer)
             if counting == "none":
                 return replace(found, total=None, total_is="not_counted")

@@ -2,8 +2,14 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from typing import Any, cast
 
 import asyncpg
@@ -20,6 +26,8 @@ from app.db.long_reads import LongReads, ReadLimit
 from app.db.query import AnyStatement, Queries
 from app.db.short_reads import ShortReads
 
+# Long enough for a burst of short ones, short enough not to keep connections of clients.
+SEARCH_WAIT_SECONDS = 1
 _VIOLATIONS = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError)
 
 
@@ -40,6 +48,7 @@ class Driver:
         self._execute = _execute_on_sqlite if is_sqlite else _execute_on_postgresql
         self._short_reads = ShortReads(engine) if is_sqlite else None
         self._long_reads = LongReads()
+        self._search_turns = asyncio.Semaphore(max(1, settings.DATABASE_POOL_SIZE // 2))
 
     async def fetch(
         self, shape: Hashable, build: Callable[[], AnyStatement], values: Mapping[str, Any]
@@ -56,6 +65,19 @@ class Driver:
     def limit(self, pool: QueuePool | None = None) -> ReadLimit:
         """For what is read with a connection of `pool`: it is ended if it takes too long."""
         return ReadLimit(self._long_reads, pool or self._pool)
+
+    @asynccontextmanager
+    async def search_turn(self) -> AsyncIterator[None]:
+        """Wait for one before a connection is taken; raise `Unavailable` if there is none for long.
+
+        Searches read far more than lists do: however many there are, half of the connections are
+        left to the rest.
+        """
+        await _wait_for_turn(self._search_turns, SEARCH_WAIT_SECONDS, "Search")
+        try:
+            yield
+        finally:
+            self._search_turns.release()
 
     async def write(
         self, shape: Hashable, build: Callable[[], AnyStatement], values: Mapping[str, Any]
@@ -112,7 +134,9 @@ class Driver:
             return await greenlet_spawn(pool.connect)
 
 
-async def _wait_for_turn(turns: asyncio.Semaphore, seconds: float) -> None:
+async def _wait_for_turn(
+    turns: asyncio.Semaphore, seconds: float, what: str = "The database"
+) -> None:
     if not turns.locked():
         await turns.acquire()
         return
@@ -120,7 +144,7 @@ async def _wait_for_turn(turns: asyncio.Semaphore, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await turns.acquire()
     except TimeoutError:
-        raise Unavailable("The database") from None
+        raise Unavailable(what) from None
 
 
 @contextmanager

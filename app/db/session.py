@@ -74,9 +74,9 @@ class Database:
                 yield db
 
     @asynccontextmanager
-    async def listing(self, *, may_lag: bool = False) -> AsyncIterator[AsyncSession]:
-        """As `reading`, for what may take long: it is ended as a `fetch` is."""
-        async with self.reading(may_lag=may_lag) as db:
+    async def searching(self, *, may_lag: bool = False) -> AsyncIterator[AsyncSession]:
+        """As `reading`, for a search: few run at once, and each is ended as a `fetch` is."""
+        async with self._driver.search_turn(), self.reading(may_lag=may_lag) as db:
             limit = self._driver.limit(cast(QueuePool, db.get_bind().engine.pool))
             # Waiting for a connection does not count.
             await db.connection(execution_options={"read_limit": limit})

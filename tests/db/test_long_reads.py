@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from sqlalchemy import Integer, bindparam, func, literal, select, text
 from sqlalchemy.pool import QueuePool
 
 from app.core.config import settings
-from app.core.errors import ReadTooLong
-from app.db import long_reads
+from app.core.errors import ReadTooLong, Unavailable
+from app.db import driver, long_reads
 from app.db.query import AnySelect
 from app.db.session import Database
 from tests.conftest import connections_taken
@@ -29,13 +30,13 @@ async def by_fetch(database: Database, number: int) -> None:
     await database.fetch("count to", count_to, {"number": number})
 
 
-async def by_listing(database: Database, number: int) -> None:
-    async with database.listing() as db:
+async def by_searching(database: Database, number: int) -> None:
+    async with database.searching() as db:
         await db.execute(count_to(), {"number": number})
 
 
 Ask = Callable[[Database, int], Coroutine[Any, Any, None]]
-asked = pytest.mark.parametrize("ask", [by_fetch, by_listing])
+asked = pytest.mark.parametrize("ask", [by_fetch, by_searching])
 
 
 async def wait_until_idle(database: Database) -> None:
@@ -82,17 +83,16 @@ async def test_cancelled_list_ends_in_the_database_too(database: Database, ask: 
     await ask(database, 10)
 
 
-@asked
 async def test_few_long_lists_go_on_while_others_need_connections(
-    database: Database, monkeypatch: pytest.MonkeyPatch, ask: Ask
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(long_reads, "SHORT_LOOKS", 2)
     pool = database.engine.pool
     assert isinstance(pool, QueuePool)
-    tasks = [asyncio.create_task(ask(database, 10**9)) for _ in range(pool.size() + 2)]
+    tasks = [asyncio.create_task(by_fetch(database, 10**9)) for _ in range(pool.size() + 2)]
     done, pending = await asyncio.wait(tasks, timeout=3, return_when=asyncio.FIRST_COMPLETED)
     assert {type(task.exception()) for task in done} == {ReadTooLong}
-    await asyncio.wait_for(ask(database, 10), 30)  # others are served
+    await asyncio.wait_for(by_fetch(database, 10), 30)  # others are served
     assert len([task for task in tasks if not task.done()]) >= 2
     for task in pending:
         task.cancel()
@@ -118,9 +118,41 @@ async def test_many_short_statements_are_no_long_one(
     assert isinstance(pool, QueuePool)
 
     async def search() -> None:
-        async with database.listing() as db:
+        async with database.searching() as db:
             for _ in range(8):
                 await db.execute(count_to(), {"number": 10})
                 await asyncio.sleep(0.1)
 
-    await asyncio.gather(*(search() for _ in range(pool.size())))
+    searches = pool.size() // 2
+    async with AsyncExitStack() as others:
+        for _ in range(pool.size() - searches):
+            db = await others.enter_async_context(database.reading())
+            await db.connection()
+        await asyncio.gather(*(search() for _ in range(searches)))
+
+
+async def test_searches_leave_half_of_the_connections_to_others(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "SEARCH_WAIT_SECONDS", 0.2)
+    pool = database.engine.pool
+    assert isinstance(pool, QueuePool)
+    half = pool.size() // 2
+    tasks = [asyncio.create_task(by_searching(database, 10**9)) for _ in range(pool.size())]
+    await asyncio.sleep(0.5)
+    # Half are running, which is the control; the others have not waited in vain for long.
+    assert connections_taken(database) == half
+    refused = [task.exception() for task in tasks if task.done()]
+    assert [type(error) for error in refused] == [Unavailable] * (pool.size() - half)
+    for _ in range(half):  # as many connections are there for what others ask
+        await asyncio.wait_for(by_fetch(database, 10), 5)
+    running_tasks = [task for task in tasks if not task.done()]
+    for task in running_tasks:
+        task.cancel()
+    await asyncio.gather(*running_tasks, return_exceptions=True)
+    await wait_until_idle(database)
+    await by_searching(database, 10)  # each has given its turn back
+
+
+async def test_burst_of_short_searches_is_served(database: Database) -> None:
+    await asyncio.gather(*(by_searching(database, 10) for _ in range(100)))

@@ -45,8 +45,8 @@ EXPORTED: dict[int | str, dict[str, Any]] = {200: {"content": FILES, "descriptio
 # second upload is for a user whose first one broke off, which the server learns late.
 uploads = Places(16, "Upload", each=2)
 imports = Places(2, "Import", each=1)
-# Each export holds a connection: half of them are for others.
-exports = Places(max(1, settings.DATABASE_POOL_SIZE // 2), "Export")
+# Each export holds a connection, and searches may hold half of them: some are for others.
+exports = Places(max(1, settings.DATABASE_POOL_SIZE // 4), "Export")
 
 ExportedProducts = Annotated[ExportParams, Depends(exported(product_crud))]
 
