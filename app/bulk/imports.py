@@ -1,9 +1,11 @@
 """Import: a whole file is read and checked before the first of its rows is written."""
 
 import asyncio
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO, Generic, TypeVar
 
@@ -26,6 +28,9 @@ from app.schemas import ImportParams, ImportReport
 BATCH_ROWS = 1000
 BATCH_BYTES = 4 * 1024 * 1024
 _SLICE_SECONDS = 0.002
+_SWITCH_SECONDS = _SLICE_SECONDS / 4
+_USUAL_SWITCH_SECONDS = sys.getswitchinterval()
+_checks = 0  # that go on in this process
 _PAUSE = 0.25  # for each second of writing
 
 log = structlog.get_logger()
@@ -74,6 +79,10 @@ class Import(Generic[SchemaT]):
         return self.report
 
     async def _check(self, file: BinaryIO, format: Format, stage: Stage) -> None:
+        with _threads_take_turns():
+            await self._check_rows(file, format, stage)
+
+    async def _check_rows(self, file: BinaryIO, format: Format, stage: Stage) -> None:
         # By the fields that rows came with: what was not sent stays as it is.
         waiting: dict[frozenset[str], list[bytes]] = defaultdict(list)
         waiting_bytes = 0
@@ -195,6 +204,25 @@ class Import(Generic[SchemaT]):
     def _refuse(self, stage: Stage, rows: Sequence[Refused]) -> None:
         for row in rows:
             self.report.refuse(stage.line_of(row.key), [(row.field, row.reason)])
+
+
+@contextmanager
+def _threads_take_turns() -> Iterator[None]:
+    """Let threads that wait for the interpreter have it before a slice is over.
+
+    By default they wait for 5 ms, and each pause of the event loop starts that again: the server's
+    thread that hands requests over might wait for as long as a file is checked.
+    """
+    global _checks
+    if not _checks:
+        sys.setswitchinterval(_SWITCH_SECONDS)
+    _checks += 1
+    try:
+        yield
+    finally:
+        _checks -= 1
+        if not _checks:
+            sys.setswitchinterval(_USUAL_SWITCH_SECONDS)
 
 
 def _flush(waiting: dict[frozenset[str], list[bytes]], stage: Stage) -> None:
