@@ -35,6 +35,9 @@ from app.schemas.bulk import ExportParams
 from app.schemas.page import REPEATABLE, CommonQueryParams, Pagination, Sortable
 
 MAX_SORT_LENGTH = 200
+# Each combination is a statement of its own, which is compiled and kept.
+MAX_SORT_KEYS = 5
+MAX_FILTERS = 20
 
 ModelT = TypeVar("ModelT", bound=Base)
 ParamsT = TypeVar("ParamsT", bound=Sortable)
@@ -157,6 +160,9 @@ def _is_same_json(sent: Any, shown: Any) -> bool:
 _NUMBERS = (int, float)
 
 
+_NO_FILTERS = CommonQueryParams.model_fields.keys() | ExportParams.model_fields.keys()
+
+
 class ListParams(Generic[ParamsT]):
     """Query parameters of a list, as a dependency; `model` says which and of what types."""
 
@@ -165,6 +171,7 @@ class ListParams(Generic[ParamsT]):
         self.repeatable = {
             name for name, field in model.model_fields.items() if REPEATABLE in field.metadata
         }
+        self.filters = model.model_fields.keys() - _NO_FILTERS
 
     async def __call__(self, request: Request) -> ParamsT:
         """Read here, because FastAPI asks for each of them in turn, whether it was sent or not."""
@@ -177,6 +184,10 @@ class ListParams(Generic[ParamsT]):
                 raise InvalidInput.at("query", known, msg="must be sent only once")
             else:
                 sent[name] = value
+        filters = [name for name in sent if name in self.filters]
+        if len(filters) > MAX_FILTERS:
+            msg = f"is one filter too many: there may be {MAX_FILTERS}"
+            raise InvalidInput.at("query", filters[MAX_FILTERS], msg=msg)
         try:
             return self.model.model_validate(sent)
         except ValidationError as invalid:
@@ -218,7 +229,10 @@ def _sort_type(crud: Crud[Any]) -> Any:
     names = [name for name in crud.sort_keys if not name.startswith("-")]
 
     def check(value: str) -> str:
-        if not crud.sort_keys.keys() >= set(value.split(",")):
+        keys = value.split(",")
+        if len(keys) > MAX_SORT_KEYS:
+            raise ValueError(f"must be no more than {MAX_SORT_KEYS} fields")
+        if not crud.sort_keys.keys() >= set(keys):
             raise ValueError(f"must be some of {', '.join(names)}; a - before one turns it round")
         return value
 
@@ -226,7 +240,7 @@ def _sort_type(crud: Crud[Any]) -> Any:
     documented = {
         "type": "string",
         "maxLength": MAX_SORT_LENGTH,
-        "pattern": f"^{key}(,{key})*$",
+        "pattern": f"^{key}(,{key}){{0,{MAX_SORT_KEYS - 1}}}$",
         "description": "Fields with commas between them; a `-` before one turns it round",
         "examples": [f"-{names[0]}"],
     }

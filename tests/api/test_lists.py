@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from sqlalchemy import Boolean, ColumnElement, delete, insert, literal_column, select
 
+from app.api.resources import MAX_FILTERS, MAX_SORT_KEYS
 from app.core.config import settings
 from app.crud import reading, search
 from app.crud.filters import ColumnFilter
@@ -106,6 +107,7 @@ async def test_filters_narrow_each_other_and_the_policy_narrows_them(
     assert len(await ids(alice, is_active="false")) == 1
 
 
+MOMENT = "2026-11-24T12:00:00Z"
 UNDECLARED = (
     *("color", "name__like", "price__in", "description", "owner", "deleted_at", "version"),
     *("id__gt", "__class__", "name__", "__in", "name__eq"),
@@ -185,6 +187,25 @@ async def test_too_many_of_many_are_one_error(client: httpx2.AsyncClient) -> Non
     # The control: those that are not too many get an error each.
     answer = await client.get(f"/products/?sku__in={',' * 9}")
     assert len(answer.json()["errors"]) == 10
+
+
+@pytest.mark.parametrize("path", ["/products/", "/products/export"])
+async def test_filters_and_sort_keys_of_a_request_are_few(
+    path: str, client: httpx2.AsyncClient
+) -> None:
+    """Each combination of them is a statement, which is compiled and kept."""
+    values = {"price": "1", "stock": "1", "created_at": MOMENT, "updated_at": MOMENT}
+    ranges = ("", "__gte", "__gt", "__lte", "__lt")
+    filters = {f"{field}{each}": value for field, value in values.items() for each in ranges}
+    sort = "name,-price,created_at,updated_at,sku"
+    assert len(filters) == MAX_FILTERS
+    assert sort.count(",") + 1 == MAX_SORT_KEYS
+    # The control: that many may be sent.
+    assert (await client.get(path, params=filters | {"sort": sort})).status_code == 200
+    for one_more in (filters | {"currency": "EUR"}, {"sort": f"{sort},id"}):
+        answer = await client.get(path, params=one_more)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["loc"] == ["query", [*one_more][-1]]
 
 
 async def test_every_list_finds_rows_by_their_ids(
