@@ -4,8 +4,12 @@ import asyncio
 import gc
 import os
 import signal
+import socket
+import stat
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -23,6 +27,7 @@ TARGET = "app.main:app"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # A worker that ends by itself within this time cannot start, and another would not either.
 START_SECONDS = 10
+UNREAD_SECONDS = 30  # as long as an export may stall
 
 log = structlog.get_logger()
 
@@ -109,6 +114,30 @@ def _hold_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
+def _start_serving() -> None:
+    _release_signals()
+    _drop_clients_that_do_not_read()
+
+
+def _drop_clients_that_do_not_read() -> None:
+    """Linux ends a connection whose client takes nothing of an answer for `UNREAD_SECONDS`.
+
+    What is accepted inherits the option. granian makes the socket that listens itself, so it is
+    looked for among the open files of this process.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    for file in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):  # the one of the list itself is closed by now
+            if not stat.S_ISSOCK(os.fstat(file).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(file)) as each:
+                if each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    each.setsockopt(
+                        socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000
+                    )
+
+
 def _release_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
@@ -141,7 +170,7 @@ async def _start(app: Callable[..., Any], scope: Any, receive: Any, send: Any) -
         await send(message)
         if message["type"] == "lifespan.startup.complete":
             # The first run of the loop ends three of its turns after this message.
-            _in_turns(10, _release_signals)
+            _in_turns(10, _start_serving)
 
     try:
         await app(scope, receive, send_then_act)

@@ -3,6 +3,7 @@
 import random
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -108,6 +109,34 @@ def test_probes_are_answered_however_many_bodies_are_too_large(database_url: str
         for _ in range(3):
             assert health(server) == 200
         assert time.monotonic() - began < MAX_DISCARDING_SECONDS / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an option of Linux's sockets")
+@pytest.mark.parametrize(("seconds", "is_answered"), [(1, True), (600, False)])
+def test_answers_that_nobody_reads_end(seconds: int, is_answered: bool, database_url: str) -> None:
+    """Where they may go on for long, which is the control, they hold every connection."""
+    program = (
+        f"import runpy, sys; import app.server; app.server.UNREAD_SECONDS = {seconds};"
+        "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    many = b"GET /api/openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 40
+    with ExitStack() as stack:
+        settings = {"DATABASE_URL": database_url, "MAX_CONNECTIONS": str(CONNECTIONS)}
+        before = [sys.executable, "-c", program]
+        server = stack.enter_context(serving(before=before, **settings))
+        for _ in range(CONNECTIONS):
+            unread = stack.enter_context(socket.socket())
+            unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            unread.connect(("127.0.0.1", httpx2.URL(server.url).port))
+            unread.sendall(many)
+        time.sleep(4)
+        try:
+            answer = httpx2.get(f"{server.url}/health/live", timeout=2)
+        except httpx2.TimeoutException:
+            assert not is_answered
+        else:
+            assert is_answered
+            assert answer.status_code == 200
 
 
 def test_slow_bodies_and_long_heads_are_refused(database_url: str) -> None:
