@@ -6,7 +6,9 @@ BIN := .venv/bin
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(BIN)/uv)
 # Compiled once here, not at each start where Python may not write.
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
-LOCK := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11
+# The frame is not in a lock: it lies beside this project and is installed from there.
+LOCK := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--no-emit-package timberframe
 export UV_PYTHON_DOWNLOADS := never
 
 help: ## Show what each target does
@@ -55,10 +57,10 @@ clean: ## Remove the virtual environment and caches; data and .env stay
 	rm -rf .venv .venv-bench .venv-peers .venv-clients benchmarks/peers/fastify/node_modules \
 		clients/node_modules clients/generated .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.venv/run.stamp: requirements.lock pyproject.toml | $(BIN)/python $(UV)
+.venv/run.stamp: requirements.lock pyproject.toml timberframe/pyproject.toml | $(BIN)/python $(UV)
 	@echo "Installing …"
 	@$(INSTALL) --require-hashes --requirement requirements.lock
-	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@$(INSTALL) --no-deps --no-build-isolation --editable ./timberframe --editable .
 	@touch $@
 
 .venv/dev.stamp: requirements-dev.lock .venv/run.stamp

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from timberframe.models import Base
 
-from app.core.security import get_password_hash
-from app.db.base import Base
+from app.core.security import passwords
 from app.db.session import open_database
 from app.models import Category, Product, User
 
@@ -45,7 +45,7 @@ NAMES = list(product(KINDS, MATERIALS, THINGS))
 async def seed_database(users: int, products: int) -> None:
     """Add that many rows in one transaction, and say how the demo users sign in."""
     password = f"Demo-{secrets.token_urlsafe(9)}-1"
-    hashed_password = await get_password_hash(password)
+    hashed_password = await passwords.hash(password)
     console = Console()
     async with open_database() as database, database.transaction() as db:
         with _progress(console) as progress:
@@ -84,7 +84,7 @@ def _users(first: int, count: int, hashed_password: str) -> Iterator[dict[str, A
 
 
 async def _add_categories(db: AsyncSession) -> None:
-    """Those that are not there yet."""
+    """Add the categories that do not exist yet."""
     known = set(await db.scalars(select(Category.slug)))
     for top, below in CATEGORIES.items():
         for slug, parent in ((top, None), *((each, top) for each in below)):
@@ -119,6 +119,6 @@ async def _insert(
     progress: Progress,
 ) -> None:
     while batch := list(islice(rows, BATCH)):
-        # RETURNING, so that many rows are one statement: triggers run once for each.
+        # RETURNING, so that many rows are one statement: triggers run once per statement.
         await db.execute(insert(model).returning(model.id), batch)
         progress.advance(task, len(batch))

@@ -4,16 +4,19 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
 import asyncpg
 import httpx2
 import pytest
+from limits import RateLimitItem
 from pydantic import SecretStr
 from sqlalchemy import delete, true, update
 from sqlalchemy.engine import make_url
@@ -25,21 +28,45 @@ os.environ["SECRET_KEY"] = secrets.token_urlsafe(32)
 for name in ("DATABASE_URL", "REDIS_URL", "SMTP_URL", "ENVIRONMENT", "ALLOWED_HOSTS"):
     os.environ.pop(name, None)
 
+import timberframe.app
+from fastapi import FastAPI
+from timberframe.crud.policy import SERVER
+from timberframe.data.base import Base
+from timberframe.data.options import DatabaseOptions
+from timberframe.data.query import AnyStatement, Queries, Query
+from timberframe.data.session import Database, open_database
+from timberframe.migrations import upgrade
+from timberframe.security import rate_limit
+from timberframe.security.tokens import Tokens
+
 from app import schemas
-from app.core import rate_limit
+from app.api.v1.api import api_router
 from app.core.config import settings
-from app.core.security import create_access_token
-from app.crud.policy import SERVER
 from app.crud.user import user_crud
-from app.db.base import Base
-from app.db.migrations import upgrade
-from app.db.session import Database, open_database
-from app.main import app, lifespan
+from app.main import app
 from app.models import User
 from tests import servers
 from tests.process import ServerProcess, serving
 
+tokens = Tokens.of(settings)
+
+
+def create_app() -> FastAPI:
+    """The application with the settings as they are now."""
+    routers = {settings.API_V1_PREFIX: api_router}
+    return timberframe.app.create_app(settings, accounts=user_crud, routers=routers)
+
+
+def lifespan(app: FastAPI) -> AbstractAsyncContextManager[Any]:
+    return app.router.lifespan_context(app)
+
+
+def database_options() -> DatabaseOptions:
+    return DatabaseOptions.of(settings)
+
+
 ENGINES = ("sqlite", "postgresql")
+MAX_PROOFS = 4  # of one shape: to compile costs ten times as much as to fetch
 NOON = 20_000.5 * 86400  # where windows of all lengths begin
 
 
@@ -57,7 +84,7 @@ class Person(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {create_access_token(self.id)}"}
+        return {"Authorization": f"Bearer {tokens.create(self.id)}"}
 
 
 ALICE, BOB, ADMIN = CAST = (Person(1, "alice"), Person(2, "bob"), Person(3, "admin"))
@@ -121,18 +148,18 @@ def prepare(url: str) -> None:
     """The schema, with the cast in it: hashing their passwords in every test would be slow."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "DATABASE_URL", _async_url(url))
-        upgrade()
+        upgrade(database_options())
         asyncio.run(_add_cast())
 
 
 async def _add_cast() -> None:
-    async with open_database() as database:
+    async with open_database(database_options()) as database:
         for person in CAST:
             user_in = schemas.UserCreate(
                 email=person.email, username=person.name, password=person.password
             )
             user = await user_crud.create(
-                database.write, obj_in=user_in, viewer=SERVER, is_superuser=person is ADMIN
+                database, obj_in=user_in, viewer=SERVER, is_superuser=person is ADMIN
             )
             assert user.id == person.id
 
@@ -152,6 +179,39 @@ async def _run_sql(url: str, *statements: str) -> None:
             await connection.execute(statement)
     finally:
         await connection.close()
+
+
+def change_state(app: FastAPI, monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
+    """Change fields of what the application keeps as `name`, such as `options` and `tokens`."""
+    state = app.state._state
+    monkeypatch.setitem(state, name, replace(state[name], **changes))
+
+
+def set_limits(app: FastAPI, monkeypatch: pytest.MonkeyPatch, **limits: RateLimitItem) -> None:
+    """Change limits of sign-ins and sign-ups, by their names in `SignInLimits`."""
+    change_state(app, monkeypatch, "sign_in_limits", **limits)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shapes_say_all() -> Iterator[None]:
+    """Prove that a statement depends on its shape alone: build some of those that are kept again.
+
+    A shape that forgets a part would answer one request with the statement of another.
+    """
+    proofs: Counter[Hashable] = Counter()
+    get = Queries.get
+
+    def get_proven(self: Queries, shape: Hashable, build: Callable[[], AnyStatement]) -> Query:
+        query = get(self, shape, build)
+        proofs[shape] += 1
+        if 1 < proofs[shape] <= MAX_PROOFS:
+            again = Query(build(), self._dialect)
+            assert again.sql == query.sql, f"{shape} does not say all that its statement depends on"
+        return query
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Queries, "get", get_proven)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -247,7 +307,7 @@ def serve_once(
 
 async def _empty() -> None:
     """Nobody is left but the cast, as it was at first: a test may have disabled somebody."""
-    async with open_database() as database, database.transaction() as db:
+    async with open_database(database_options()) as database, database.transaction() as db:
         for table in reversed(Base.metadata.sorted_tables):
             others = table.c.id > len(CAST) if table is User.__table__ else true()
             await db.execute(delete(table).where(others))
@@ -297,4 +357,5 @@ def client_of(person: Person | None = None) -> httpx2.AsyncClient:
 
 
 def connections_taken(database: Database) -> int:
-    return cast(QueuePool, database.engine.pool).checkedout()
+    engines = {database.engine, database._reading_engine}
+    return sum(cast(QueuePool, engine.pool).checkedout() for engine in engines)

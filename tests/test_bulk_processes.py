@@ -17,8 +17,8 @@ import httpx2
 import psutil
 import pytest
 from sqlalchemy import delete, func, insert, select, update
+from timberframe.data.session import Database
 
-from app.db.session import Database
 from app.models import Product, User
 from tests.api.test_lists import row
 from tests.conftest import ALICE, BOB, Person

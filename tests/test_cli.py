@@ -12,8 +12,8 @@ import httpx2
 import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
+from timberframe.data.session import Database
 
-from app.db.session import Database
 from tests.conftest import ADMIN, ALICE
 from tests.process import MYAPI, environment, free_port, run_myapi, serving
 
@@ -205,18 +205,18 @@ def test_openapi_is_printed() -> None:
 
 WRONG = """
 import sys
-from app.crud import filters
+import timberframe.crud
 from app import cli
 
-filters.EQUALITY = ("eq", "is")
-sys.argv = ["myapi", "serve"]
+timberframe.crud.EQUALITY = ("eq", "is")
+sys.argv = ["myapi", "serve", "--port", sys.argv[1]]
 cli.main()
 """
 
 
 def test_wrong_declaration_is_one_line_and_nothing_is_served(database_url: str) -> None:
     result = subprocess.run(
-        [sys.executable, "-c", WRONG],
+        [sys.executable, "-c", WRONG, str(free_port())],
         env=environment(DATABASE_URL=database_url),
         capture_output=True,
         text=True,

@@ -6,17 +6,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import structlog
 
 from app import cli
-from app.generator import resource
+from app.core.config import Settings, settings
 from tests.process import environment
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("alembic", "app", "tests", "pyproject.toml", "README.md")
+COPIED = ("alembic", "app", "tests", "timberframe", "pyproject.toml", "README.md")
 CACHES = ("__pycache__", ".import_linter_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
 ORDER = """order number:str:unique amount:money note:text? issued_on:date customer:ref:user
     --policy owner"""
@@ -43,7 +44,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns(*CACHES))
         else:
             shutil.copy2(ROOT / name, root / name)
-    monkeypatch.setattr(resource, "ROOT", root)
+    monkeypatch.setattr(Settings, "project", replace(settings.project, root=root))
     return root
 
 
@@ -231,8 +232,8 @@ BAD_CALLS = {
     "warning title:str": "warning: the name of a resource is a builtin of Python's",
     "search title:str": "search: the name of a resource must not have search in it",
     "product title:str": "product: app/models/product.py is there already; try: product_item",
-    "page title:str": "page: app/schemas/page.py is there already; try: page_item",
-    "policy title:str": "policy: app/crud/policy.py is there already; try: policy_item",
+    "page title:str": "page: there is a schema Page already; try: page_item",
+    "policy title:str": "policy: the code uses that name itself; try: policy_item",
     "problem title:str": "problem: there is a schema Problem already; try: problem_item",
     "line title:str": "line: the code uses that name itself; try: line_item",
     "a title:str": "a: the name of a resource must have a word of two letters or more",
@@ -308,7 +309,7 @@ def test_all_is_written_or_nothing(
 def test_outside_of_a_checkout_it_says_so(
     checkout: Path, myapi: Myapi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resource, "ROOT", checkout / "app")
+    monkeypatch.setattr(Settings, "project", replace(settings.project, root=checkout / "app"))
     failure = myapi(f"generate resource {ORDER}")[1]
     assert failure.endswith("is no checkout of the project: it has no pyproject.toml")
 

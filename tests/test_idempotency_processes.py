@@ -8,9 +8,10 @@ import httpx2
 import psutil
 import pytest
 from sqlalchemy import func, select, text
+from timberframe.crud.idempotency import IdempotencyKey
+from timberframe.data.session import Database
 
-from app.db.session import Database
-from app.models import IdempotencyKey, Product
+from app.models import Product
 from tests.api.test_products import CHAIR
 from tests.conftest import ALICE, BOB
 from tests.process import ServerProcess, serving

@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
+from timberframe.errors import AppError
+from timberframe.http.bodies import MAX_DISCARDING_SECONDS
+from timberframe.server import Server
 
-from app.api.bodies import MAX_DISCARDING_SECONDS
-from app.core.errors import AppError
-from app.server import Server
+from app.core.config import settings
 from tests.process import (
     MYAPI,
     ServerProcess,
@@ -116,7 +117,8 @@ def test_probes_are_answered_however_many_bodies_are_too_large(database_url: str
 def test_answers_that_nobody_reads_end(seconds: int, is_answered: bool, database_url: str) -> None:
     """Where they may go on for long, which is the control, they hold every connection."""
     program = (
-        f"import runpy, sys; import app.server; app.server.UNREAD_SECONDS = {seconds};"
+        "import runpy, sys; from timberframe import server;"
+        f"server.UNREAD_SECONDS = {seconds};"
         "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     many = b"GET /api/openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 40
@@ -275,4 +277,6 @@ def test_port_that_is_taken_meanwhile_is_told() -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(AppError, match=f"cannot listen on port {port}: Address already in use"):
-            Server("127.0.0.1", port, 1)._init_shared_socket()
+            Server(
+                "app.main:app", settings, host="127.0.0.1", port=port, workers=1
+            )._init_shared_socket()

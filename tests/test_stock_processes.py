@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 from sqlalchemy import func, insert, select, update
+from timberframe.data.session import Database
 
-from app.db.session import Database
 from app.models import Product, StockMovement
 from tests.api.test_lists import row
 from tests.conftest import ALICE

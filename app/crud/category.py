@@ -1,25 +1,32 @@
-"""Categories: a tree without cycles, whatever is moved at the same time."""
+"""Categories: a tree that stays without cycles even when several are moved at once."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, bindparam, false, func, literal, select
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, aliased
+from timberframe.crud import (
+    EQUALITY,
+    RANGE,
+    Filter,
+    Policy,
+    Principal,
+    everybody,
+    superusers,
+)
+from timberframe.data.query import AnySelect, Fetch
+from timberframe.data.session import Database
+from timberframe.data.unit_of_work import UnitOfWork
+from timberframe.errors import InvalidInput, UnknownReference
+from timberframe.results import Created
+from timberframe.schemas.fields import Slug
 
 from app import schemas
-from app.core.errors import InvalidInput, UnknownReference
 from app.crud.base import CRUDBase
-from app.crud.filters import EQUALITY, RANGE, Filter
-from app.crud.policy import Policy, Principal, everybody, superusers
-from app.crud.reading import Created
-from app.db.query import AnySelect, Execute, Write
-from app.db.session import Database, in_session
 from app.models import Category
 from app.models.category import category_counts
 from app.schemas import CategoryCreate, CategoryUpdate
-from app.schemas.base import Slug
 
 MAX_DEPTH = 10
 MAX_BELOW = 1_000
@@ -37,22 +44,21 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
     }
     sorted_by = (Category.slug, Category.name, Category.created_at, Category.updated_at)
 
-    async def create(
+    async def create(  # type: ignore[override]  # the locks on what is above need a unit of work
         self,
-        write: Write,
+        db: UnitOfWork,
         *,
         obj_in: CategoryCreate,
         viewer: Principal | None,
         **values: Any,
     ) -> Created[Category]:
-        """`write` within a unit of work, for the locks on what is above."""
         self.check_creator(viewer)
-        await self._check_place(write, obj_in.parent, height=1)
-        return await super().create(write, obj_in=obj_in, viewer=viewer, **values)
+        await self._check_place(db.fetch, obj_in.parent, height=1)
+        return await super().create(db, obj_in=obj_in, viewer=viewer, **values)
 
     async def update(
         self,
-        db: AsyncSession,
+        db: UnitOfWork,
         *,
         db_obj: Category,
         obj_in: CategoryUpdate,
@@ -60,23 +66,22 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
     ) -> Category:
         if isinstance(obj_in.parent, str) and obj_in.parent != db_obj.parent:
             height = await db.scalar(_height(), {"slug": db_obj.slug})
-            await self._check_place(
-                in_session(db), obj_in.parent, height=height or 1, moved=db_obj.slug
-            )
+            await self._check_place(db.fetch, obj_in.parent, height=height or 1, moved=db_obj.slug)
         return await super().update(db, db_obj=db_obj, obj_in=obj_in, viewer=viewer)
 
     async def count_products(self, db: Database) -> schemas.CategoryCounts:
-        """By category; the numbers of all categories below are in it."""
+        """Count by category; each count includes the categories below it."""
         rows = await db.fetch("category counts", _counts, {})
         items = [schemas.CategoryCount(category=slug, products=count) for slug, count in rows]
         return schemas.CategoryCounts(items=items)
 
     async def _check_place(
-        self, fetch: Execute, parent: str | None, *, height: int, moved: str | None = None
+        self, fetch: Fetch, parent: str | None, *, height: int, moved: str | None = None
     ) -> None:
         """Raise if `moved`, with `height` levels in it, would be below itself or too deep there.
 
-        Each row on the way up is locked before it is looked at: who moves one of them waits.
+        Each row on the way up is locked before it is read, so a concurrent move of one of them
+        waits.
         """
         depth = 0
         while parent is not None:
@@ -88,7 +93,7 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
                 raise InvalidInput.at("body", "parent", msg=msg)
             parent = await self._parent_of(fetch, parent)
 
-    async def _parent_of(self, fetch: Execute, slug: str) -> str | None:
+    async def _parent_of(self, fetch: Fetch, slug: str) -> str | None:
         rows = await fetch("category above", _above, {"slug": slug})
         if not rows:
             raise UnknownReference("parent", Category.__name__)
@@ -100,7 +105,7 @@ class CRUDCategory(CRUDBase[Category, CategoryCreate, CategoryUpdate]):
 class Below(Filter):
     """Rows in a category, or in one below it.
 
-    These are looked up first: where few rows are in them, or none, an index then finds them.
+    The categories are looked up first, so that an index finds the rows even if few or none match.
     """
 
     category: InstrumentedAttribute[Any]
@@ -109,7 +114,7 @@ class Below(Filter):
     def value_type(self) -> Any:
         return Slug
 
-    async def resolve(self, sent: str, fetch: Execute) -> Sequence[str]:
+    async def resolve(self, sent: str, fetch: Fetch) -> Sequence[str]:
         rows = await fetch("categories below", _below, {"slug": sent, "limit": MAX_BELOW + 1})
         if len(rows) > MAX_BELOW:
             msg = f"has more than {MAX_BELOW} categories below it"
@@ -142,7 +147,7 @@ def _below() -> AnySelect:
 
 
 def _height() -> AnySelect:
-    """The levels of the tree that begins with `slug`."""
+    """The number of levels of the tree that begins with `slug`."""
     levels = (
         select(Category.slug, literal(1).label("depth"))
         .where(Category.slug == bindparam("slug"))

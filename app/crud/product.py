@@ -1,11 +1,20 @@
 """Products: inactive ones are hidden from all but their owner and superusers."""
 
+from timberframe.crud import (
+    EQUALITY,
+    RANGE,
+    Condition,
+    HasAll,
+    Policy,
+    Search,
+    either,
+    only,
+    owner,
+)
+
 from app import schemas
 from app.crud.base import CRUDBase
 from app.crud.category import Below, category_crud
-from app.crud.filters import EQUALITY, RANGE, Holds, WithAll
-from app.crud.policy import Policy, either, only, owner
-from app.crud.search import Search
 from app.models import Product
 from app.models.product import product_tags
 from app.schemas import ProductCreate, ProductUpdate
@@ -33,7 +42,7 @@ class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
     search = Search(Product, Product.sku, Product.name, Product.description)
     further_filters = (
         Below("category", "Products in this category or in one below it", Product.category),
-        WithAll(
+        HasAll(
             "tag",
             "Products with all of these tags, each sent by itself: `tag=a&tag=b`",
             list[Tag],
@@ -41,7 +50,9 @@ class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
             product_tags.c.product_id,
             Product.id,
         ),
-        Holds("in_stock", "`true`: at least one is in stock; `false`: none is", Product.stock > 0),
+        Condition(
+            "in_stock", "`true`: at least one is in stock; `false`: none is", Product.stock > 0
+        ),
     )
     references = {Product.category: category_crud}
     natural_key = "sku"

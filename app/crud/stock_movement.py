@@ -3,16 +3,14 @@
 from typing import Any
 
 from sqlalchemy import ColumnElement, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from timberframe.crud import RANGE, Policy, Principal
+from timberframe.data.unit_of_work import UnitOfWork
+from timberframe.errors import Conflict
+from timberframe.results import Created
 
 from app import schemas
-from app.core.errors import Conflict
 from app.crud.base import CRUDBase
-from app.crud.filters import RANGE
-from app.crud.policy import Policy, Principal
 from app.crud.product import product_crud
-from app.crud.reading import Created
-from app.db.session import in_session
 from app.models import Product, StockMovement
 from app.schemas import StockMovementCreate
 from app.schemas.product import MAX_STOCK
@@ -30,15 +28,15 @@ class CRUDStockMovement(CRUDBase[StockMovement, StockMovementCreate, Any]):
 
     async def move(
         self,
-        db: AsyncSession,
+        db: UnitOfWork,
         *,
         product: Product,
         obj_in: StockMovementCreate,
         moved_by: Principal,
     ) -> Created[StockMovement]:
-        """Raise `Conflict` if the stock is short, or would be more than can be counted."""
+        """Raise `Conflict` if the stock is short, or would exceed `MAX_STOCK`."""
         stock = Product.stock + obj_in.delta
-        # One statement: whoever withdraws at the same moment waits, and sees what is left.
+        # One statement: a concurrent withdrawal waits, and sees what is left.
         moved = (
             update(Product)
             .where(Product.id == product.id, stock.between(0, MAX_STOCK))
@@ -50,7 +48,7 @@ class CRUDStockMovement(CRUDBase[StockMovement, StockMovementCreate, Any]):
         if left is None:
             raise Conflict(f"The stock of {product.stock} cannot be changed by {obj_in.delta}")
         return await self.create(
-            in_session(db),
+            db,
             obj_in=obj_in,
             viewer=moved_by,
             product_id=product.id,

@@ -1,11 +1,11 @@
-"""What the database itself keeps of products: who has a tag, how many a category has.
+"""Triggers that track which products have a tag, and how many each category has.
 
-Triggers do, so that no write path can miss it. Migrations call `create_v1` and `drop_v1`: what
-these do never changes, another way is a `_v2`.
+They are triggers so that no write path can bypass them. Migrations call `create_v1` and `drop_v1`,
+so these never change: different triggers would be a `_v2`.
 
-A category's number is spread over slots on PostgreSQL, where a writer locks what it changes until
-its transaction ends: who writes into the same category then seldom waits. Products count while
-everybody may see them; a change of stock is none here.
+On PostgreSQL a writer locks the rows it changes until its transaction ends. A category's count is
+therefore spread over slots, so that writers into the same category seldom wait. Only products that
+everybody may see are counted; a change of stock changes no count.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ _REMOVE_TAGS = "DELETE FROM product_tags WHERE product_id = old.id;"
 
 
 def _sqlite_count(row: str, change: str) -> str:
-    # Text of this file alone.
+    # All parts of this SQL are constants of this file.
     return f"""INSERT INTO category_counts (category, slot, products)
         SELECT {row}.category, 0, {change} WHERE {_COUNTED.format(row)}
         ON CONFLICT (category, slot) DO UPDATE SET products = products + excluded.products;
@@ -69,7 +69,7 @@ _SQLITE = [
 
 
 def _postgresql_count(changes: str) -> str:
-    # In one order, so that two writers of several categories do not wait for each other.
+    # In one order, so that two writers of several categories cannot deadlock.
     return f"""INSERT INTO category_counts (category, slot, products)
         SELECT category, pg_backend_pid() % {_SLOTS}, sum(change) FROM ({changes}) AS changes
         GROUP BY category HAVING sum(change) <> 0 ORDER BY category
@@ -97,7 +97,7 @@ _POSTGRESQL = [
         WHEN (new.tags <> '[]') EXECUTE FUNCTION list_product_tags()""",
     """CREATE TRIGGER products_tags_updated AFTER UPDATE OF tags ON products FOR EACH ROW
         WHEN (new.tags <> old.tags) EXECUTE FUNCTION list_product_tags()""",
-    # Once a statement, however many rows it has: each row of a million would leave a dead counter.
+    # Once per statement: once per row, a million rows would leave a million dead versions.
     f"""CREATE FUNCTION count_products() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         IF TG_OP = 'INSERT' THEN

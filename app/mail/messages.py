@@ -1,4 +1,4 @@
-"""What we write to people: one function a message."""
+"""The messages that we send: one function for each."""
 
 from email.message import EmailMessage
 from email.policy import SMTPUTF8

@@ -1,12 +1,10 @@
 from app.models.category import Category
-from app.models.idempotency_key import IdempotencyKey
 from app.models.product import Product
 from app.models.stock_movement import StockMovement
 from app.models.user import User
 
 __all__ = [
     "Category",
-    "IdempotencyKey",
     "Product",
     "StockMovement",
     "User",

@@ -1,12 +1,11 @@
-"""Categories of products: a tree, whose slugs are for good, since products and links hold them."""
+"""Categories of products: a tree. Slugs never change, since products and links hold them."""
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, SmallInteger, Table
 from sqlalchemy.orm import Mapped, mapped_column
+from timberframe.models import Base, Record, Text
 
-from app.db.base import Base, Identified, Text, Timestamped, Versioned
 
-
-class Category(Identified, Timestamped, Versioned, Base):
+class Category(Record):
     __tablename__ = "categories"
 
     slug: Mapped[str] = mapped_column(unique=True)
@@ -14,11 +13,9 @@ class Category(Identified, Timestamped, Versioned, Base):
     parent: Mapped[str | None] = mapped_column(ForeignKey("categories.slug"))
 
 
-# One for each order that a list may have; the id makes it total.
-for column in (Category.name, Category.parent, Category.created_at, Category.updated_at):
-    Index(None, column, Category.id)
+Index(None, Category.parent, Category.id)
 
-# How many products each has, without those below it: kept by the database, see db/catalogue.py.
+# Products in each category, not counting those below it; triggers keep it, see db/catalogue.py.
 category_counts = Table(
     "category_counts",
     Base.metadata,

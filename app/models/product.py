@@ -1,27 +1,24 @@
-"""Things on offer, each owned by the user who put it there."""
+"""Products, each owned by the user who created it."""
 
 from decimal import Decimal
 
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, true
 from sqlalchemy.orm import Mapped, mapped_column
-
-from app.db.base import (
-    NEVER_REUSED,
+from timberframe.models import (
     Base,
     BigInt,
-    Identified,
     Money,
+    Record,
     SoftDeletable,
     StringList,
     Text,
-    Timestamped,
-    Versioned,
+    need_triggers,
 )
+
 from app.db.catalogue import TRIGGERS
-from app.db.schema_check import need_triggers
 
 
-class Product(Identified, Timestamped, Versioned, SoftDeletable, Base):
+class Product(SoftDeletable, Record):
     __tablename__ = "products"
 
     sku: Mapped[str]
@@ -38,26 +35,17 @@ class Product(Identified, Timestamped, Versioned, SoftDeletable, Base):
     __table_args__ = (
         CheckConstraint("price_cents BETWEEN 0 AND 999999999999", name="price"),
         CheckConstraint("stock >= 0", name="stock"),
-        NEVER_REUSED,
     )
 
 
 is_kept = Product.deleted_at.is_(None)
 Index("uq_products_sku", Product.sku, unique=True, sqlite_where=is_kept, postgresql_where=is_kept)
-# One for each order that a list may have; the id makes it total.
-for column in (
-    Product.name,
-    Product.price,
-    Product.category,
-    Product.created_at,
-    Product.updated_at,
-    Product.owner_id,
-):
+for column in (Product.category, Product.owner_id):
     Index(None, column, Product.id)
 
 need_triggers(Product.__table__, TRIGGERS)
 
-# Which products have a tag: kept by the database, see db/catalogue.py.
+# Which products have a tag; triggers keep it, see db/catalogue.py.
 product_tags = Table(
     "product_tags",
     Base.metadata,

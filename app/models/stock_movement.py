@@ -1,11 +1,11 @@
-"""What came into stock and what went out, each with the stock that it left."""
+"""Stock movements, in and out, each with the stock that it left."""
 
 from datetime import datetime
 
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
-
-from app.db.base import Base, Identified, UTCDateTime, utc_now
+from timberframe.data.base import Identified
+from timberframe.models import Base, UTCDateTime, utc_now
 
 
 class StockMovement(Identified, Base):

@@ -1,4 +1,7 @@
-from app.schemas.bulk import ImportParams, ImportReport, RowError
+from timberframe.schemas import Message, Page, Problem
+from timberframe.schemas.bulk import ImportParams, ImportReport, RowError
+from timberframe.schemas.token import LoginForm, Token
+
 from app.schemas.category import (
     Category,
     CategoryCount,
@@ -7,15 +10,12 @@ from app.schemas.category import (
     CategoryList,
     CategoryUpdate,
 )
-from app.schemas.message import Message, Problem
-from app.schemas.page import Page
 from app.schemas.product import Product, ProductCreate, ProductList, ProductUpdate
 from app.schemas.stock_movement import (
     StockMovement,
     StockMovementCreate,
     StockMovementList,
 )
-from app.schemas.token import LoginForm, Token
 from app.schemas.user import User, UserAdminUpdate, UserCreate, UserList, UserUpdate
 
 __all__ = [

@@ -1,9 +1,8 @@
 """Categories: what comes in, and what goes out."""
 
 from pydantic import MISSING, BaseModel, Field
-
-from app.schemas.base import CreatedAt, InputModel, Line, OutputModel, RowId, Slug, UpdatedAt
-from app.schemas.page import Page
+from timberframe.schemas import InputModel, OutputModel, Page
+from timberframe.schemas.fields import CreatedAt, Line, RowId, Slug, UpdatedAt
 
 
 class CategoryCreate(InputModel):

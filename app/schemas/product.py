@@ -12,21 +12,19 @@ from pydantic import (
     StringConstraints,
     WithJsonSchema,
 )
-
-from app.schemas.base import (
+from timberframe.schemas import InputModel, OutputModel, Page
+from timberframe.schemas.fields import (
     SLUG,
     CreatedAt,
-    InputModel,
     Line,
     Money,
-    OutputModel,
     RowId,
     Slug,
     Text,
     UpdatedAt,
+    matching,
     refuse_text_and_booleans,
 )
-from app.schemas.page import Page
 
 MAX_STOCK = 2**31 - 1
 MAX_TAGS = 20
@@ -40,13 +38,13 @@ def check_currency(value: str) -> str:
 
 
 SKU = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$"
-Sku = Annotated[str, StringConstraints(pattern=SKU)]
+Sku = Annotated[str, matching(SKU, "must be 1 to 64 letters, digits and ._/- after the first")]
 Currency = Annotated[
     str,
     AfterValidator(check_currency),
     WithJsonSchema({"type": "string", "enum": sorted(CURRENCY_CODES)}),
 ]
-# JSON has one kind of number: 5.0 is a whole one; "5" and true are none.
+# JSON has one type of number: 5.0 is a whole number; "5" and true are not numbers.
 Stock = Annotated[
     int,
     Field(ge=0, le=MAX_STOCK, strict=False),

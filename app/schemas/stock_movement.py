@@ -3,16 +3,9 @@
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
+from timberframe.schemas import InputModel, OutputModel, Page
+from timberframe.schemas.fields import CreatedAt, Line, RowId, refuse_text_and_booleans
 
-from app.schemas.base import (
-    CreatedAt,
-    InputModel,
-    Line,
-    OutputModel,
-    RowId,
-    refuse_text_and_booleans,
-)
-from app.schemas.page import Page
 from app.schemas.product import MAX_STOCK
 
 

@@ -3,19 +3,8 @@
 from typing import Annotated
 
 from pydantic import MISSING, Field
-
-from app.schemas.base import (
-    CreatedAt,
-    Email,
-    InputModel,
-    Line,
-    OutputModel,
-    Password,
-    RowId,
-    UpdatedAt,
-    Username,
-)
-from app.schemas.page import Page
+from timberframe.schemas import InputModel, OutputModel, Page
+from timberframe.schemas.fields import CreatedAt, Email, Line, Password, RowId, UpdatedAt, Username
 
 
 class UserCreate(InputModel):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import httpx2
+from timberframe.crud.base import CRUDBase
 
 import app.crud
-from app.crud.base import CRUDBase
 
 Body = dict[str, Any]
 Route = tuple[str, str]

@@ -7,10 +7,9 @@ import pytest
 from fastapi import FastAPI
 from limits import RateLimitItemPerMinute
 
-from app.api import sign_in
 from app.core.config import settings
-from app.main import app, create_app, lifespan
-from tests.conftest import ALICE
+from app.main import app
+from tests.conftest import ALICE, create_app, lifespan, set_limits
 
 LIMIT = 2
 names = count()
@@ -18,8 +17,13 @@ names = count()
 
 @pytest.fixture(autouse=True)
 def low_limits_per_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PER_ADDRESS", "SIGN_UPS"):
-        monkeypatch.setattr(sign_in, name, RateLimitItemPerMinute(LIMIT, 15, name))
+    limit_addresses(app, monkeypatch)
+
+
+def limit_addresses(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("per_address", "sign_ups")
+    limits = {name: RateLimitItemPerMinute(LIMIT, 15, name) for name in names}
+    set_limits(app, monkeypatch, **limits)
 
 
 async def guess_from(
@@ -92,6 +96,7 @@ async def test_trusted_proxy_is_believed_as_to_its_own_peer_alone(
 ) -> None:
     monkeypatch.setattr(settings, "TRUSTED_PROXIES", ["10.0.0.0/8"])
     behind_proxy = create_app()
+    limit_addresses(behind_proxy, monkeypatch)
 
     async def guess(forwarded: str, peer: str = "10.1.2.3") -> int:
         return await guess_from(peer, forwarded=forwarded, served_by=behind_proxy)

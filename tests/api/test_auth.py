@@ -8,11 +8,11 @@ from urllib.parse import urlencode
 import httpx2
 import pytest
 from limits import RateLimitItemPerMinute
+from timberframe.app import SIGN_IN_MAX_BODY_BYTES
 
-from app.api import sign_in
 from app.core.config import settings
-from app.main import SIGN_IN_MAX_BODY_BYTES
-from tests.conftest import ALICE, BOB
+from app.main import app
+from tests.conftest import ALICE, BOB, change_state, set_limits
 
 FORM = "application/x-www-form-urlencoded"
 RIGHT = {"username": ALICE.name, "password": ALICE.password}
@@ -93,7 +93,7 @@ def visible(answer: httpx2.Response) -> dict[str, Any]:
 async def test_answer_with_a_token_is_never_compressed(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "TOKEN_ISSUER", "i" * 5000)
+    change_state(app, monkeypatch, "tokens", issuer="i" * 5000)
     gzip = {"Accept-Encoding": "gzip"}
     token = await client.post("/auth/login", data=RIGHT, headers=gzip)
     assert token.status_code == 200
@@ -165,7 +165,7 @@ async def test_description_of_an_error_names_the_field_in_characters_of_the_stan
 async def test_too_many_attempts_are_an_error_of_oauth_too(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sign_in, "PER_ADDRESS", RateLimitItemPerMinute(1, 15, "test"))
+    set_limits(app, monkeypatch, per_address=RateLimitItemPerMinute(1, 15, "test"))
     wrong = urlencode(RIGHT | {"password": "Wrong-Pass-1"})
     assert (await post(client, FORM, wrong)).status_code == 401
     answer = await post(client, FORM, wrong)

@@ -5,8 +5,7 @@ import asyncio
 import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message
-
-from app.api.bodies import Bodies, BodyLimit
+from timberframe.http.bodies import Bodies, BodyLimit
 
 LIMIT = BodyLimit(bytes=100, seconds=60)
 

@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 from sqlalchemy import select, text
+from timberframe.data.session import Database
 
-from app.db.session import Database
 from app.models import Product
 from app.models.product import product_tags
 from tests.api.test_categories import create as create_category

@@ -7,13 +7,13 @@ from typing import Any, cast
 import httpx2
 import pytest
 from sqlalchemy import select
+from timberframe.crud.policy import Principal
+from timberframe.data.query import Fetch
+from timberframe.data.retries import TransactionConflict
+from timberframe.data.session import Database
+from timberframe.errors import InvalidInput
 
-from app.core.errors import InvalidInput
 from app.crud.category import CRUDCategory, category_crud
-from app.crud.policy import Principal
-from app.db.query import Execute
-from app.db.retries import TransactionConflict
-from app.db.session import Database
 from app.models import Category
 from app.schemas import CategoryUpdate
 from tests.api.cases import WRITES, WRONG_LINES, Resource
@@ -176,7 +176,7 @@ class Unlocked(CRUDCategory):
         super().__init__(Category)
         self.looked = asyncio.Barrier(walkers)
 
-    async def _parent_of(self, fetch: Execute, slug: str) -> str | None:
+    async def _parent_of(self, fetch: Fetch, slug: str) -> str | None:
         row = select(Category.parent).where(Category.slug == slug)
         ((parent,),) = await fetch("category above, unlocked", lambda: row, {})
         await self.looked.wait()

@@ -2,11 +2,12 @@
 
 import pytest
 from fastapi import FastAPI
+from timberframe.app import EXPOSED_HEADERS
+from timberframe.http.middleware import MAX_HEAD_BYTES, MAX_TARGET_BYTES
 
-from app.api.middleware import MAX_HEAD_BYTES, MAX_TARGET_BYTES
 from app.core.config import settings
-from app.main import EXPOSED_HEADERS, create_app
 from tests.api.test_middleware import HOST, Answer, call
+from tests.conftest import create_app
 
 SHOP = "https://shop.example.com"
 FOREIGN = (

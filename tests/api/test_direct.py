@@ -10,16 +10,15 @@ import httpx2
 import pytest
 from fastapi.routing import iter_route_contexts
 from starlette.routing import Match
+from timberframe.crud.policy import Principal
+from timberframe.http.dependencies import get_database, get_optional_user
+from timberframe.http.direct import direct_app
+from timberframe.http.routing import Route, RouteIndex
 
-from app.api.direct import direct_app
-from app.api.routing import RouteIndex, StrictRoute
-from app.crud.policy import Principal
-from app.dependencies import get_database, get_optional_user
 from app.main import app
 from tests.conftest import ALICE, BOB
 from tests.process import ServerProcess
 
-INDEX = app.routes[0]
 READS = [
     "/products/1",
     "/products/2",  # inactive
@@ -59,7 +58,7 @@ def test_reads_of_rows_and_lists_are_run_directly() -> None:
     direct = {
         route.path_format
         for route in iter_route_contexts(app.routes)
-        if isinstance(route.original_route, StrictRoute) and direct_app(route)
+        if isinstance(route.original_route, Route) and direct_app(route)
     }
     for path in ("products/", "products/{product_id}", "users/", "users/{user_id}", "users/me"):
         assert f"/api/v1/{path}" in direct
@@ -94,10 +93,10 @@ async def test_overridden_dependency_is_called(client: httpx2.AsyncClient) -> No
 
 
 def test_traced_request_goes_through_each_step_of_fastapi() -> None:
-    assert isinstance(INDEX, RouteIndex)
+    index = RouteIndex(app.routes)
     scope = {"type": "http", "app": app, "method": "GET", "path": "/api/v1/users/me"}
-    assert INDEX.matches(scope)[0] is Match.FULL
-    assert INDEX.matches(scope | {"fastapi.telemetry": None})[0] is Match.NONE
+    assert index.matches(scope)[0] is Match.FULL
+    assert index.matches(scope | {"fastapi.telemetry": None})[0] is Match.NONE
 
 
 async def waiting_reads(connection: asyncpg.Connection) -> int:

@@ -9,11 +9,11 @@ import httpx2
 import pytest
 from openapi_spec_validator import validate
 from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
+from timberframe.http.docs import ASSETS
 
-from app.api.docs import ASSETS
 from app.core.config import settings
-from app.main import app, create_app
-from tests.conftest import ADMIN
+from app.main import app
+from tests.conftest import ADMIN, create_app
 
 pytestmark = pytest.mark.all_resources
 

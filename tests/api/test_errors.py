@@ -14,13 +14,12 @@ from fastapi.responses import StreamingResponse
 from fastapi.routing import iter_route_contexts
 from limits import RateLimitItemPerMinute
 from pydantic import SecretStr
+from timberframe.http.middleware import API_HEADERS
 
-from app.api import sign_in
-from app.api.middleware import API_HEADERS
 from app.core.config import settings
-from app.main import app, create_app, lifespan
+from app.main import app
 from tests.api.test_products import CHAIR, create
-from tests.conftest import ADMIN, ALICE, BOB, Person
+from tests.conftest import ADMIN, ALICE, BOB, Person, create_app, lifespan, set_limits
 
 CANARY = "c4nary"  # in every part of every request below, in no answer
 SHOP = "https://shop.example.com"
@@ -179,7 +178,7 @@ async def test_too_many_attempts_say_when_to_come_back(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     form = {"username": ALICE.name, "password": "wrong"}
-    monkeypatch.setattr(sign_in, "PER_ADDRESS", RateLimitItemPerMinute(3, 15))
+    set_limits(app, monkeypatch, per_address=RateLimitItemPerMinute(3, 15))
     for _ in range(3):
         assert (await client.post("/auth/login", data=form)).status_code == 401
     answer = await client.post("/auth/login", data=form)

@@ -10,16 +10,15 @@ from typing import Any
 import httpx2
 import pytest
 from sqlalchemy import delete, insert, select, update
+from timberframe.bulk.exports import export
+from timberframe.data.session import Database
+from timberframe.http import bulk
+from timberframe.schemas.bulk import ExportParams
 
 from app import schemas
-from app.api import transfers
-from app.api.v1.endpoints import products_bulk
-from app.bulk.exports import export
 from app.crud.product import product_crud
-from app.db.session import Database
 from app.main import app
 from app.models import Product
-from app.schemas.bulk import ExportParams
 from tests.api.test_lists import row
 from tests.api.test_middleware import call
 from tests.api.test_products import create
@@ -199,20 +198,20 @@ async def test_only_so_many_exports_run_at_once(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for free, status in ((0, 503), (1, 200)):
-        monkeypatch.setattr(products_bulk.exports, "free", free)
+        monkeypatch.setattr(app.state.transfer_slots.exports, "free", free)
         answer = await client.get("/products/export")
         assert answer.status_code == status
         assert ("retry-after" in answer.headers) == (status == 503)
-        assert products_bulk.exports.free == free
+        assert app.state.transfer_slots.exports.free == free
 
 
 @pytest.mark.parametrize("leaves", ["gone", "slow"])
 async def test_client_that_takes_no_more_holds_nothing(
     leaves: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "STALLED_SECONDS", 0.2)
+    monkeypatch.setattr(bulk, "STALLED_SECONDS", 0.2)
     await add(database, 2000)
-    free = products_bulk.exports.free
+    free = app.state.transfer_slots.exports.free
     is_held = asyncio.Event()
     is_whole = False
     body = 0
@@ -229,7 +228,7 @@ async def test_client_that_takes_no_more_holds_nothing(
         is_whole = not message.get("more_body", True)
         if body:
             # One is under way, and holds what it needs.
-            assert products_bulk.exports.free == free - 1
+            assert app.state.transfer_slots.exports.free == free - 1
             assert connections_taken(database) == 1
             is_held.set()
             await asyncio.sleep(60)
@@ -243,7 +242,7 @@ async def test_client_that_takes_no_more_holds_nothing(
     async with asyncio.timeout(10):
         await app(scope, receive, send)
     assert not is_whole
-    assert products_bulk.exports.free == free
+    assert app.state.transfer_slots.exports.free == free
     assert connections_taken(database) == 0
 
 

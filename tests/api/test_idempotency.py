@@ -11,21 +11,21 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import APIRouter, Response
+from fastapi import Response
 from sqlalchemy import event, func, select, update
+from timberframe.crud.idempotency import PURGED_AT_ONCE, Answer, IdempotencyKey, KeyedRequest
+from timberframe.data.base import utc_now
+from timberframe.data.retries import TransactionConflict
+from timberframe.data.session import Database
+from timberframe.http.dependencies import DbSession
+from timberframe.routes import Router
 
-from app.api.routing import StrictRoute
-from app.core import security
 from app.core.config import settings
-from app.crud.idempotency_key import PURGED_AT_ONCE, Answer, KeyedRequest
-from app.db.base import utc_now
-from app.db.retries import TransactionConflict
-from app.db.session import Database
-from app.dependencies import DbSession
-from app.main import app, create_app, lifespan
-from app.models import IdempotencyKey, Product, User
+from app.crud import user_crud
+from app.main import app
+from app.models import Product, User
 from tests.api.test_products import CHAIR, create
-from tests.conftest import ALICE, connections_taken
+from tests.conftest import ALICE, connections_taken, create_app, lifespan
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 CAROL = {"email": "carol@example.com", "username": "carol", "password": "Carol-Pass-1"}
@@ -271,12 +271,22 @@ async def test_of_many_at_once_one_is_done(alice: httpx2.AsyncClient, database: 
     assert connections_taken(database) == 0
 
 
+def keyed_request(database: Database, key: str, *, caller_id: int | None) -> KeyedRequest:
+    return KeyedRequest.of(
+        key,
+        caller_id=caller_id,
+        content=b"",
+        keys=database.keys,
+        lifetime=timedelta(hours=24),
+    )
+
+
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 async def test_request_under_way_is_not_waited_for(
     alice: httpx2.AsyncClient, database: Database
 ) -> None:
     """On SQLite it is: there, every writer waits for the one before."""
-    under_way = KeyedRequest.of(KEY["Idempotency-Key"], caller_id=ALICE.id, content=b"")
+    under_way = keyed_request(database, KEY["Idempotency-Key"], caller_id=ALICE.id)
     async with database.transaction(first=under_way.claim) as db:
         await db.execute(select(1))
         answer = await alice.post("/products/", json=CHAIR, headers=KEY)
@@ -288,7 +298,7 @@ async def test_request_under_way_is_not_waited_for(
 
 async def test_second_answer_for_a_key_is_a_conflict(database: Database) -> None:
     """The table decides in the end, should two ever hold one claim: the next attempt replays."""
-    keyed = KeyedRequest.of("key", caller_id=None, content=b"")
+    keyed = keyed_request(database, "key", caller_id=None)
     async with database.transaction() as db:
         await keyed.remember(db, Answer(200, {}, b"first"))
     async with database.transaction() as db:
@@ -302,12 +312,13 @@ async def test_nothing_is_held_while_a_password_is_hashed(
     client: httpx2.AsyncClient, alice: httpx2.AsyncClient, database: Database
 ) -> None:
     go_on = threading.Event()
-    for _ in range(security._hashing._max_workers):
-        security._hashing.submit(go_on.wait)
+    passwords = user_crud.passwords
+    for _ in range(passwords._threads._max_workers):
+        passwords._threads.submit(go_on.wait)
     try:
         sign_up = asyncio.create_task(client.post("/users/", json=CAROL, headers=KEY))
         await asyncio.wait([sign_up], timeout=0.5)
-        assert security._waiting_hashes == 1
+        assert passwords._waiting == 1
         assert connections_taken(database) == 0
         assert (await alice.post("/products/", json=CHAIR)).status_code == 201
     finally:
@@ -380,7 +391,7 @@ async def test_request_without_a_key_costs_no_statement(
 async def test_answer_that_may_not_be_stored_is_not_kept(database_url: str) -> None:
     """A token, say: whoever reads the table must not find one."""
     app = create_app()
-    router = APIRouter(route_class=StrictRoute)
+    router = Router()
 
     @router.post("/tokens")
     async def create_token(db: DbSession, response: Response) -> str:

@@ -2,28 +2,28 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 from sqlalchemy import select, update
+from timberframe.bulk import files, imports
+from timberframe.bulk.files import MAX_ROW_BYTES
+from timberframe.bulk.upsert import Upsert, Upserted
+from timberframe.crud.policy import Policy, everybody, only, signed_in, superusers
+from timberframe.data.session import Database
+from timberframe.http import transfers
+from timberframe.schemas.bulk import MAX_ROW_ERRORS
 
-from app.api import transfers
-from app.api.v1.endpoints import products_bulk
-from app.bulk import imports
-from app.bulk.files import MAX_ROW_BYTES
 from app.core.config import settings
-from app.crud.policy import Policy, everybody, only, signed_in, superusers
 from app.crud.product import product_crud
-from app.crud.upsert import Upsert, Upserted
-from app.db.session import Database
-from app.main import app, create_app
+from app.main import app
 from app.models import Product, User
-from app.schemas.bulk import MAX_ROW_ERRORS
 from tests.api.test_products import create
-from tests.conftest import ALICE, BOB
+from tests.conftest import ALICE, BOB, create_app
 
 HEAD = "sku,name,price\r\n"
 NOTHING = {"created": 0, "updated": 0, "unchanged": 0, "refused": 0, "errors_total": 0}
@@ -442,11 +442,11 @@ async def test_body_has_a_limit_of_its_own(
         assert len(await stored(database)) == (500 if status == 200 else 0)
 
 
-@pytest.mark.parametrize("places", ["uploads", "imports"])
+@pytest.mark.parametrize("slots", ["uploads", "imports"])
 async def test_too_many_imports_at_once_are_told_to_come_later(
-    places: str, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    slots: str, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limited = getattr(products_bulk, places)
+    limited = getattr(app.state.transfer_slots, slots)
     for free, status in ((0, 503), (1, 200)):
         monkeypatch.setattr(limited, "free", free)
         answer = await send(alice, HEAD)
@@ -477,8 +477,8 @@ async def test_upload_waits_in_no_place_of_an_import(
     statuses = [answer.status_code for answer in await asyncio.gather(*trickles)]
     assert 200 in statuses
     assert set(statuses) <= {200, 503}  # one import at once, if they meet
-    assert not products_bulk.uploads.held
-    assert not products_bulk.imports.held
+    assert not app.state.transfer_slots.uploads.held
+    assert not app.state.transfer_slots.imports.held
 
 
 async def test_full_disk_is_told_and_holds_nothing(
@@ -492,7 +492,7 @@ async def test_full_disk_is_told_and_holds_nothing(
     assert answer.status_code == 503
     assert answer.json()["detail"].startswith("Room for files on disk")
     assert await stored(database) == []
-    assert not products_bulk.uploads.held
+    assert not app.state.transfer_slots.uploads.held
     monkeypatch.undo()
     assert facts(await send(alice, text)) == NOTHING | {"created": 8000}
 
@@ -520,7 +520,7 @@ async def test_rights_lost_while_the_file_comes_are_lost_for_the_import(
     answer = await send(alice, uploading(), mode=mode)
     assert answer.status_code == status
     assert len(await stored(database)) == (2 if status == 200 else 0)
-    assert not products_bulk.uploads.held
+    assert not app.state.transfer_slots.uploads.held
 
 
 @pytest.mark.parametrize("mode", ["all", "skip"])
@@ -638,8 +638,30 @@ async def test_body_that_ends_too_early_keeps_nothing(database: Database) -> Non
         "scheme": "http", "http_version": "1.1", "root_path": "", "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80), "raw_path": b"",
     }  # fmt: skip
-    free = products_bulk.imports.free
+    free = app.state.transfer_slots.imports.free
     await app(scope, receive, send_nowhere)
     assert sent[0]["status"] == 400
-    assert products_bulk.imports.free == free
+    assert app.state.transfer_slots.imports.free == free
     assert await stored(database) == []
+
+
+async def test_threads_take_turns_while_files_are_checked(
+    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the server's own thread would wait for the interpreter until a file is checked."""
+    usual = sys.getswitchinterval()
+    seen: list[float] = []
+    read = files.READERS["csv"]
+
+    def reading(*arguments: Any) -> Iterator[Any]:
+        for record in read(*arguments):
+            seen.append(sys.getswitchinterval())
+            yield record
+
+    readers = {**files.READERS, "csv": reading}
+    monkeypatch.setattr("timberframe.bulk.imports.READERS", readers)
+    long, short = (HEAD + "".join(f"S-{n},a,1\r\n" for n in range(count)) for count in (5000, 1))
+    await asyncio.gather(send(alice, long), send(bob, short.replace("S-", "B-")))
+    assert seen
+    assert max(seen) < imports._SLICE_SECONDS < usual
+    assert sys.getswitchinterval() == usual

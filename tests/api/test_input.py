@@ -8,9 +8,9 @@ from typing import Any
 import httpx2
 import pytest
 from sqlalchemy import select
+from timberframe.data.session import Database
 
 from app import models
-from app.db.session import Database
 from tests.api.cases import resources
 from tests.api.test_products import CHAIR, create
 from tests.conftest import ADMIN, ALICE

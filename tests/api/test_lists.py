@@ -10,15 +10,18 @@ from typing import Any
 import httpx2
 import pytest
 from sqlalchemy import Boolean, ColumnElement, delete, insert, literal_column, select
+from timberframe.crud import reading
+from timberframe.crud.filters import ColumnFilter
+from timberframe.data import driver
+from timberframe.data.base import utc_now
+from timberframe.data.session import Database
+from timberframe.http.resources import MAX_SORT_KEYS
+from timberframe.search import query as search
+from timberframe.security.keys import Keys
 
-from app.api.resources import MAX_FILTERS, MAX_SORT_KEYS
-from app.core.config import settings
-from app.crud import reading, search
-from app.crud.filters import ColumnFilter
-from app.db.base import utc_now
-from app.db.session import Database
+from app.main import app
 from app.models import Product
-from tests.conftest import ADMIN, ALICE, BOB
+from tests.conftest import ADMIN, ALICE, BOB, change_state
 
 NAMES = ("Chair", "chair", "Desk", "desk", "Émile", "zebra", "Zoë", "100% wool", "a_b", "a")
 
@@ -190,22 +193,15 @@ async def test_too_many_of_many_are_one_error(client: httpx2.AsyncClient) -> Non
 
 
 @pytest.mark.parametrize("path", ["/products/", "/products/export"])
-async def test_filters_and_sort_keys_of_a_request_are_few(
-    path: str, client: httpx2.AsyncClient
-) -> None:
+async def test_sort_keys_of_a_request_are_few(path: str, client: httpx2.AsyncClient) -> None:
     """Each combination of them is a statement, which is compiled and kept."""
-    values = {"price": "1", "stock": "1", "created_at": MOMENT, "updated_at": MOMENT}
-    ranges = ("", "__gte", "__gt", "__lte", "__lt")
-    filters = {f"{field}{each}": value for field, value in values.items() for each in ranges}
     sort = "name,-price,created_at,updated_at,sku"
-    assert len(filters) == MAX_FILTERS
     assert sort.count(",") + 1 == MAX_SORT_KEYS
     # The control: that many may be sent.
-    assert (await client.get(path, params=filters | {"sort": sort})).status_code == 200
-    for one_more in (filters | {"currency": "EUR"}, {"sort": f"{sort},id"}):
-        answer = await client.get(path, params=one_more)
-        assert answer.status_code == 422
-        assert answer.json()["errors"][0]["loc"] == ["query", [*one_more][-1]]
+    assert (await client.get(path, params={"sort": sort})).status_code == 200
+    answer = await client.get(path, params={"sort": f"{sort},id"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["loc"] == ["query", "sort"]
 
 
 async def test_every_list_finds_rows_by_their_ids(
@@ -287,7 +283,7 @@ async def test_link_keeps_the_other_parameters(
         }
         assert (url.scheme, url.path) == ("", "/api/v1/products/")
         assert str(answer.url.join(url)) == f"http://testserver{url}"
-    monkeypatch.setattr(settings, "PUBLIC_URL", "https://api.example.com")
+    change_state(app, monkeypatch, "options", public_url="https://api.example.com")
     answer = await client.get("/products/", params={"limit": 2})
     link = answer.links["next"]["url"]
     assert link.startswith("https://api.example.com/api/v1/products/?limit=2&cursor=")
@@ -362,10 +358,10 @@ async def test_cursor_opens_no_door(
 
 
 async def test_cursor_dies_with_its_key(
-    client: httpx2.AsyncClient, rows: list[Product], monkeypatch: pytest.MonkeyPatch
+    client: httpx2.AsyncClient, rows: list[Product], database: Database
 ) -> None:
     cursor = await cursor_of(client)
-    monkeypatch.setattr(settings, "SECRET_KEY", type(settings.SECRET_KEY)("another key" * 4))
+    database.keys = Keys("another key")
     assert (await client.get("/products/", params={"cursor": cursor})).status_code == 400
 
 
@@ -486,9 +482,13 @@ SQL = (
 
 
 async def test_sql_is_only_ever_a_value(
-    alice: httpx2.AsyncClient, rows: list[Product], database: Database
+    alice: httpx2.AsyncClient,
+    rows: list[Product],
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Sixty payloads in each parameter: nothing breaks, nothing more is found, nothing changes."""
+    monkeypatch.setattr(driver, "SEARCH_WAIT_SECONDS", 60)  # sixty searches at once
     assert len(SQL) >= 60
     good = {"cursor": await cursor_of(alice), "sort": "name", "q": "a"}
     names = dict.fromkeys([name for (name, _) in FILTERS] + list(good))

@@ -6,11 +6,10 @@ import httpx2
 import pytest
 from fastapi.routing import iter_route_contexts
 
-from app.core.config import settings
 from app.main import app
 from tests.api.cases import resources
 from tests.api.test_products import CHAIR, create
-from tests.conftest import ALICE, BOB
+from tests.conftest import ALICE, BOB, change_state
 
 ME = "/users/me"
 ALICE_BY_ADMIN = f"/users/{ALICE.id}"
@@ -138,7 +137,7 @@ async def test_precondition_can_be_required(
     change: tuple[httpx2.AsyncClient, str, str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, method, path, body = change
-    monkeypatch.setattr(settings, "IF_MATCH_REQUIRED", True)
+    change_state(app, monkeypatch, "options", is_if_match_required=True)
     answer = await client.request(method, path, json=body)
     assert (answer.status_code, answer.json()["code"]) == (428, "precondition_required")
     if method != "DELETE":
@@ -152,7 +151,7 @@ async def test_precondition_can_be_required(
 async def test_what_no_state_precedes_needs_no_precondition(
     alice: httpx2.AsyncClient, product: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "IF_MATCH_REQUIRED", True)
+    change_state(app, monkeypatch, "options", is_if_match_required=True)
     movement = {"delta": 1, "reason": "Delivery"}
     assert (await alice.post(f"{product}/stock-movements", json=movement)).status_code == 201
     assert (await alice.post(f"{product}/restore")).status_code == 200

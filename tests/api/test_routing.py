@@ -6,15 +6,21 @@ from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import APIRouter, Body, FastAPI
+from fastapi import Body, FastAPI, Response
 from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
+from timberframe.errors import WrongDeclaration
+from timberframe.http.routing import Route, RouteIndex
+from timberframe.results import Stored
+from timberframe.routes import Router
 
-from app.api.routing import RouteIndex, StrictRoute
+from app import schemas
 from app.main import app
+from app.models import Product
 
-INDEX, *BEHIND = app.routes
+BEHIND = [route for route in app.routes if not isinstance(route, RouteIndex)]
+INDEX = RouteIndex(BEHIND)
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 PATHS = {
     *("/", "/health", "/health/", "/api/v1/users/me", "/api/v1/users/me/", "/api/v1/users/mee"),
@@ -34,7 +40,7 @@ def found(routes: Sequence[BaseRoute], method: str, path: str) -> object:
 
 async def test_handler_is_not_run_on_malformed_json() -> None:
     """Even one that does without a body."""
-    router, sent = APIRouter(route_class=StrictRoute), []
+    router, sent = Router(), []
 
     @router.post("/optional")
     async def handler(body: Annotated[Any, Body()] = None) -> None:
@@ -62,7 +68,6 @@ def paths() -> set[str]:
 
 @pytest.mark.all_resources
 def test_index_agrees_with_the_routes_behind_it(paths: set[str]) -> None:
-    assert isinstance(INDEX, RouteIndex)
     indexed = 0
     for path in paths:
         for method in METHODS:
@@ -73,6 +78,47 @@ def test_index_agrees_with_the_routes_behind_it(paths: set[str]) -> None:
     assert indexed == sum(
         len(route.methods or ())
         for route in iter_route_contexts(BEHIND)
-        if isinstance(route.original_route, StrictRoute)
+        if isinstance(route.original_route, Route)
     )
     assert indexed > 20
+
+
+JSON = Stored[Product]('{"name":"A"}', version=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "stated"),
+    [
+        ({"status_code": 202}, "needs status_code=200"),
+        ({"response_model_exclude": {"name"}}, "response_model_exclude is not obeyed"),
+        ({"response_model_exclude_none": True}, "response_model_exclude_none is not obeyed"),
+    ],
+)
+def test_what_is_stated_and_would_not_be_obeyed_is_refused(
+    options: dict[str, Any], stated: str
+) -> None:
+    async def read() -> Stored[Product]:
+        return JSON
+
+    with pytest.raises(WrongDeclaration, match=stated):
+        Router().get("/", response_model=schemas.Product, **options)(read)
+
+
+async def test_headers_and_cookies_that_a_handler_sets_are_sent() -> None:
+    router = Router()
+
+    @router.get("/", response_model=schemas.Product)
+    async def read(response: Response) -> Stored[Product]:
+        response.headers["x-own"] = "1"
+        response.set_cookie("seen", "yes")
+        return JSON
+
+    app = FastAPI()
+    app.include_router(router)
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app), base_url="http://testserver"
+    ) as client:
+        answer = await client.get("/")
+    assert answer.json() == {"name": "A"}
+    assert (answer.headers["x-own"], answer.cookies["seen"]) == ("1", "yes")
+    assert answer.headers.get_list("content-type") == ["application/json"]

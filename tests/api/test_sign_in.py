@@ -13,15 +13,16 @@ from limits import RateLimitItemPerMinute
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 from sqlalchemy import update
+from timberframe.accounts import Account
+from timberframe.data.session import Database
+from timberframe.http import sign_in
+from timberframe.logging import Lines
+from timberframe.security.rate_limit import Attempt
 
 from app import models
-from app.api import sign_in
 from app.core.config import settings
-from app.core.logging import Lines
-from app.core.rate_limit import Attempt
-from app.core.security import verify_password
-from app.db.session import Database
-from tests.conftest import ALICE, BOB
+from app.main import app
+from tests.conftest import ALICE, BOB, set_limits
 
 LIMIT = 3
 WRONG = "Wrong-Pass-1"
@@ -29,11 +30,11 @@ WRONG = "Wrong-Pass-1"
 
 @pytest.fixture(autouse=True)
 def low_limit_per_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit_to(monkeypatch, "PER_ACCOUNT", LIMIT)
+    limit_to(monkeypatch, "per_account", LIMIT)
 
 
 def limit_to(monkeypatch: pytest.MonkeyPatch, name: str, amount: int) -> None:
-    monkeypatch.setattr(sign_in, name, RateLimitItemPerMinute(amount, 15, name))
+    set_limits(app, monkeypatch, **{name: RateLimitItemPerMinute(amount, 15, name)})
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ async def test_each_attempt_computes_one_hash_whoever_it_is_for(
 async def test_ten_failures_are_allowed_to_an_account_whether_it_exists_or_not(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, hashes: list[str], login: str
 ) -> None:
-    limit_to(monkeypatch, "PER_ACCOUNT", settings.SIGN_IN_FAILURES_PER_ACCOUNT)
+    limit_to(monkeypatch, "per_account", settings.SIGN_IN_FAILURES_PER_ACCOUNT)
     wrong = [await guess(client, login) for _ in range(10)]
     assert hashes == [f"Argon2Hasher.verify {WRONG}"] * 10
     hashes.clear()
@@ -157,11 +158,13 @@ class CountedAfterTheCheck(sign_in.PasswordCheck):
     """The mistake that the test above is there to find."""
 
     async def _check(
-        self, account: str, user: models.User | None, password: str, from_address: Attempt
+        self, account: str, user: Account | None, password: str, from_address: Attempt
     ) -> bool:
-        is_right, _ = await verify_password(password, user.hashed_password if user else None)
+        is_right, _ = await self.accounts.passwords.verify(
+            password, user.hashed_password if user else None
+        )
         if not is_right:
-            await self.limiter.take(sign_in.PER_ACCOUNT, account)
+            await self.limiter.take(self.limits.per_account, account)
         return is_right
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 from sqlalchemy import func, select, update
+from timberframe.data.session import Database
 
-from app.db.session import Database
 from app.models import Product, User
 from tests.api.test_products import create
 from tests.api.test_users import EMAIL_TAKEN, can_sign_in, sign_up

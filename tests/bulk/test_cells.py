@@ -7,8 +7,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from app.bulk.cells import boolean_of, decimal_of, integer_of, text_of, to_cell
+from timberframe.bulk.cells import boolean_of, decimal_of, integer_of, text_of, to_cell
 
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "＋1", "－1", "＠1")
 MARKS = ("'", "''", "'''", "'=", "''=", "'x", "''x", "'tis", "")

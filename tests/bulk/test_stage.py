@@ -1,9 +1,8 @@
 """The stage of an import: rows on disk, and a disk that is full."""
 
 import pytest
-
-from app.bulk.stage import Stage
-from app.core.errors import Unavailable
+from timberframe.bulk.stage import Stage
+from timberframe.errors import Unavailable
 
 
 def test_full_disk_is_an_error_that_says_so() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.core.config import settings
+from app.main import app
+from tests.conftest import change_state
 from tests.core.test_tokens import Tokens, assert_all_refused_alike, claims, me, raw, token, without
 
 
@@ -69,7 +70,7 @@ async def test_token_of_another_purpose_or_place_is_refused(
 ) -> None:
     elsewhere = token(payload=claims(iss="https://staging.example.com"))
     assert (await me(client, elsewhere))[0] == 401
-    monkeypatch.setattr(settings, "TOKEN_ISSUER", "https://staging.example.com")
+    change_state(app, monkeypatch, "tokens", issuer="https://staging.example.com")
     assert (await me(client, elsewhere))[0] == 200
-    monkeypatch.setattr(settings, "TOKEN_AUDIENCE", "shop")
+    change_state(app, monkeypatch, "tokens", audience="shop")
     assert (await me(client, elsewhere))[0] == 401

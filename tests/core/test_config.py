@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timberframe.settings
 
-from app.core.config import Settings, load_settings
+from app.core.config import Settings
 
 KEY = secrets.token_urlsafe(48)
 PRODUCTION = {
@@ -29,7 +30,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
     def load_from(**values: str) -> Settings:
         for name, value in values.items():
             monkeypatch.setenv(name, value)
-        return load_settings()
+        return timberframe.settings.load(Settings)
 
     return load_from
 

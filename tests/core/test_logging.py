@@ -14,10 +14,10 @@ import httpx2
 import pytest
 from fastapi import FastAPI, Request
 from sqlalchemy import text
+from timberframe.logging import configure_logging
 
 from app.core.config import settings
-from app.core.logging import configure_logging
-from app.main import create_app, lifespan
+from tests.conftest import create_app, lifespan
 
 Lines = Callable[[], list[dict[str, Any]]]
 # All that ends a line or moves a terminal's cursor, but for the newline itself.
@@ -62,7 +62,7 @@ def output(monkeypatch: pytest.MonkeyPatch) -> Output:
 
 def log_to(output: Output) -> None:
     with redirect_stdout(output):
-        configure_logging()
+        configure_logging(settings)
 
 
 @pytest.fixture

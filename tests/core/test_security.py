@@ -9,12 +9,12 @@ import pytest
 from argon2 import PasswordHasher, Type
 from limits import RateLimitItemPerMinute
 from sqlalchemy import select, update
+from timberframe.data.session import Database
+from timberframe.security import passwords
 
 from app import models
-from app.api import sign_in as sign_in_limits
-from app.core import security
-from app.db.session import Database
-from tests.conftest import ADMIN, ALICE, BOB, Person, client_of
+from app.main import app
+from tests.conftest import ADMIN, ALICE, BOB, Person, client_of, set_limits
 
 # OWASP's Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
 OWASP_HASH = re.compile(r"\$argon2id\$v=19\$m=19456,t=2,p=1\$[^$]{22,}\$[^$]{43,}")
@@ -246,8 +246,8 @@ async def test_password_longer_than_bcrypt_reads_is_wrong_and_no_error(
 
 async def test_password_of_nobody_costs_what_any_other_does() -> None:
     """Its hash is in the code: new parameters must come to it too, or times would tell."""
-    new_hash = await security.get_password_hash("Alice-Pass-1")
-    assert security._NO_SUCH_USER.split("$")[:4] == new_hash.split("$")[:4]
+    new_hash = await passwords.Passwords().hash("Alice-Pass-1")
+    assert passwords._NO_SUCH_USER.split("$")[:4] == new_hash.split("$")[:4]
 
 
 UNKNOWN = (
@@ -266,7 +266,7 @@ UNKNOWN = (
 async def test_hash_of_unknown_format_lets_nobody_in(
     client: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sign_in_limits, "PER_ACCOUNT", RateLimitItemPerMinute(100))
+    set_limits(app, monkeypatch, per_account=RateLimitItemPerMinute(100))
     for unknown in UNKNOWN:
         await store(database, unknown)
         for password in (ALICE.password, unknown or "x"):

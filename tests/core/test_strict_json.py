@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
-
-from app.core import strict_json
-from app.core.strict_json import MAX_DIGITS, MAX_NAMES, MAX_VALUES
+from timberframe.security import strict_json
+from timberframe.security.strict_json import MAX_DIGITS, MAX_NAMES, MAX_VALUES
 
 
 def names(count: int) -> str:

@@ -19,19 +19,19 @@ from sqlalchemy import (
     select,
     text,
 )
+from timberframe.crud import deletion
+from timberframe.crud.deletion import Deletion, check_nothing_forbids
+from timberframe.data.base import utc_now
+from timberframe.data.session import Database
+from timberframe.errors import Conflict, Unavailable
 
 from app.core.config import settings
-from app.core.errors import Conflict, Unavailable
-from app.crud import deletion
-from app.crud.deletion import Deletion, check_nothing_forbids
-from app.db.base import utc_now
-from app.db.session import Database
-from app.main import app, lifespan
+from app.main import app
 from app.models import Category, Product, StockMovement, User
 from app.models.category import category_counts
 from app.models.product import product_tags
 from tests.api.test_products import create
-from tests.conftest import ADMIN, ALICE, BOB, client_of
+from tests.conftest import ADMIN, ALICE, BOB, client_of, lifespan
 
 ROWS = 600
 PATH = f"/users/{ALICE.id}"

@@ -1,12 +1,12 @@
 """Filters: the statements that clients can make the process compile and keep are few."""
 
 import pytest
+from timberframe.crud.filters import MAX_CHOICES, MAX_REPEATED
+from timberframe.data.query import Queries, Query
+from timberframe.data.session import Database
+from timberframe.schemas.page import CommonQueryParams
 
-from app.crud.filters import MAX_CHOICES, MAX_REPEATED
 from app.crud.product import product_crud
-from app.db.query import Queries, Query
-from app.db.session import Database
-from app.schemas.page import CommonQueryParams
 
 
 class Params(CommonQueryParams):

@@ -1,6 +1,7 @@
 """A resource without a policy does not start; with one, every query obeys it."""
 
 import asyncio
+from collections.abc import Callable
 from decimal import Decimal
 from itertools import count
 from typing import Any
@@ -9,11 +10,9 @@ import pytest
 from sqlalchemy import exists, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
-
-from app import schemas
-from app.core.errors import NotAuthenticated, NotPermitted
-from app.crud.base import CRUDBase
-from app.crud.policy import (
+from timberframe.bulk.upsert import Batch, Upsert
+from timberframe.crud.base import CRUDBase
+from timberframe.crud.policy import (
     SERVER,
     Policy,
     Principal,
@@ -23,10 +22,13 @@ from app.crud.policy import (
     owner,
     signed_in,
     superusers,
+    with_rights_of,
 )
-from app.crud.upsert import Batch, Upsert
-from app.db.base import utc_now
-from app.db.session import Database, in_session
+from timberframe.data.base import utc_now
+from timberframe.data.session import Database
+from timberframe.errors import NotAuthenticated, NotPermitted
+
+from app import schemas
 from app.models import Product
 
 ANONYMOUS = None
@@ -115,7 +117,7 @@ async def test_policy_says_who_creates(database: Database) -> None:
             product_in = schemas.ProductCreate(sku=sku, name="Chair", price=price)
             row = {"viewer": viewer, "owner_id": ALICE.id, "is_active": False}
             try:
-                await crud.create(database.write, obj_in=product_in, **row)
+                await crud.create(database, obj_in=product_in, **row)
                 got[viewer] = None
             except (NotAuthenticated, NotPermitted) as refused:
                 got[viewer] = type(refused)
@@ -229,8 +231,7 @@ async def test_import_creates_the_rows_that_post_would(database: Database, numbe
     for row in rows:
         try:
             async with database.transaction() as db:
-                write = in_session(db)
-                await crud.create(write, obj_in=row, viewer=ALICE, owner_id=ALICE.id)
+                await crud.create(db, obj_in=row, viewer=ALICE, owner_id=ALICE.id)
                 await db.rollback()
             created += row.sku
         except NotPermitted:
@@ -273,3 +274,18 @@ async def wait_until_blocked(db: AsyncSession) -> None:
     async with asyncio.timeout(10):
         while not await db.scalar(waiting):  # noqa: ASYNC110 - no event tells it
             await asyncio.sleep(0.01)
+
+
+BRANCHES: tuple[Callable[[Any], Any], ...] = (
+    lambda viewer: viewer.id == 1,
+    lambda viewer: viewer.id != 1,
+    lambda viewer: viewer.id in (1, 2),
+)
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_rule_cannot_branch_on_who_asks(branch: Callable[[Any], Any]) -> None:
+    """Its condition is compiled once for all: a branch would open or close the rows to all."""
+    somebody = with_rights_of(Principal(1, is_superuser=False))
+    with pytest.raises(TypeError, match="not defined"):
+        bool(branch(somebody))

@@ -8,14 +8,13 @@ from uuid import uuid4
 import httpx2
 import pytest
 from sqlalchemy import func, select
+from timberframe.bulk import imports
+from timberframe.crud.row_limit import RowLimit
+from timberframe.data.session import Database
+from timberframe.data.unit_of_work import UnitOfWork
+from timberframe.errors import WrongDeclaration
 
-from app.bulk import imports
-from app.core.errors import WrongDeclaration
-from app.crud import upsert
 from app.crud.product import CRUDProduct, product_crud
-from app.crud.row_limit import RowLimit
-from app.db import session
-from app.db.session import Database
 from app.models import Product
 from tests.conftest import ALICE
 
@@ -90,10 +89,9 @@ async def test_control_without_the_lock_it_would_not_hold(
     """SQLite has one writer at a time."""
 
     async def take_no_lock(*_: object) -> None:
-        pass
+        await asyncio.sleep(0.1)  # so that the others begin meanwhile
 
-    monkeypatch.setattr(session, "take_lock", take_no_lock)
-    monkeypatch.setattr(upsert, "take_lock", take_no_lock)
+    monkeypatch.setattr(UnitOfWork, "take_lock", take_no_lock)
     await all_at_once(alice)
     assert await count(database) > LIMIT
 

@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import ColumnExpressionArgument, Connection, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
+from timberframe.data.session import Database
+from timberframe.search import index as search_index
+from timberframe.search import query as search
 
 from app import models
-from app.crud import search
 from app.crud.product import product_crud
 from app.crud.user import user_crud
-from app.db import search_index
-from app.db.session import Database
 from tests.api.cases import cruds
 from tests.conftest import ALICE
 

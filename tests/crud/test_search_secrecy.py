@@ -7,15 +7,24 @@ from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import delete, insert
+from timberframe.crud.base import CRUDBase
+from timberframe.crud.policy import (
+    Policy,
+    Principal,
+    Rule,
+    either,
+    everybody,
+    only,
+    owner,
+    superusers,
+)
+from timberframe.data.base import utc_now
+from timberframe.data.session import Database
+from timberframe.schemas.page import CommonQueryParams
+from timberframe.search import query as search
 
 from app import models
-from app.crud import search
-from app.crud.base import CRUDBase
-from app.crud.policy import Policy, Principal, Rule, either, everybody, only, owner, superusers
 from app.crud.product import CRUDProduct
-from app.db.base import utc_now
-from app.db.session import Database
-from app.schemas.page import CommonQueryParams
 from tests.conftest import ADMIN, ALICE, BOB, Person
 
 Crud = CRUDBase[models.Product, Any, Any]

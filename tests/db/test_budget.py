@@ -2,31 +2,32 @@
 
 import pytest
 from pydantic import SecretStr
+from timberframe.data.budget import TooManyConnections, check_connection_budget
 
 from app.core.config import settings
-from app.db.budget import TooManyConnections, check_connection_budget
+from tests.conftest import database_options
 from tests.process import run_myapi
 
 
 async def test_more_connections_than_the_server_gives_are_refused(
     engine: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await check_connection_budget(workers=2)
+    await check_connection_budget(database_options(), workers=2)
     monkeypatch.setattr(settings, "DATABASE_POOL_SIZE", 1000)
     if engine == "sqlite":  # which has no server
-        await check_connection_budget(workers=2)
+        await check_connection_budget(database_options(), workers=2)
         return
     with pytest.raises(TooManyConnections) as refused:
-        await check_connection_budget(workers=2)
+        await check_connection_budget(database_options(), workers=2)
     fitting = int(refused.value.detail.split()[-1])
     monkeypatch.setattr(settings, "DATABASE_POOL_SIZE", fitting)
-    await check_connection_budget(workers=2)
+    await check_connection_budget(database_options(), workers=2)
     monkeypatch.setattr(settings, "DATABASE_POOL_SIZE", fitting + 1)
     with pytest.raises(TooManyConnections):
-        await check_connection_budget(workers=2)
+        await check_connection_budget(database_options(), workers=2)
     monkeypatch.setattr(settings, "DATABASE_POOL_SIZE", 1)
     with pytest.raises(TooManyConnections, match=r"enough for \d+ workers$"):
-        await check_connection_budget(workers=500)
+        await check_connection_budget(database_options(), workers=500)
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
@@ -47,4 +48,4 @@ async def test_server_that_is_away_is_no_reason_not_to_start(
     away = SecretStr("postgresql+asyncpg://a:b@127.0.0.1:1/c")
     monkeypatch.setattr(settings, "DATABASE_URL", away)
     monkeypatch.setattr(settings, "DATABASE_POOL_SIZE", 1000)
-    await check_connection_budget(workers=2)
+    await check_connection_budget(database_options(), workers=2)

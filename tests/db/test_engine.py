@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
+from timberframe.data.session import Database
+from timberframe.errors import Unavailable
 
-from app.core.errors import Unavailable
-from app.db.session import Database
+from tests.conftest import database_options
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
@@ -32,7 +33,7 @@ async def what_is_sent_without_tls(sslmode: str) -> bytes:
     async with server:
         port = server.sockets[0].getsockname()[1]
         url = f"postgresql+asyncpg://u:canary@127.0.0.1:{port}/myapi?sslmode={sslmode}"
-        database = Database(url)
+        database = Database(database_options().at(url))
         with pytest.raises(Unavailable):
             await database.check()
         await database.dispose()
@@ -65,7 +66,7 @@ def modes(folder: Path) -> dict[str, str]:
 async def test_sqlite_file_is_created_for_its_owner_alone(
     tmp_path: Path, reads_first: bool
 ) -> None:
-    database = Database(f"sqlite+aiosqlite:///{tmp_path}/new.db")
+    database = Database(database_options().at(f"sqlite+aiosqlite:///{tmp_path}/new.db"))
     with umask(0o022):
         if reads_first:
             await database.fetch("one", lambda: select(text("1")), {})
@@ -79,7 +80,7 @@ async def test_sqlite_file_is_created_for_its_owner_alone(
 async def test_sqlite_file_keeps_the_mode_that_it_has(tmp_path: Path) -> None:
     (tmp_path / "old.db").touch()
     (tmp_path / "old.db").chmod(0o640)
-    database = Database(f"sqlite+aiosqlite:///{tmp_path}/old.db")
+    database = Database(database_options().at(f"sqlite+aiosqlite:///{tmp_path}/old.db"))
     async with database.transaction() as db:
         await db.execute(text("CREATE TABLE t (id INTEGER)"))
     assert set(modes(tmp_path).values()) == {"0o640"}

@@ -24,19 +24,19 @@ from sqlalchemy import (
     literal,
     select,
 )
+from timberframe.crud.policy import Principal
+from timberframe.crud.reading import ReadBase
+from timberframe.data.base import BigInt, Document, FixedPoint, Money, UTCDateTime
+from timberframe.data.rows_as_json import SEPARATOR, RowJSON
+from timberframe.data.session import Database
+from timberframe.http.resources import listed
+from timberframe.schemas.page import Pagination
 
 from app import schemas
-from app.api.resources import listed
-from app.crud.policy import Principal
 from app.crud.product import product_crud
-from app.crud.reading import ReadBase
 from app.crud.stock_movement import stock_movement_crud
 from app.crud.user import user_crud
-from app.db.base import BigInt, Document, FixedPoint, Money, UTCDateTime
-from app.db.json import SEPARATOR, RowJSON
-from app.db.session import Database
 from app.models import Product, StockMovement
-from app.schemas.page import Pagination
 from tests.conftest import ADMIN, ALICE
 
 VIEWER = Principal(ADMIN.id, is_superuser=True)

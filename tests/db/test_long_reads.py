@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Integer, bindparam, func, literal, select, text
 from sqlalchemy.pool import QueuePool
+from timberframe.data import driver, long_reads
+from timberframe.data.query import AnySelect
+from timberframe.data.session import Database
+from timberframe.errors import ReadTooLong, Unavailable
 
-from app.core.config import settings
-from app.core.errors import ReadTooLong, Unavailable
-from app.db import driver, long_reads
-from app.db.query import AnySelect
-from app.db.session import Database
 from tests.conftest import connections_taken
 
 
@@ -64,7 +63,7 @@ async def running(database: Database) -> int:
 async def test_time_of_a_list_is_bounded(
     database: Database, monkeypatch: pytest.MonkeyPatch, ask: Ask
 ) -> None:
-    monkeypatch.setattr(settings, "DATABASE_LIST_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(database._driver._long_reads, "most_seconds", 0.3)
     with pytest.raises(ReadTooLong):
         await ask(database, 10**9)
     await wait_until_idle(database)

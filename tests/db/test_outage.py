@@ -7,12 +7,12 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import literal, select
+from timberframe.data.session import Database, open_database
+from timberframe.errors import Unavailable
 
 from app.core.config import settings
-from app.core.errors import Unavailable
-from app.db.session import Database, open_database
-from app.main import app, lifespan
-from tests.conftest import client_of
+from app.main import app
+from tests.conftest import client_of, database_options, lifespan
 from tests.proxy import proxied
 
 Switch = Callable[[], Awaitable[None]]
@@ -91,7 +91,7 @@ async def test_connection_that_the_server_is_about_to_close_is_dropped(
     """It is still open, so it is taken from the pool, but the driver can no longer use it."""
     async with proxied(settings.DATABASE_URL.get_secret_value()) as (proxy_url, proxy):
         monkeypatch.setattr(settings, "DATABASE_URL", SecretStr(proxy_url))
-        async with open_database() as database:
+        async with open_database(database_options()) as database:
             await ask(database)
             length = (len(FAREWELL) + 4).to_bytes(4, "big")
             await proxy.send_to_clients(b"E" + length + FAREWELL)

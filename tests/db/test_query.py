@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import Integer, bindparam, event, literal, select
-
-from app.db.query import AnySelect
-from app.db.session import Database
+from sqlalchemy import Integer, bindparam, event, literal, literal_column, select
+from sqlalchemy.dialects import postgresql
+from timberframe.data.query import AnySelect, Queries
+from timberframe.data.session import Database
 
 
 def sum_of_two() -> AnySelect:
@@ -29,3 +29,11 @@ async def test_missing_value_is_no_null_and_takes_no_connection(database: Databa
         assert (await database.fetch("sum", sum_of_two, values))[0][0] == expected
     # SQLite's short reads have a connection of their own.
     assert len(taken) == (3 if database.engine.dialect.name == "postgresql" else 0)
+
+
+def test_shape_that_forgets_a_part_is_noticed() -> None:
+    """The control of a proof that all tests make: see `shapes_say_all`."""
+    queries = Queries(postgresql.dialect())  # type: ignore[no-untyped-call]  # SQLAlchemy's
+    queries.get("forgetful", lambda: select(literal_column("1")))
+    with pytest.raises(AssertionError, match="does not say all"):
+        queries.get("forgetful", lambda: select(literal_column("2")))

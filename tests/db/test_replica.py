@@ -9,12 +9,12 @@ import asyncpg
 import httpx2
 import pytest
 from pydantic import SecretStr
+from timberframe.data import replica
+from timberframe.data.session import Database
 
 from app.core.config import Settings, settings
-from app.db import replica
-from app.db.session import Database
-from app.main import app, lifespan
-from tests.conftest import ALICE, BOB, client_of, prepare
+from app.main import app
+from tests.conftest import ALICE, BOB, client_of, lifespan, prepare
 from tests.proxy import Proxy, proxied
 from tests.replication import Pair, Server, postgresql_pair
 
@@ -42,6 +42,10 @@ async def database(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     async with lifespan(app):
         yield app.state.database
     await execute(pair.standby, "SELECT pg_wal_replay_resume()")
+
+
+def allow_lag(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setattr(app.state.database.replica, "_max_lag", seconds)
 
 
 async def execute(server: Server, statement: str, *values: Any) -> Any:
@@ -116,7 +120,7 @@ async def test_control_a_write_that_is_not_noted_is_not_read(
     async def forget(*_: object) -> None:
         pass
 
-    monkeypatch.setattr("app.crud.user.CRUDUser.note_write", forget)
+    monkeypatch.setattr("timberframe.accounts.Accounts.note_write", forget)
     await pause(pair)
     await create(alice, "NEW")
     assert await seen_by(alice) == []
@@ -147,7 +151,7 @@ async def test_standby_too_far_behind_is_left_alone(
     await pause(pair)
     await create(alice, "NEW")
     assert await seen_by(anybody) == []
-    monkeypatch.setattr(settings, "DATABASE_REPLICA_MAX_LAG_SECONDS", 0.001)
+    allow_lag(monkeypatch, 0.001)
     assert await seen_by(anybody) == ["NEW"]
 
 
@@ -180,7 +184,7 @@ async def test_standby_whose_link_hangs_is_left_within_the_limit(
     people: People, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     anybody, alice, _ = people
-    monkeypatch.setattr(settings, "DATABASE_REPLICA_MAX_LAG_SECONDS", 2)
+    allow_lag(monkeypatch, 2)
     async with linked_through_a_proxy(pair) as proxy:
         async with asyncio.timeout(60):
             while not await execute(pair.standby, RECEIVED_IS_REPLAYED, proxy.port):  # noqa: ASYNC110 - a database has no event
@@ -209,7 +213,7 @@ async def test_standby_that_follows_a_busy_primary_is_used(
     await replayed(pair)
     assert await seen_by(anybody) == ["NEW"]
     await pause(pair)
-    monkeypatch.setattr(settings, "DATABASE_REPLICA_MAX_LAG_SECONDS", 60)
+    allow_lag(monkeypatch, 60)
     await create(alice, "NEWER")
     for _ in range(5):
         assert await seen_by(anybody) == ["NEW"]
@@ -255,7 +259,7 @@ async def test_retry_by_its_key_notes_what_a_dead_process_did_not(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.crud.user.CRUDUser.note_write", die)
+        patch.setattr("timberframe.accounts.Accounts.note_write", die)
         with pytest.raises(KeyboardInterrupt):
             await alice.post("/products/", json=body, headers=headers)
     assert await seen_by(alice) == []

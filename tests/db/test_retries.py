@@ -8,26 +8,25 @@ from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Body, FastAPI
+from fastapi import BackgroundTasks, Body, FastAPI
 from sqlalchemy import delete, select, text, update
+from timberframe.data import retries
+from timberframe.data.retries import TransactionConflict, retrying
+from timberframe.data.session import Database
+from timberframe.errors import Unavailable
+from timberframe.http.dependencies import DbSession
+from timberframe.routes import Router
 
-from app.api.routing import StrictRoute
-from app.core.errors import Unavailable
 from app.crud.product import product_crud
-from app.db import retries
-from app.db.retries import TransactionConflict, retrying
-from app.db.session import Database
-from app.dependencies import DbSession
-from app.main import create_app, lifespan
 from app.models import Product
-from tests.conftest import ALICE
+from tests.conftest import ALICE, create_app, lifespan
 
 pytestmark = pytest.mark.seconds(4)
 
 ROUNDS = 20
 on_postgresql = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
-router = APIRouter(route_class=StrictRoute)
+router = Router()
 runs: list[object] = []
 holding: set[int] = set()
 meetings: list[asyncio.Event] = []

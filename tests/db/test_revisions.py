@@ -8,26 +8,28 @@ import httpx2
 import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
+from timberframe.data.revisions import Migration, compare, known_migrations
+from timberframe.data.session import open_database
+from timberframe.data.start import check_database
+from timberframe.migrations import CannotMigrate, upgrade
 
-from app.db.migrations import CannotMigrate, upgrade
-from app.db.revisions import VERSIONS, Migration, compare, known_migrations
-from app.db.session import open_database
-from app.db.start import check_database
-from app.main import app, lifespan
-from tests.conftest import client_of
+from app.core.config import settings
+from app.main import app
+from tests.conftest import client_of, database_options, lifespan
 from tests.process import run_myapi, serving
 
+VERSIONS = settings.project.migrations
 LANDED = VERSIONS.parent / "landed.sha256"
-LAST = list(known_migrations().values())[-1]
+LAST = list(known_migrations(VERSIONS).values())[-1]
 
 
 async def run_sql(statement: str) -> None:
-    async with open_database() as database, database.transaction() as db:
+    async with open_database(database_options()) as database, database.transaction() as db:
         await db.execute(text(statement))
 
 
 async def applied_revisions() -> list[str]:
-    async with open_database() as database, database.reading() as db:
+    async with open_database(database_options()) as database, database.reading() as db:
         return list(await db.scalars(text("SELECT version_num FROM alembic_version")))
 
 
@@ -41,12 +43,12 @@ async def test_readiness_names_the_migration_that_the_database_lacks(
 ) -> None:
     async with lifespan(app):
         new = await readiness()
-        await asyncio.to_thread(upgrade, "head-1")
+        await asyncio.to_thread(upgrade, database_options(), "head-1")
         behind = await readiness()
-        await asyncio.to_thread(upgrade)
+        await asyncio.to_thread(upgrade, database_options())
         migrated = await readiness()
     assert (new.status_code, new.json()["code"]) == (503, "migration_pending")
-    assert f"lacks {len(known_migrations())} migrations" in new.json()["detail"]
+    assert f"lacks {len(known_migrations(VERSIONS))} migrations" in new.json()["detail"]
     assert (behind.status_code, behind.json()["code"]) == (503, "migration_pending")
     assert behind.json()["detail"] == f"The database lacks 1 migration: {LAST}"
     assert migrated.status_code == 200
@@ -54,7 +56,7 @@ async def test_readiness_names_the_migration_that_the_database_lacks(
 
 @pytest.mark.seconds(4)
 def test_server_says_at_the_start_that_a_migration_is_pending(empty_database_url: str) -> None:
-    upgrade("head-1")
+    upgrade(database_options(), "head-1")
     with serving("--workers", "2", DATABASE_URL=empty_database_url) as server:
         assert httpx2.get(f"{server.url}/health/ready").status_code == 503
         assert httpx2.get(f"{server.url}/health/live").status_code == 200
@@ -75,25 +77,25 @@ async def test_code_that_is_older_than_its_database_is_ready_and_says_so(
     async with lifespan(app):
         assert (await readiness()).status_code == 200
     with capture_logs() as logs:
-        await check_database(workers=1)
+        await check_database(database_options(), workers=1)
     assert [entry["event"] for entry in logs] == ["migration_unknown"]
     assert "at revision feedfacecafe" in logs[0]["detail"]
     with pytest.raises(CannotMigrate, match="at revision feedfacecafe, which this code does not"):
-        await asyncio.to_thread(upgrade)
+        await asyncio.to_thread(upgrade, database_options())
 
 
 async def test_start_says_nothing_of_a_database_that_is_up_to_date(database_url: str) -> None:
     with capture_logs() as logs:
-        await check_database(workers=1)
+        await check_database(database_options(), workers=1)
     assert logs == []
 
 
 async def test_migration_that_fails_is_named_and_changes_nothing(empty_database_url: str) -> None:
-    first, second, *_ = known_migrations().values()
-    await asyncio.to_thread(upgrade, first.revision)
+    first, second, *_ = known_migrations(VERSIONS).values()
+    await asyncio.to_thread(upgrade, database_options(), first.revision)
     await run_sql("CREATE TABLE idempotency_keys (id INTEGER)")
     with pytest.raises(CannotMigrate) as failed:
-        await asyncio.to_thread(upgrade)
+        await asyncio.to_thread(upgrade, database_options())
     assert failed.value.detail.startswith(f"{second.path.name} failed, and nothing was changed: ")
     assert failed.value.detail.endswith("already exists")
     assert await applied_revisions() == [first.revision]
@@ -101,8 +103,8 @@ async def test_migration_that_fails_is_named_and_changes_nothing(empty_database_
 
 def test_database_of_an_edited_migration_is_not_migrated(empty_database_url: str) -> None:
     """Its revision is known, its schema is not: all would seem well until the first request."""
-    first, *_ = known_migrations().values()
-    upgrade(first.revision)
+    first, *_ = known_migrations(VERSIONS).values()
+    upgrade(database_options(), first.revision)
     asyncio.run(run_sql("ALTER TABLE products DROP COLUMN version"))
     ended = run_myapi("migrate", DATABASE_URL=empty_database_url)
     assert ended.returncode == 1

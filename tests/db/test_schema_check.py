@@ -2,11 +2,11 @@
 
 import pytest
 from sqlalchemy import text
+from timberframe.data.schema_check import SchemaIncomplete, check_schema, find_missing
+from timberframe.data.session import Database
 
 from app.crud.product import product_crud
 from app.crud.user import user_crud
-from app.db.schema_check import SchemaIncomplete, check_schema, find_missing
-from app.db.session import Database
 
 assert product_crud.search  # the models alone do not say which tables have a search
 assert user_crud.search

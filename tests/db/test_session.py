@@ -11,18 +11,19 @@ from typing import Any, cast
 import httpx2
 import pytest
 from sqlalchemy import Table, event, func, insert, literal, select, text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from timberframe.crud.policy import SERVER
+from timberframe.data.query import AnyStatement
+from timberframe.data.session import Database
+from timberframe.data.short_reads import ShortReads
+from timberframe.errors import Conflict, Unavailable
 
 from app.core.config import settings
-from app.core.errors import Conflict, Unavailable
-from app.crud.policy import SERVER
 from app.crud.product import product_crud
-from app.db.query import AnyStatement
-from app.db.session import Database
-from app.db.short_reads import ShortReads
 from app.models import Product
 from app.schemas import ProductCreate
-from tests.conftest import ALICE
+from tests.conftest import ALICE, database_options
 
 CHAIR = ProductCreate(sku="S", name="Chair", price=Decimal(1))
 UnitOfWork = Callable[[], AbstractAsyncContextManager[AsyncSession]]
@@ -113,7 +114,7 @@ async def test_statement_that_fails_when_it_is_committed_is_no_success(
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
-async def test_reads_are_in_no_transaction(database: Database) -> None:
+async def test_own_queries_are_in_no_transaction(database: Database) -> None:
     """`now()` is the start of the transaction: without one it moves between statements."""
 
     async def moves(unit_of_work: UnitOfWork) -> bool:
@@ -121,8 +122,20 @@ async def test_reads_are_in_no_transaction(database: Database) -> None:
             first = await db.scalar(select(func.now()))
             return bool(first != await db.scalar(select(func.now())))
 
-    assert await moves(database.reading)
+    assert await moves(database.statements)
     assert not await moves(database.transaction)
+
+
+async def test_reads_refuse_to_write(database: Database, product: None) -> None:
+    change = text("UPDATE products SET stock = 1")
+    for session in (database.reading, database.snapshot):
+        with pytest.raises((DBAPIError, Unavailable)):
+            async with session() as db:
+                await db.execute(change)
+    async with database.autocommit() as db:  # the control
+        await db.execute(change)
+    async with database.reading() as db:
+        assert (await db.scalars(select(Product.stock))).one() == 1
 
 
 async def test_reader_does_not_block_writers(database: Database, product: None) -> None:
@@ -150,7 +163,7 @@ async def hasty_database(
     monkeypatch.setattr(settings, "DATABASE_POOL_TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(settings, "DATABASE_STATEMENT_TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(settings, "DATABASE_LOCK_TIMEOUT_SECONDS", 0.2)
-    database = Database(settings.DATABASE_URL.get_secret_value())
+    database = Database(database_options())
     yield database
     await database.dispose()
 
@@ -189,7 +202,7 @@ async def test_reads_take_turns_and_none_waits_for_ever(
         answers = await asyncio.gather(*waiting, return_exceptions=True)
         assert len(answers) == 20
         assert cancelled or all(not isinstance(rows, BaseException) for rows in answers)
-    async with hasty_database.reading() as db:
+    async with hasty_database.autocommit() as db:
         await db.execute(text("SELECT 1"))
         refused = await asyncio.gather(read(), read(), return_exceptions=True)
         assert [type(each) for each in refused] == [Unavailable, Unavailable]
@@ -256,10 +269,10 @@ async def test_row_that_a_rule_forbids_is_not_kept_although_it_was_returned(
 ) -> None:
     """SQLite looks for what a row refers to after it has returned it."""
     with pytest.raises(Conflict):
-        await product_crud.create(database.write, obj_in=CHAIR, viewer=SERVER, owner_id=99)
+        await product_crud.create(database, obj_in=CHAIR, viewer=SERVER, owner_id=99)
     async with database.reading() as db:
         assert (await db.scalars(select(Product))).all() == []
-    assert await product_crud.create(database.write, obj_in=CHAIR, viewer=SERVER, owner_id=ALICE.id)
+    assert await product_crud.create(database, obj_in=CHAIR, viewer=SERVER, owner_id=ALICE.id)
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)

@@ -4,10 +4,10 @@ import sqlite3
 
 import pytest
 from sqlalchemy import func, literal, select
+from timberframe.data.query import AnySelect
+from timberframe.data.session import Database
+from timberframe.data.short_reads import ShortReads
 
-from app.db.query import AnySelect
-from app.db.session import Database
-from app.db.short_reads import ShortReads
 from tests.db.test_query import connections_of, sum_of_two
 
 pytestmark = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)

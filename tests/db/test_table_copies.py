@@ -14,15 +14,16 @@ from alembic.ddl.sqlite import SQLiteImpl
 from alembic.script import Script
 from alembic.util import CommandError
 from sqlalchemy import BigInteger, Column, ForeignKey, MetaData, select, text
+from timberframe.data.base import Base
+from timberframe.data.session import Database, open_database
+from timberframe.errors import AlreadyExists
+from timberframe.migrations import alembic_config
 
 from alembic import command
 from app import schemas
-from app.core.errors import AlreadyExists
+from app.core.config import settings
 from app.crud.user import user_crud
-from app.db.base import Base
-from app.db.migrations import ROOT, alembic_config
-from app.db.session import Database, open_database
-from tests.conftest import ADMIN, ALICE
+from tests.conftest import ADMIN, ALICE, database_options
 
 Migrate = Callable[[str], None]
 EVERY_TABLE = "\n".join(
@@ -34,8 +35,8 @@ EVERY_TABLE = "\n".join(
 @pytest.fixture
 def config(database_url: str, tmp_path: Path) -> Config:
     """Of a copy of the migrations, for more of them."""
-    shutil.copytree(ROOT / "alembic", tmp_path / "alembic")
-    config = alembic_config()
+    shutil.copytree(settings.project.root / "alembic", tmp_path / "alembic")
+    config = alembic_config(settings.project)
     config.set_main_option("script_location", str(tmp_path / "alembic"))
     return config
 
@@ -60,7 +61,7 @@ def objects() -> dict[str, object]:
     """All that SQLite has, by name; alike however it was spelt."""
 
     async def read() -> dict[str, object]:
-        async with open_database() as database, database.reading() as db:
+        async with open_database(database_options()) as database, database.reading() as db:
             rows = await db.execute(text("SELECT type, name, sql FROM sqlite_master"))
             found: dict[str, object] = {}
             for kind, name, sql in rows.all():
@@ -78,7 +79,7 @@ def objects() -> dict[str, object]:
 
 async def sign_up(database: Database, name: str) -> int:
     user_in = schemas.UserCreate(email=f"{name}@example.org", username=name, password="Secret-123")
-    return (await user_crud.create(database.write, obj_in=user_in, viewer=None)).id
+    return (await user_crud.create(database, obj_in=user_in, viewer=None)).id
 
 
 @pytest.mark.all_resources
@@ -88,14 +89,14 @@ def test_column_by_autogenerate_takes_nothing_away(
     """An account is deleted before: its id must not be given out again."""
 
     async def delete_last() -> None:
-        async with open_database() as database:
+        async with open_database(database_options()) as database:
             last = await sign_up(database, "carol")
             assert last == ADMIN.id + 1
             async with database.transaction() as db:
                 await db.execute(text("DELETE FROM users WHERE id = :id"), {"id": last})
 
     async def check() -> None:
-        async with open_database() as database:
+        async with open_database(database_options()) as database:
             with pytest.raises(AlreadyExists):
                 await sign_up(database, ALICE.name.upper())
             assert await sign_up(database, "dave") > ADMIN.id + 1

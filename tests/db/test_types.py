@@ -12,10 +12,9 @@ from pydantic_core import to_json
 from sqlalchemy import insert, select
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-
-from app.db.base import Document, FixedPoint
-from app.db.json import RowJSON
-from app.db.session import Database
+from timberframe.data.base import Document, FixedPoint
+from timberframe.data.rows_as_json import RowJSON
+from timberframe.data.session import Database
 
 
 class Thing(DeclarativeBase):

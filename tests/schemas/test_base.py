@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError, create_model
-
-from app.schemas.base import Day, Document, Id, InputModel, Moment, Number, Uuid, Whole
+from timberframe.schemas.fields import Day, Document, Id, Moment, Number, Uuid, Whole
+from timberframe.schemas.models import InputModel
 
 
 def model_of(type_: Any) -> Any:

@@ -2,27 +2,28 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, status
-
-from app import models, schemas
-from app.api.errors import problems
-from app.api.resources import creator_of, listed, readable, writable
-from app.api.routing import StrictRoute
-from app.core.errors import AlreadyExists, Conflict, NotFound, NotPermitted
-from app.crud.category import category_crud
-from app.crud.policy import Principal
-from app.crud.reading import Created, Slice, Stored
-from app.db.session import in_session
-from app.dependencies import (
-    OPTIONAL_AUTH,
+from fastapi import Depends, status
+from timberframe.crud import Principal
+from timberframe.errors import AlreadyExists, Conflict, NotFound, NotPermitted
+from timberframe.results import Created, Slice, Stored
+from timberframe.routes import (
     CurrentUser,
     DbRead,
     DbSession,
     OptionalUser,
+    Router,
+    creator_of,
+    listed,
+    problems,
+    readable,
+    writable,
 )
-from app.schemas.page import Pagination
+from timberframe.schemas import Pagination
 
-router = APIRouter(route_class=StrictRoute)
+from app import models, schemas
+from app.crud.category import category_crud
+
+router = Router()
 
 CategoryParams = Annotated[Pagination, Depends(listed(category_crud))]
 CategoryInPath = Annotated[Stored[models.Category], Depends(readable(category_crud))]
@@ -30,7 +31,7 @@ CategoryCreator = Annotated[Principal, Depends(creator_of(category_crud))]
 CategoryToChange = Annotated[models.Category, Depends(writable(category_crud))]
 
 
-@router.get("/", response_model=schemas.CategoryList, openapi_extra=OPTIONAL_AUTH)
+@router.get("/", response_model=schemas.CategoryList)
 async def read_categories(
     db: DbRead, params: CategoryParams, viewer: OptionalUser
 ) -> Slice[models.Category]:
@@ -48,7 +49,7 @@ async def create_category(
     creator: CategoryCreator, db: DbSession, category_in: schemas.CategoryCreate
 ) -> Created[models.Category]:
     """Create a category, at the top or below its parent; for superusers."""
-    return await category_crud.create(in_session(db), obj_in=category_in, viewer=creator)
+    return await category_crud.create(db, obj_in=category_in, viewer=creator)
 
 
 @router.get("/counts")
@@ -61,7 +62,6 @@ async def count_products(db: DbRead) -> schemas.CategoryCounts:
     "/{category_id:id}",
     response_model=schemas.Category,
     responses=problems(NotFound),
-    openapi_extra=OPTIONAL_AUTH,
 )
 async def read_category(category: CategoryInPath) -> Stored[models.Category]:
     """Read a category."""

@@ -2,18 +2,18 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Query
+from fastapi import BackgroundTasks, Depends, Query
+from timberframe.errors import NotPermitted
+from timberframe.http.dependencies import get_current_superuser
+from timberframe.mail import send_mail
+from timberframe.routes import DbSession, Router, problems
+from timberframe.schemas.fields import Email
 
 from app import schemas
-from app.api.errors import problems
-from app.api.routing import StrictRoute
-from app.core.errors import NotPermitted
-from app.dependencies import DbSession, get_current_superuser
+from app.core.config import settings
 from app.mail.messages import notification
-from app.mail.send import send_mail
-from app.schemas.base import Email
 
-router = APIRouter(route_class=StrictRoute)
+router = Router()
 
 
 @router.post("/", dependencies=[Depends(get_current_superuser)], responses=problems(NotPermitted))
@@ -23,6 +23,6 @@ async def send_notification(
     background_tasks: BackgroundTasks,
 ) -> schemas.Message:
     """Mail somebody that their registration was successful, for superusers."""
-    # Of `db` only the Idempotency-Key is wanted, so that a retry mails nobody twice.
-    background_tasks.add_task(send_mail, notification(email))
+    # `db` is here for its Idempotency-Key only, so that a retry does not mail anybody twice.
+    background_tasks.add_task(send_mail, notification(email), settings)
     return schemas.Message(message="Notification will be sent")

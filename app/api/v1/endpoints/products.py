@@ -2,20 +2,29 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, status
+from fastapi import Depends, status
+from timberframe.crud import Principal
+from timberframe.errors import AlreadyExists, NotFound, NotPermitted
+from timberframe.results import Created, Slice, Stored
+from timberframe.routes import (
+    CurrentUser,
+    DbRead,
+    DbSession,
+    DbWrite,
+    OptionalUser,
+    Router,
+    creator_of,
+    listed,
+    problems,
+    readable,
+    writable,
+)
+from timberframe.schemas import Pagination
 
 from app import models, schemas
-from app.api.errors import problems
-from app.api.resources import creator_of, listed, readable, writable
-from app.api.routing import StrictRoute
-from app.core.errors import AlreadyExists, NotFound, NotPermitted
-from app.crud.policy import Principal
 from app.crud.product import product_crud
-from app.crud.reading import Created, Slice, Stored
-from app.dependencies import OPTIONAL_AUTH, CurrentUser, DbRead, DbSession, DbWrite, OptionalUser
-from app.schemas.page import Pagination
 
-router = APIRouter(route_class=StrictRoute)
+router = Router()
 
 ProductParams = Annotated[Pagination, Depends(listed(product_crud))]
 ProductInPath = Annotated[Stored[models.Product], Depends(readable(product_crud))]
@@ -24,7 +33,7 @@ OwnProduct = Annotated[models.Product, Depends(writable(product_crud))]
 DeletedProduct = Annotated[models.Product, Depends(writable(product_crud, with_deleted=True))]
 
 
-@router.get("/", response_model=schemas.ProductList, openapi_extra=OPTIONAL_AUTH)
+@router.get("/", response_model=schemas.ProductList)
 async def read_products(
     db: DbRead, params: ProductParams, viewer: OptionalUser
 ) -> Slice[models.Product]:
@@ -39,17 +48,16 @@ async def read_products(
     responses=problems(AlreadyExists),
 )
 async def create_product(
-    creator: ProductCreator, write: DbWrite, product_in: schemas.ProductCreate
+    creator: ProductCreator, db: DbWrite, product_in: schemas.ProductCreate
 ) -> Created[models.Product]:
     """Create a product, owned by the caller."""
-    return await product_crud.create(write, obj_in=product_in, viewer=creator, owner_id=creator.id)
+    return await product_crud.create(db, obj_in=product_in, viewer=creator, owner_id=creator.id)
 
 
 @router.get(
     "/{product_id:id}",
     response_model=schemas.Product,
     responses=problems(NotFound),
-    openapi_extra=OPTIONAL_AUTH,
 )
 async def read_product(product: ProductInPath) -> Stored[models.Product]:
     """Read a product; an inactive one only as its owner or a superuser."""

@@ -2,20 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, status
+from fastapi import Depends, status
+from timberframe.errors import Conflict, NotFound, NotPermitted
+from timberframe.results import Created, Slice
+from timberframe.routes import CurrentUser, DbRead, DbSession, Router, listed, problems
+from timberframe.schemas import Pagination
 
 from app import models, schemas
-from app.api.errors import problems
-from app.api.resources import listed
-from app.api.routing import StrictRoute
 from app.api.v1.endpoints.products import OwnProduct
-from app.core.errors import Conflict, NotFound, NotPermitted
-from app.crud.reading import Created, Slice
 from app.crud.stock_movement import stock_movement_crud
-from app.dependencies import CurrentUser, DbRead, DbSession
-from app.schemas.page import Pagination
 
-router = APIRouter(route_class=StrictRoute)
+router = Router()
 
 MovementParams = Annotated[Pagination, Depends(listed(stock_movement_crud))]
 

@@ -2,15 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, status
-
-from app import models, schemas
-from app.api.errors import problems
-from app.api.representation import check_precondition
-from app.api.resources import listed, readable, unchanged
-from app.api.routing import StrictRoute
-from app.api.sign_in import PasswordChecked, limit_sign_ups
-from app.core.errors import (
+from fastapi import Depends, Request, status
+from timberframe.crud import Principal
+from timberframe.errors import (
     AlreadyExists,
     Conflict,
     DeletionUnfinished,
@@ -19,23 +13,29 @@ from app.core.errors import (
     NotPermitted,
     RateLimited,
 )
-from app.crud.policy import Principal
-from app.crud.reading import Created, Slice, Stored
-from app.crud.user import user_crud
-from app.dependencies import (
+from timberframe.http.dependencies import get_current_superuser
+from timberframe.results import Created, Slice, Stored
+from timberframe.routes import (
     CurrentUser,
     DbRead,
     DbSession,
     DbWrite,
-    UserId,
-    check_self_or_superuser,
-    get_current_superuser,
-    get_own_account,
-    get_user_in_path,
+    PasswordChecked,
+    Router,
+    check_precondition,
+    limit_sign_ups,
+    listed,
+    problems,
+    readable,
+    unchanged,
 )
-from app.schemas.page import Pagination
+from timberframe.schemas import Pagination
 
-router = APIRouter(route_class=StrictRoute)
+from app import models, schemas
+from app.crud.user import user_crud
+from app.dependencies import UserId, check_self_or_superuser, get_own_account, get_user_in_path
+
+router = Router()
 superuser_only = Depends(get_current_superuser)
 
 UserParams = Annotated[Pagination, Depends(listed(user_crud))]
@@ -64,9 +64,9 @@ async def read_users(
     dependencies=[Depends(limit_sign_ups)],
     responses=problems(AlreadyExists, NotPermitted, RateLimited),
 )
-async def create_user(write: DbWrite, user_in: schemas.UserCreate) -> Created[models.User]:
+async def create_user(db: DbWrite, user_in: schemas.UserCreate) -> Created[models.User]:
     """Sign up."""
-    return await user_crud.create(write, obj_in=user_in, viewer=None)
+    return await user_crud.create(db, obj_in=user_in, viewer=None)
 
 
 @router.get("/me", response_model=schemas.User)
@@ -135,12 +135,12 @@ async def delete_user(
     superuser: Annotated[Principal, superuser_only],
 ) -> None:
     """Delete a user and all they own, for superusers; a 503 asks for the same request again."""
-    # The account is disabled first; then its rows go in batches, for some seconds.
+    # The account is disabled first; then its rows are deleted in batches, for some seconds.
     async with database.transaction() as db:
         user = await user_crud.get(db, user_id, viewer=superuser)
         if user is None:
             raise NotFound("User")
-        if not user.deleting_since:  # a deletion that has begun goes on, whatever state was seen
+        if not user.deleting_since:  # once begun, a deletion continues from any state
             check_precondition(request, user)
         await user_crud.begin_deletion(db, db_obj=user)
     try:

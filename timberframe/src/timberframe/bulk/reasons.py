@@ -1,0 +1,34 @@
+"""Why a value of a file is refused, in terms of the file rather than of our own types."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from timberframe.schemas.reasons import reason_of
+
+_MEANINGS = {
+    "missing": "is missing",
+    "extra_forbidden": "is unknown",
+    "too_long": "must have at most {max_length} items",
+    "too_short": "must have at least {min_length} items",
+    "string_type": "must be text",
+    "string_unicode": "must be valid Unicode, without half of a surrogate pair",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+}
+_SUBJECT = re.compile("(?:Input|String|List|Value|Decimal input) should ")
+
+
+def reason_in_file(error: Mapping[str, Any]) -> str:
+    """The reason for one of Pydantic's errors."""
+    if meaning := _MEANINGS.get(error["type"]):
+        return meaning.format(**error.get("ctx", {}))
+    return _SUBJECT.sub("must ", reason_of(error), count=1)

@@ -1,0 +1,363 @@
+"""The commands that every project has; a project adds its own."""
+
+import asyncio
+import getpass
+import json
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args
+
+import structlog
+import typer
+from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from timberframe.bulk.cells import DecimalMark
+from timberframe.bulk.files import Delimiter, Format
+from timberframe.errors import AlreadyExists, AppError, Unavailable
+from timberframe.settings import Settings
+
+ImportMode = Literal["all", "skip"]
+
+
+class OneLineGroup(TyperGroup):
+    """Reports a usage error in one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TyperException as wrong:
+            if message := wrong.format_message():
+                sys.exit(f"{_command()}: {message.replace('Value error, ', '')}")
+            raise  # the help, for a command without arguments
+
+
+def create_cli(settings: Settings, *, app: str, accounts: str) -> typer.Typer:
+    """The commands of the frame; `app` and `accounts` are import strings such as `app.main:app`.
+
+    Only the commands that need them import them: nobody waits for FastAPI to migrate, or to be
+    told of a misspelt option.
+    """
+    cli = typer.Typer(
+        cls=OneLineGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    )
+    _add_serve(cli, settings, app)
+    _add_migrate(cli, settings, accounts)
+    _add_create_superuser(cli, settings, accounts)
+    _add_openapi(cli, app)
+    _add_generate(cli, settings)
+    _add_destroy(cli, settings)
+    return cli
+
+
+def run(cli: typer.Typer) -> None:
+    """Run the command; an expected failure is one line, not a traceback."""
+    # That line says what went wrong, so log only errors; the server configures its own log.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("ERROR"))
+    try:
+        cli()
+    except Unavailable as away:
+        sys.exit(f"{_command()}: {away.reason or away.detail}")
+    except AppError as refused:
+        sys.exit(f"{_command()}: {refused.detail}")
+    except DBAPIError as failed:
+        from timberframe.data.failures import lacks_schema, words_of
+
+        advice = f" (has the database been migrated? try: {_command()} migrate)"
+        sys.exit(f"{_command()}: {words_of(failed)}{advice if lacks_schema(failed) else ''}")
+
+
+def _command() -> str:
+    return Path(sys.argv[0]).name
+
+
+def load(target: str) -> Any:
+    """The object that an import string such as `app.main:app` names."""
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _add_serve(cli: typer.Typer, settings: Settings, app: str) -> None:
+    @cli.command()
+    def serve(
+        host: Annotated[str, typer.Option(help="Address to listen on.")] = settings.HOST,
+        port: Annotated[
+            int, typer.Option(help="Port to listen on.", min=1, max=65535)
+        ] = settings.PORT,
+        workers: Annotated[
+            int, typer.Option(help="Number of processes.", min=1)
+        ] = settings.WEB_CONCURRENCY,
+        migrate_first: Annotated[
+            bool, typer.Option("--migrate", help="Migrate the database first.")
+        ] = False,
+    ) -> None:
+        """Serve the API until stopped; requests under way are finished."""
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            # The first process of a container would ignore them otherwise.
+            signal.signal(stop, lambda *_: sys.exit())
+
+        from timberframe.data.options import DatabaseOptions
+        from timberframe.data.start import check_database
+        from timberframe.logging import configure_logging
+        from timberframe.open_files import reserve_open_files
+        from timberframe.server import Server, load_app
+
+        log = structlog.get_logger()
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        try:
+            _try_to_listen(host, port)
+        except OSError as refused:
+            sys.exit(f"{_command()}: cannot listen on {address}: {refused.strerror}")
+        reserve_open_files(settings)
+        configure_logging(settings)
+        try:
+            load_app(app)
+        except AppError:
+            raise
+        except Exception as broken:
+            log.debug("not_loaded", exc_info=True)
+            what = f"{type(broken).__name__}: {broken}"
+            more = "(more with LOG_LEVEL=debug)"
+            sys.exit(f"{_command()}: the application cannot be loaded: {what} {more}")
+        if migrate_first:
+            log.info("migrated", detail=_migrate(settings))
+        asyncio.run(check_database(DatabaseOptions.of(settings), workers))
+        server = Server(app, settings, host=host, port=port, workers=workers)
+        server.on_startup(lambda: log.info("serving", url=address, docs=f"{address}/api/docs"))
+        server.run()
+        if server.failed:
+            sys.exit(f"{_command()}: a worker could not start")
+
+
+def _try_to_listen(host: str, port: int) -> None:
+    """Raise OSError if the port is taken: granian's sockets would share it."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+
+
+def _add_migrate(cli: typer.Typer, settings: Settings, accounts: str) -> None:
+    @cli.command()
+    def migrate() -> None:
+        """Bring the database to the schema of this code; safe to run twice at once."""
+        load(accounts)  # imports all models, so that their tables are checked
+        typer.echo(_migrate(settings))
+
+
+def _migrate(settings: Settings) -> str:
+    """Migrate; return the sentence that says what was done."""
+    from timberframe.data.options import DatabaseOptions
+    from timberframe.data.revisions import describe, known_migrations
+    from timberframe.migrations import check_result, upgrade
+
+    options = DatabaseOptions.of(settings)
+    migrations = known_migrations(options.project.migrations)
+    if applied := upgrade(options, then=check_result):
+        return f"Applied {describe([migrations[revision] for revision in applied])}"
+    return f"Up to date: {list(migrations.values())[-1]}"
+
+
+def _add_create_superuser(cli: typer.Typer, settings: Settings, accounts: str) -> None:
+    @cli.command()
+    def create_superuser(
+        email: Annotated[str, typer.Option(help="E-mail address.")],
+        username: Annotated[str, typer.Option(help="Username.")],
+        promote: Annotated[
+            bool,
+            typer.Option("--promote", help="Promote the account with this e-mail and username."),
+        ] = False,
+    ) -> None:
+        """Create a superuser.
+
+        The password is asked for, or read as one line of standard input.
+        """
+        from timberframe.accounts.commands import create_superuser, promote_to_superuser
+        from timberframe.data.options import DatabaseOptions
+        from timberframe.data.retries import retrying
+
+        user_crud, options = load(accounts), DatabaseOptions.of(settings)
+        if promote:
+            promoting = lambda: promote_to_superuser(user_crud, options, email, username)  # noqa: E731
+            asyncio.run(retrying(promoting))
+            typer.echo(f"{username} is a superuser")
+            return
+        password = _read_password()
+        try:
+            user_in = user_crud.sign_up(email=email, username=username, password=password)
+        except ValidationError as invalid:
+            sys.exit(_reasons(invalid))
+        try:
+            asyncio.run(retrying(lambda: create_superuser(user_crud, options, user_in)))
+        except AlreadyExists as taken:
+            advice = "--promote promotes an existing account"
+            sys.exit(f"{_command()}: {taken.detail} ({advice})")
+        typer.echo(f"Superuser {username} created")
+
+
+def _read_password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    password = getpass.getpass()
+    if getpass.getpass("Password again: ") != password:
+        sys.exit("The passwords differ")
+    return password
+
+
+def _reasons(invalid: ValidationError) -> str:
+    from timberframe.schemas.reasons import reason_of
+
+    return "\n".join(f"{error['loc'][0]}: {reason_of(error)}" for error in invalid.errors())
+
+
+def _add_openapi(cli: typer.Typer, app: str) -> None:
+    @cli.command()
+    def openapi() -> None:
+        """Print the OpenAPI document."""
+        typer.echo(json.dumps(load(app).openapi(), indent=2))
+
+
+def add_bulk_commands(cli: typer.Typer, settings: Settings, get_bulk: Callable[[], Any]) -> None:
+    """Add `import` and `export`; `get_bulk` returns their `timberframe.bulk.console.Bulk`."""
+
+    @cli.command("import")
+    def import_file(
+        file: Annotated[
+            Path, typer.Argument(help="CSV or JSON Lines.", exists=True, dir_okay=False)
+        ],
+        username: Annotated[str, typer.Option("--as", help="Whose rows they are.")],
+        mode: Annotated[
+            ImportMode, typer.Option(help="Every row or none, or the good ones.")
+        ] = "all",
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Keep nothing.")] = False,
+        format: Annotated[
+            Format | None, typer.Option(help="If the file's name does not say.")
+        ] = None,
+        delimiter: Annotated[Delimiter, typer.Option(help="Between cells of CSV.")] = "comma",
+        decimal: Annotated[
+            DecimalMark, typer.Option(help="Before the fraction of a number.")
+        ] = "point",
+    ) -> None:
+        """Create rows from a file, and update those of the user that have the same key."""
+        from timberframe.bulk.console import import_file, show_report
+        from timberframe.data.options import DatabaseOptions
+        from timberframe.schemas.bulk import ImportParams
+
+        if not file.is_file():
+            sys.exit(f"{_command()}: the file must be a plain one, not a pipe")
+        file_format = format or _format_of(file)
+        if file_format != "csv" and (delimiter, decimal) != ("comma", "point"):
+            sys.exit(f"{_command()}: --delimiter and --decimal are for CSV alone")
+        params = ImportParams(mode=mode, dry_run=dry_run, delimiter=delimiter, decimal=decimal)
+        options = DatabaseOptions.of(settings)
+        importing = import_file(
+            get_bulk(), file, file_format, params, options=options, username=username
+        )
+        report = asyncio.run(importing)
+        show_report(report)
+        if report.refused:
+            sys.exit(1)
+
+    @cli.command("export")
+    def export_file(
+        file: Annotated[Path, typer.Argument(help="CSV or JSON Lines.", dir_okay=False)],
+        username: Annotated[
+            str | None, typer.Option("--as", help="Whose view: without it, everybody's.")
+        ] = None,
+        format: Annotated[
+            Format | None, typer.Option(help="If the file's name does not say.")
+        ] = None,
+    ) -> None:
+        """Write rows to a file that can be imported again."""
+        from timberframe.bulk.console import export_file
+        from timberframe.data.options import DatabaseOptions
+
+        file_format, options = format or _format_of(file), DatabaseOptions.of(settings)
+        asyncio.run(export_file(get_bulk(), file, file_format, options=options, username=username))
+
+
+def _format_of(file: Path) -> Format:
+    known = get_args(Format)
+    suffix = file.suffix.lower().removeprefix(".")
+    if suffix not in known:
+        what = f"{file.name} does not end with {' or '.join(known)}: --format is needed"
+        sys.exit(f"{_command()}: {what}")
+    return cast(Format, suffix)
+
+
+_GENERATE_RESOURCE = """\
+Write model, schemas, crud, endpoints, migration and tests of a resource.
+
+\b
+Types:
+  str text int bool money decimal date datetime uuid json
+  ref:product       the id of a row of another resource
+  str?  ref:user?   a ? after it: it may be null
+
+\b
+Policies; superusers may do all:
+  owner             its owner reads and writes it
+  public-read       everybody reads it, its owner writes it
+  published         everybody reads it, nobody else writes it
+  superuser         nobody else has anything to do with it
+
+\b
+Examples:
+  $command generate resource order number:str:unique amount:money
+  $command generate resource order_line order:ref:order count:int
+"""
+
+
+def _add_generate(cli: typer.Typer, settings: Settings) -> None:
+    generate = typer.Typer(cls=OneLineGroup, no_args_is_help=True)
+    cli.add_typer(generate, name="generate", help="Write a resource into this checkout.")
+
+    shown = f".venv/bin/{settings.project.name}"
+    help_text = _GENERATE_RESOURCE.replace("$command", shown)
+
+    @generate.command("resource", no_args_is_help=True, help=help_text)
+    def generate_resource(
+        name: Annotated[str, typer.Argument(help="In the singular: order, order_line.")],
+        fields: Annotated[
+            list[str] | None, typer.Argument(help="name:type, and :unique, :index or :search.")
+        ] = None,
+        policy: Annotated[
+            str, typer.Option(help="owner, public-read, published or superuser.")
+        ] = "owner",
+        plural: Annotated[str | None, typer.Option(help="If it is not the usual one.")] = None,
+    ) -> None:
+        from timberframe.generator.resource import generate
+
+        for line in generate(settings.project, name, fields or [], policy=policy, plural=plural):
+            typer.echo(line)
+        typer.echo(f"\nNext: .venv/bin/{_command()} migrate\n      make check")
+
+
+def _add_destroy(cli: typer.Typer, settings: Settings) -> None:
+    destroy = typer.Typer(cls=OneLineGroup, no_args_is_help=True)
+    cli.add_typer(destroy, name="destroy", help="Take a generated resource away again.")
+
+    @destroy.command("resource", no_args_is_help=True)
+    def destroy_resource(
+        name: Annotated[str, typer.Argument(help="As it was generated.")],
+        force: Annotated[
+            bool, typer.Option("--force", help="Though files were changed since.")
+        ] = False,
+    ) -> None:
+        """Remove what `generate resource` wrote, to the letter; the last one first."""
+        from timberframe.data.options import DatabaseOptions
+        from timberframe.generator.database import is_applied
+        from timberframe.generator.resource import destroy, revision_of
+
+        project = settings.project
+        if asyncio.run(is_applied(DatabaseOptions.of(settings), revision_of(project, name))):
+            first = ".venv/bin/alembic downgrade -1"
+            sys.exit(f"{_command()}: {name}: the database has its table; first: {first}")
+        for line in destroy(project, name, is_forced=force):
+            typer.echo(line)

@@ -1,0 +1,198 @@
+"""Check at the start of the server that the database has what the models need.
+
+A migration that went wrong, or somebody at a console, may drop what no request would notice:
+without a unique index two people can share a name, without a trigger search finds nothing new.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    CheckConstraint,
+    Connection,
+    Dialect,
+    ForeignKeyConstraint,
+    MetaData,
+    Table,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.schema import CreateIndex
+
+from timberframe.data.base import Base
+from timberframe.data.session import Database
+from timberframe.errors import CommandError
+
+_SHOWN = 3
+_TRIGGERS = "triggers"
+_RULES = (UniqueConstraint, CheckConstraint, ForeignKeyConstraint)
+
+_WORD = re.compile(r"[a-z_]\w*")
+# Casts and `ASC`, which PostgreSQL adds to a definition, and constants, which it rewrites.
+_NO_WORDS = re.compile(
+    r"'[^']*'|::(?:character varying|double precision|timestamp with(?:out)? time zone|\w+)|\basc\b"
+)
+_UNIQUE_IN_SQL = re.compile(r'CONSTRAINT\s+"?(\w+)"?\s+(UNIQUE\s*\([^)]*\))', re.IGNORECASE)
+
+_SQLITE_OBJECTS = "SELECT tbl_name, name, coalesce(sql, '') FROM sqlite_master"
+_SQLITE_COLUMNS = """
+    SELECT made.name, info.name, "notnull", true
+    FROM sqlite_master AS made, pragma_table_xinfo(made.name) AS info
+    WHERE made.type = 'table' AND made.sql NOT LIKE 'CREATE VIRTUAL%'"""
+_POSTGRESQL_COLUMNS = """
+    SELECT relname, attname, attnotnull, atthasdef OR attidentity <> ''
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+    WHERE relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
+    AND pg_table_is_visible(pg_class.oid)"""
+_POSTGRESQL_RULES = """
+    SELECT relname, rule, definition FROM pg_class JOIN (
+        SELECT conrelid, conname, '' FROM pg_constraint
+        UNION ALL SELECT indrelid, relname, pg_get_indexdef(indexrelid)
+        FROM pg_index JOIN pg_class ON oid = indexrelid
+        WHERE indisvalid
+        UNION ALL SELECT tgrelid, tgname, '' FROM pg_trigger WHERE tgenabled <> 'D'
+    ) AS rules (table_id, rule, definition) ON oid = table_id
+    WHERE pg_table_is_visible(oid)"""
+
+
+class SchemaIncomplete(CommandError):
+    """The database lacks what the models need, although it has all migrations."""
+
+    code = "schema_incomplete"
+
+
+class _Column(NamedTuple):
+    is_not_null: bool
+    has_default: bool
+
+
+@dataclass
+class _Schema:
+    """What a database has, by table and name.
+
+    `rules` are constraints, indexes and triggers; `definitions` are the SQL of indexes and unique
+    constraints.
+    """
+
+    columns: dict[tuple[str, str], _Column]
+    rules: set[tuple[str, str]]
+    definitions: dict[tuple[str, str], str]
+
+
+def need_triggers(table: Any, names: Mapping[str, Iterable[str]]) -> None:
+    """Register the triggers that a model or a crud relies on; `table` is its `__table__`."""
+    for dialect, some in names.items():
+        table.info.setdefault(_TRIGGERS, {}).setdefault(dialect, set()).update(some)
+
+
+async def check_schema(database: Database) -> None:
+    """Raise `SchemaIncomplete` naming what is missing, `Unavailable` if the database is away."""
+    async with database.reading() as db:
+        connection = await db.connection()
+        missing = await connection.run_sync(lambda sync: list(find_missing(sync)))
+    if missing:
+        raise SchemaIncomplete(
+            f"the database lacks {name_some(missing)}, which its migrations made:"
+            " it was changed since"
+        )
+
+
+def name_some(missing: list[str]) -> str:
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return f"{', '.join(missing[:_SHOWN])}{more}"
+
+
+def find_missing(connection: Connection, metadata: MetaData = Base.metadata) -> Iterator[str]:
+    """Describe tables, columns, constraints and triggers that are missing or no longer the same.
+
+    Indexes that are not unique may be missing: they only make queries faster.
+    """
+    is_sqlite = connection.dialect.name == "sqlite"
+    found = _read_sqlite(connection) if is_sqlite else _read_postgresql(connection)
+    tables = {table for table, _ in found.columns}
+    dialect = connection.dialect
+    for table in metadata.sorted_tables:
+        if table.name not in tables:
+            yield f"the table {table.name}"
+            continue
+        for column in table.columns:
+            if (table.name, column.name) not in found.columns:
+                yield f"the column {column.name} of {table.name}"
+        for rule in _rules_of(table, connection):
+            if (table.name, rule) not in found.rules:
+                yield f"{rule} of {table.name}"
+        for name, keys, definition in _unique_rules_of(table, dialect):
+            of_database = found.definitions.get((table.name, name))
+            if of_database and _sense(of_database, table) != _sense(definition, table):
+                yield f"{name} of {table.name} as UNIQUE ({keys})"
+        for column in table.columns:
+            has = found.columns.get((table.name, column.name))
+            if has and not (has.is_not_null or column.nullable or column.primary_key):
+                yield f"NOT NULL of {column.name} of {table.name}"
+            if has and column is table.autoincrement_column and not has.has_default:
+                yield f"the default of {column.name} of {table.name}"
+
+
+def _rules_of(table: Table, connection: Connection) -> Iterator[str]:
+    preparer = connection.dialect.identifier_preparer
+    for constraint in table.constraints:
+        if isinstance(constraint, _RULES):
+            yield str(preparer.format_constraint(constraint))
+    yield from (str(index.name) for index in table.indexes if index.unique)
+    dialect = connection.dialect.name
+    yield from sorted(table.info.get(_TRIGGERS, {}).get(dialect, ()))
+    if dialect == "sqlite" and table.dialect_options["sqlite"]["autoincrement"]:
+        yield "AUTOINCREMENT"
+
+
+def _unique_rules_of(table: Table, dialect: Dialect) -> Iterator[tuple[str, str, str]]:
+    """The name, the keys and the SQL of each unique constraint and index."""
+    for constraint in table.constraints:
+        if isinstance(constraint, UniqueConstraint):
+            name = str(dialect.identifier_preparer.format_constraint(constraint))
+            keys = ", ".join(column.name for column in constraint.columns)
+            yield name, keys, f"UNIQUE ({keys})"
+    for index in table.indexes:
+        if index.unique:
+            keys = ", ".join(map(str, index.expressions))
+            yield str(index.name), keys, str(CreateIndex(index).compile(dialect=dialect))
+
+
+def _sense(definition: str, table: Table) -> str | None:
+    """A unique rule reduced to its words, for comparison; None if it is not unique.
+
+    PostgreSQL rewrites the condition of a partial index, so of that only the columns are compared.
+    """
+    head, _, body = definition.partition("(")
+    if not re.search(r"\bunique\b", head, re.IGNORECASE):
+        return None
+    keys, *where = re.split(r"\bwhere\b", _NO_WORDS.sub("", body.lower()), maxsplit=1)
+    columns = {column.name.lower() for column in table.columns}
+    words = [*_WORD.findall(keys), *("where" for _ in where)]
+    return " ".join([*words, *sorted(columns.intersection(_WORD.findall("".join(where))))])
+
+
+def _read_sqlite(connection: Connection) -> _Schema:
+    rules = set()
+    definitions: dict[tuple[str, str], str] = {}
+    for table, name, sql in connection.execute(text(_SQLITE_OBJECTS)):
+        in_sql = re.findall(r'CONSTRAINT\s+"?(\w+)|\b(AUTOINCREMENT)\b', sql, re.IGNORECASE)
+        rules |= {(table, name), *((table, each or other) for each, other in in_sql)}
+        definitions |= {(table, each): found for each, found in _UNIQUE_IN_SQL.findall(sql)}
+        if name != table:
+            definitions[table, name] = sql
+    return _Schema(_columns_of(connection, _SQLITE_COLUMNS), rules, definitions)
+
+
+def _read_postgresql(connection: Connection) -> _Schema:
+    rules = connection.execute(text(_POSTGRESQL_RULES)).all()
+    definitions = {(table, rule): sql for table, rule, sql in rules if sql}
+    columns = _columns_of(connection, _POSTGRESQL_COLUMNS)
+    return _Schema(columns, {(table, rule) for table, rule, _ in rules}, definitions)
+
+
+def _columns_of(connection: Connection, query: str) -> dict[tuple[str, str], _Column]:
+    rows = connection.execute(text(query))
+    return {(table, name): _Column(*has) for table, name, *has in rows}

@@ -1,0 +1,207 @@
+"""Values for the templates of model, schemas, crud and endpoints."""
+
+from collections.abc import Iterator, Sequence
+
+from timberframe.generator.call import Call, Field
+from timberframe.generator.kinds import EQUALITY, RANGE
+from timberframe.generator.layout import block, deeper, join, tuple_of
+
+_AS_WHOM = {
+    "owner": ", as its owner or a superuser",
+    "public-read": ", as its owner or a superuser",
+    "published": ", for superusers",
+    "superuser": ", for superusers",
+}
+_POLICIES = {
+    "owner": "Policy(read=owner({0}.owner_id), write=owner({0}.owner_id))",
+    "public-read": "Policy(read=everybody, write=owner({0}.owner_id))",
+    "published": "Policy(read=everybody, write=superusers)",
+    "superuser": "Policy(read=superusers, write=superusers)",
+}
+
+
+def model_of(call: Call) -> dict[str, str]:
+    model = call.names.model
+    checks = [
+        f'CheckConstraint("{field.column} BETWEEN 0 AND 999999999999", name="{field.name}")'
+        for field in call.fields
+        if field.kind.column == "Money"
+    ]
+    # The indexes for orders are made from the crud's declarations.
+    columns = [
+        f"{model}.{field.name}"
+        for field in call.fields
+        if not (field.is_unique or field.is_sortable) and (field.is_indexed or field.refers_to)
+    ]
+    columns += [f"{model}.owner_id"] if call.has_owner else []
+    indexes = [
+        f"for column in ({', '.join(columns)}):",
+        f"    Index(None, column, {model}.id)",
+    ]
+    if len(columns) == 1:
+        indexes = [f"Index(None, {columns[0]}, {model}.id)"]
+    if not columns:
+        indexes = []
+    return {
+        "of_whom": ", each owned by the user who made it" if call.has_owner else "",
+        "column_types": _further({field.kind.column for field in call.fields} - {""}),
+        "columns": block(_columns(call)),
+        "constraints": block(["", f"__table_args__ = {tuple_of(checks)}"]) if checks else "",
+        "indexes": "\n".join(indexes),
+    }
+
+
+def _columns(call: Call) -> Iterator[str]:
+    for field in call.fields:
+        options = [f'"{field.column}"'] if field.kind.suffix else []
+        options += [field.kind.column] if field.kind.column else []
+        if field.refers_to:
+            options.append(f'ForeignKey("{field.refers_to.many}.id")')
+        if field.is_unique:
+            options.append("unique=True")
+        if field.kind.python == "Any":
+            options.append(f"nullable={field.is_nullable}")
+        column = f" = mapped_column({', '.join(options)})" if options else ""
+        yield f"{field.name}: Mapped[{python_of(field)}]{column}"
+    if call.has_owner:
+        yield 'owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))'
+
+
+def schema_of(call: Call) -> dict[str, str]:
+    for_create, for_update, for_output = [], [], []
+    for field in call.fields:
+        sent = field.kind.input + (" | None" if field.is_nullable else "")
+        for_create.append(f"{field.name}: {sent}{' = None' if field.is_nullable else ''}")
+        for_update.append(f"{field.name}: {sent} | MISSING = MISSING")
+        example = field.kind.sample or "1"
+        about = f'description="{_description(call, field)}", examples=[{example}]'
+        for_output.append(f"{field.name}: {python_of(field)} = Field({about})")
+    if call.has_owner:
+        about = 'description="The `id` of the user who created it", examples=[1]'
+        for_output.append(f"owner_id: int = Field({about})")
+    return {
+        "inputs": _further({field.kind.input for field in call.fields} - {"bool"}),
+        "for_create": block(for_create),
+        "for_update": block(for_update),
+        "for_output": block(for_output),
+    }
+
+
+def _description(call: Call, field: Field) -> str:
+    """A correct description to start from; the owner of the code knows what the field is for."""
+    if field.refers_to:
+        return f"The `id` of the {field.refers_to.one.replace('_', ' ')}"
+    words = field.name.replace("_", " ")
+    if field.kind.python == "bool":
+        return f"Whether the {call.names.words} is {words.removeprefix('is ')}"
+    if words.endswith((" at", " on")):
+        return f"When it was {words[:-3]}"
+    return f"The {words} of the {call.names.words}"
+
+
+def crud_of(call: Call) -> dict[str, str]:
+    model = call.names.model
+    targets = {f.refers_to.one for f in call.fields if f.refers_to}
+    references = [f"{model}.{f.name}: {f.refers_to.one}_crud" for f in call.fields if f.refers_to]
+    filters = [
+        f"{model}.{field.name}: {_operators(field.operators)},"
+        for field in call.fields
+        if field.operators
+    ]
+    if call.has_owner:
+        filters.append(f"{model}.owner_id: EQUALITY,")
+    filters += [f"{model}.{name}: RANGE," for name in ("created_at", "updated_at")]
+    sortable = [field.name for field in call.fields if field.is_sortable]
+    sorted_by = [f"{model}.{name}" for name in (*sortable, "created_at", "updated_at")]
+    return {
+        "policy": _POLICIES[call.policy].format(model),
+        "crud_imports": "\n".join(f"from app.crud.{one} import {one}_crud" for one in targets),
+        "declarations": block(
+            [
+                *([f"references = {{{', '.join(references)}}}"] if references else []),
+                "filters = {",
+                *deeper(filters),
+                "}",
+                *_searched(call),
+                f"sorted_by = {tuple_of(sorted_by)}",
+            ]
+        ),
+    }
+
+
+def _searched(call: Call) -> list[str]:
+    model = call.names.model
+    fields = [f"{model}.{field.name}" for field in call.fields if field.is_searched]
+    return [f"search = Search({join(model, *fields)})"] if fields else []
+
+
+def _operators(names: Sequence[str]) -> str:
+    for ready, text in ((EQUALITY, "EQUALITY"), (RANGE, "RANGE")):
+        if names[: len(ready)] == ready:
+            rest = "".join(f', "{name}"' for name in names[len(ready) :])
+            return f"(*{text}{rest})" if rest else text
+    return tuple_of(f'"{name}"' for name in names)
+
+
+def endpoints_of(call: Call) -> dict[str, str]:
+    one, model = call.names.one, call.names.model
+    refused = ["NotPermitted"] if call.policy == "superuser" else []
+    forbidden = ["NotPermitted"] if call.policy != "owner" else []
+    taken = ["AlreadyExists"] if call.unique_fields else []
+    gone = ["Conflict"] if call.references else []
+    is_public = call.policy in ("public-read", "published")
+    not_for_all = [] if call.has_owner else ["NotPermitted"]
+    viewer = "viewer" if is_public else "current_user"
+    output = f"response_model=schemas.{model}"
+    created = "status_code=status.HTTP_201_CREATED"
+    deleted = "status_code=status.HTTP_204_NO_CONTENT"
+    path = f'"/{{{one}_id:id}}"'
+    update_problems = _problems(*taken, *forbidden, "NotFound", *gone)
+    seen_by = ["viewer=current_user"] if call.references else []
+    owned_by = ["owner_id=creator.id"] if call.has_owner else []
+    as_whom, a_words = _AS_WHOM[call.policy], call.names.a_words
+    # Without it an anonymous caller would get 404 for somebody else's row, not 401.
+    signed_in = ["dependencies=[Depends(get_current_user)]"] if call.policy == "owner" else []
+    guard = ["dependencies=[superuser_only]"] if refused else []
+    return {
+        "router_options": join(*guard),
+        "viewer": f"{viewer}: {'OptionalUser' if is_public else 'CurrentUser'}",
+        "viewer_name": viewer,
+        "list_options": join('"/"', f"{output}List", _problems(*refused)),
+        "list_text": _list_text(call),
+        "create_options": join('"/"', output, created, _problems(*taken, *not_for_all, *gone)),
+        "create_text": f"Create {a_words}{', owned by the caller' if call.has_owner else as_whom}.",
+        "create_arguments": join("db", f"obj_in={one}_in", "viewer=creator", *owned_by),
+        "read_options": join(path, output, *signed_in, _problems(*refused, "NotFound")),
+        "Writable": f"Own{model}" if call.has_owner else f"{model}ToChange",
+        "read_text": f"Read {a_words}{'' if is_public else as_whom}.",
+        "update_options": join(path, output, update_problems),
+        "updater": ", current_user: CurrentUser" if seen_by else "",
+        "update_text": f"Change any part of {a_words}{as_whom}.",
+        "update_arguments": join("db", f"db_obj={one}", f"obj_in={one}_in", *seen_by),
+        "delete_options": join(path, deleted, _problems(*forbidden, "NotFound")),
+        "delete_text": f"Delete {a_words}{as_whom}.",
+    }
+
+
+def _list_text(call: Call) -> str:
+    if call.policy == "owner":
+        return f"List one's own {call.names.many_words}; all of them as a superuser."
+    return (
+        f"List {call.names.many_words}{', for superusers' if call.policy == 'superuser' else ''}."
+    )
+
+
+def _problems(*errors: str) -> str:
+    return f"responses=problems({', '.join(errors)})" if errors else ""
+
+
+def _further(names: set[str]) -> str:
+    """Names to add to an import; only those needed, since the resource may use the others."""
+    return "".join(f", {name}" for name in sorted(names))
+
+
+def python_of(field: Field) -> str:
+    if field.kind.python == "Any":
+        return "Any"
+    return field.kind.python + (" | None" if field.is_nullable else "")

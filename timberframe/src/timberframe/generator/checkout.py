@@ -1,0 +1,109 @@
+"""The checkout that the generator works in: reads what exists, and writes all files or none."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+
+from timberframe.data import revisions
+from timberframe.generator.call import CannotGenerate, Target
+from timberframe.project import Project
+
+COMMAND = "generate resource"
+_NEEDED = ("pyproject.toml", "alembic/versions", "app/models", "tests/api")
+
+
+class Checkout:
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.root = root = project.root
+        for needed in _NEEDED:
+            if not (root / needed).exists():
+                raise CannotGenerate(f"{root} is no checkout of the project: it has no {needed}")
+            if not os.access(root / needed, os.W_OK):
+                raise CannotGenerate(f"{root / needed} cannot be written")
+
+    @property
+    def command(self) -> str:
+        """The command that generates a resource in this project."""
+        return f"{self.project.name} {COMMAND}"
+
+    def read(self, path: str) -> str:
+        return (self.root / path).read_text()
+
+    def exists(self, path: str) -> bool:
+        return (self.root / path).exists()
+
+    def names_in(self, folder: str) -> set[str]:
+        """The names of the modules in a folder."""
+        return {path.stem for path in (self.root / folder).glob("*.py")}
+
+    def targets(self) -> dict[str, Target]:
+        """The resources that others can refer to: they have a model, and a crud with a policy."""
+        found = {}
+        for one, many in self._tables():
+            crud = f"app/crud/{one}.py"
+            if self.exists(crud) and f"{one}_crud = " in (text := self.read(crud)):
+                maker = "" if one == "user" else self._maker(many)
+                if maker is None:
+                    continue
+                is_hidden = one == "user" or "read=owner(" in text
+                found[one] = Target(one, many, maker, is_hidden, "read=superusers" in text)
+        return found
+
+    def tables(self) -> set[str]:
+        return {table for _, table in self._tables()}
+
+    def _tables(self) -> Iterator[tuple[str, str]]:
+        for one in sorted(self.names_in("app/models") - {"__init__"}):
+            text = self.read(f"app/models/{one}.py")
+            if table := re.search(r'__tablename__ = "(\w+)"', text):
+                yield one, table[1]
+
+    def _maker(self, many: str) -> str | None:
+        """The function in its tests that creates one more row, whatever exists already."""
+        path = f"tests/api/test_{many}.py"
+        text = self.read(path) if self.exists(path) else ""
+        makers = ("create_another", "create")
+        return next((name for name in makers if f"async def {name}(" in text), None)
+
+    def migrations(self) -> dict[str, "Migration"]:
+        """The migrations by revision."""
+        paths = sorted((self.root / "alembic/versions").glob("*.py"))
+        return {m.revision: m for m in map(Migration, paths)}
+
+    def head(self) -> str | None:
+        migrations = self.migrations()
+        heads = migrations.keys() - {d for m in migrations.values() for d in m.down_revisions}
+        if len(heads) > 1:
+            raise CannotGenerate(f"there are {len(heads)} heads; first: alembic merge heads")
+        return heads.pop() if heads else None
+
+    def change(self, files: Mapping[str, str | None]) -> None:
+        """Write each file, or remove it if it is None; on any failure, undo all changes."""
+        before = {path: self.read(path) if self.exists(path) else None for path in files}
+        done: list[str] = []
+        try:
+            for path, text in files.items():
+                done.append(path)
+                self._put(path, text)
+        except BaseException as failed:
+            for path in done:
+                self._put(path, before[path])
+            if isinstance(failed, OSError):
+                raise CannotGenerate(f"{failed.filename}: {failed.strerror}") from None
+            raise
+
+    def _put(self, path: str, text: str | None) -> None:
+        if text is None:
+            (self.root / path).unlink(missing_ok=True)
+        else:
+            (self.root / path).write_text(text)
+
+
+class Migration(revisions.Migration):
+    """A migration that the generator may have written."""
+
+    @property
+    def arguments(self) -> list[str]:
+        """The arguments of the command that generated it; empty if none did."""
+        return self.docstring.partition(COMMAND)[2].split()

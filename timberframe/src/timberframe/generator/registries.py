@@ -1,0 +1,111 @@
+"""A resource's lines in the files that list all resources."""
+
+import hashlib
+import re
+from pathlib import PurePosixPath
+
+from timberframe.generator.call import CannotGenerate
+from timberframe.generator.layout import fold, fold_import
+from timberframe.generator.names import Names
+
+MODELS = "app/models/__init__.py"
+SCHEMAS = "app/schemas/__init__.py"
+ROUTERS = "app/api/v1/api.py"
+LANDED = "alembic/landed.sha256"
+
+_ALL = "__all__ = ["
+_ENDPOINTS = "from app.api.v1.endpoints import ("
+
+
+def register(names: Names, files: dict[str, str]) -> dict[str, str]:
+    """`files`, by path, with the resource's lines inserted."""
+    models, schemas, routers = files[MODELS], files[SCHEMAS], files[ROUTERS]
+    models = _insert_import(MODELS, models, _model_import(names))
+    models = _insert_item(MODELS, models, _ALL, _model_item(names))
+    schemas = _insert_import(SCHEMAS, schemas, _schema_import(names))
+    for item in _schema_items(names):
+        schemas = _insert_item(SCHEMAS, schemas, _ALL, item)
+    routers = _insert_item(ROUTERS, routers, _ENDPOINTS, _router_item(names))
+    return {MODELS: models, SCHEMAS: schemas, ROUTERS: routers + _router_line(names)}
+
+
+def unregister(names: Names, files: dict[str, str], *, is_forced: bool) -> dict[str, str]:
+    """`files` without the resource's lines; a missing line is an error unless `is_forced`."""
+    lines = {
+        MODELS: [_model_import(names), _model_item(names)],
+        SCHEMAS: [_schema_import(names), *_schema_items(names)],
+        ROUTERS: [_router_item(names), _router_line(names)],
+    }
+    left = {}
+    for path, own in lines.items():
+        left[path] = files[path]
+        for line in own:
+            before, found, after = f"\n{left[path]}".partition(f"\n{line}")
+            if found:
+                left[path] = f"{before}\n{after}".removeprefix("\n")
+            elif not is_forced:
+                changed = f"{path} has no longer the line {line.strip()!r}"
+                raise CannotGenerate(f"{changed}; --force removes what is there")
+    return left
+
+
+def record_migration(migration: str, text: str, landed: str) -> str:
+    """Append the hash of a new migration to `landed`, which the tests compare migrations with."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{landed}{digest}  {PurePosixPath(migration).name}\n"
+
+
+def forget_migration(name: str, landed: str) -> str:
+    return "".join(line for line in landed.splitlines(True) if line.split()[-1] != name)
+
+
+def _model_import(names: Names) -> str:
+    return f"from app.models.{names.one} import {names.model}\n"
+
+
+def _model_item(names: Names) -> str:
+    return f'    "{names.model}",\n'
+
+
+def schema_names(names: Names) -> list[str]:
+    return [f"{names.model}{suffix}" for suffix in ("", "Create", "List", "Update")]
+
+
+def _schema_import(names: Names) -> str:
+    lines = fold_import(f"from app.schemas.{names.one}", schema_names(names))
+    return "\n".join(lines) + "\n"
+
+
+def _schema_items(names: Names) -> list[str]:
+    return [f'    "{name}",\n' for name in schema_names(names)]
+
+
+def _router_item(names: Names) -> str:
+    return f"    {names.many},\n"
+
+
+def _router_line(names: Names) -> str:
+    options = f'prefix="/{names.path}", tags=["{names.many_words}"]'
+    return "\n".join(fold(f"api_router.include_router({names.many}.router, {options})")) + "\n"
+
+
+def _insert_import(path: str, text: str, statement: str) -> str:
+    """Insert it sorted by module; a statement may have several lines."""
+    module = statement.split()[1]
+    starts = [(m[1], m.start()) for m in re.finditer(r"^from (app\S*) import ", text, re.MULTILINE)]
+    if not starts:
+        raise CannotGenerate(f"{path}: there are no imports to stand beside")
+    later = [at for other, at in starts if other > module]
+    at = later[0] if later else text.index("\n\n", starts[-1][1]) + 1
+    return text[:at] + statement + text[at:]
+
+
+def _insert_item(path: str, text: str, opening: str, item: str) -> str:
+    """Insert it sorted among the lines after `opening`."""
+    before, found, after = text.partition(f"{opening}\n")
+    if not found:
+        raise CannotGenerate(f"{path}: after {opening!r} each name needs a line of its own")
+    lines = after.splitlines(keepends=True)
+    end = next(at for at, line in enumerate(lines) if line[0] in ")]")
+    at = next((at for at in range(end) if lines[at] > item), end)
+    return before + found + "".join([*lines[:at], item, *lines[at:]])

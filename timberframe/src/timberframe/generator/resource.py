@@ -1,0 +1,149 @@
+"""Generates and destroys resources: everything is computed and checked before it is written."""
+
+import ast
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from timberframe.data.base import utc_now
+from timberframe.generator.call import Call, CannotGenerate, nearest, read_call
+from timberframe.generator.checkout import Checkout, Migration
+from timberframe.generator.layout import WIDTH
+from timberframe.generator.migration import Stamp, identifiers
+from timberframe.generator.names import Names
+from timberframe.generator.registries import (
+    LANDED,
+    MODELS,
+    ROUTERS,
+    SCHEMAS,
+    forget_migration,
+    record_migration,
+    register,
+    schema_names,
+    unregister,
+)
+from timberframe.generator.render import render
+from timberframe.project import Project
+
+MAX_IDENTIFIER = 63  # bytes, PostgreSQL's
+
+
+def generate(
+    project: Project, name: str, fields: Sequence[str], *, policy: str, plural: str | None
+) -> list[str]:
+    """Write the resource; return what was done, a line for each file."""
+    checkout = Checkout(project)
+    call = read_call(name, fields, policy=policy, plural=plural, models=checkout.targets())
+    _check_new(checkout, call.names)
+    stamp = Stamp(secrets.token_hex(6), checkout.head(), utc_now())
+    files = render(call, stamp, command=checkout.command)
+    registries = register(call.names, {p: checkout.read(p) for p in (MODELS, SCHEMAS, ROUTERS)})
+    migration = next(path for path in files if path.startswith("alembic/"))
+    registries[LANDED] = record_migration(migration, files[migration], checkout.read(LANDED))
+    for path, text in files.items():
+        if checkout.exists(path):
+            raise CannotGenerate(f"{path} exists already; nothing is overwritten")
+        _check_text(call, text)
+    checkout.change(files | registries)
+    return [*(f"create  {path}" for path in files), *(f"insert  {path}" for path in registries)]
+
+
+def destroy(project: Project, name: str, *, is_forced: bool) -> list[str]:
+    """Remove what `generate` wrote; files that were changed since only if `is_forced`."""
+    checkout = Checkout(project)
+    migration = _migration_of(checkout, name)
+    call = _call_of(checkout, migration)
+    _check_last(checkout, name, migration)
+    made_at = datetime.strptime(migration.path.name[:15], "%Y-%m-%d_%H%M").replace(tzinfo=UTC)
+    down_revision = next(iter(migration.down_revisions), None)
+    stamp = Stamp(migration.revision, down_revision, made_at)
+    files = render(call, stamp, command=checkout.command)
+    changed = [p for p, text in files.items() if not checkout.exists(p) or checkout.read(p) != text]
+    if changed and not is_forced:
+        raise CannotGenerate(f"{changed[0]} was changed since; --force removes it all the same")
+    kept = {path: checkout.read(path) for path in (MODELS, SCHEMAS, ROUTERS)}
+    registries = unregister(call.names, kept, is_forced=is_forced)
+    registries[LANDED] = forget_migration(migration.path.name, checkout.read(LANDED))
+    found = [path for path in files if checkout.exists(path)]
+    checkout.change(dict.fromkeys(found) | registries)
+    return [*(f"remove  {path}" for path in found), *(f"restore {path}" for path in registries)]
+
+
+def revision_of(project: Project, name: str) -> str:
+    """The revision of the migration that creates the resource's table."""
+    return _migration_of(Checkout(project), name).revision
+
+
+def _check_new(checkout: Checkout, names: Names) -> None:
+    one, many = names.one, names.many
+    for folder in ("models", "schemas", "crud"):
+        if one in checkout.names_in(f"app/{folder}"):
+            there = f"app/{folder}/{one}.py is there already"
+            raise CannotGenerate(f"{one}: {there}; try: {one}_item")
+    schemas = checkout.read(SCHEMAS)
+    if taken := next((name for name in schema_names(names) if f'"{name}"' in schemas), None):
+        raise CannotGenerate(f"{one}: there is a schema {taken} already; try: {one}_item")
+    is_path_taken = f'prefix="/{names.path}"' in checkout.read(ROUTERS)
+    has_tests = checkout.exists(f"tests/api/test_{many}.py")
+    endpoints = checkout.names_in("app/api/v1/endpoints")
+    if many in endpoints | checkout.tables() or is_path_taken or has_tests:
+        raise CannotGenerate(f"{many}: is there already; try: --plural {one}_list")
+
+
+def _check_text(call: Call, text: str) -> None:
+    """Refuse names that clash with others in the code, or make its lines or identifiers too long.
+
+    Both show only in the rendered text.
+    """
+    one = call.names.one
+    try:
+        module = ast.parse(text)
+        compile(text, one, "exec")
+    except SyntaxError:
+        raise CannotGenerate(f"{one}: the code uses that name itself; try: {one}_item") from None
+    bound = [
+        alias.asname or alias.name
+        for node in module.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    bound += [node.name for node in module.body if isinstance(node, ast.ClassDef)]
+    if len(set(bound)) < len(bound):
+        raise CannotGenerate(f"{one}: the code uses that name itself; try: {one}_item")
+    if any(len(line) > WIDTH for line in text.splitlines()):
+        raise CannotGenerate(f"{one}: with names of this length the lines would be too long")
+    if too_long := next((n for n in identifiers(call) if len(n) > MAX_IDENTIFIER), None):
+        raise CannotGenerate(f"{too_long}: names in a database have up to {MAX_IDENTIFIER} letters")
+
+
+def _migration_of(checkout: Checkout, name: str) -> Migration:
+    generated = {
+        migration.arguments[0]: migration
+        for migration in checkout.migrations().values()
+        if migration.arguments
+    }
+    if name not in generated:
+        known = f"try: {nearest(name, generated)}" if generated else "no resource was"
+        raise CannotGenerate(f"{name}: was not generated; {known}")
+    return generated[name]
+
+
+def _call_of(checkout: Checkout, migration: Migration) -> Call:
+    name, *rest = migration.arguments
+    fields = [argument for argument in rest if not argument.startswith("--")]
+    options = dict(argument.split("=") for argument in rest if argument.startswith("--"))
+    return read_call(
+        name,
+        fields,
+        policy=options["--policy"],
+        plural=options.get("--plural"),
+        models=checkout.targets(),
+    )
+
+
+def _check_last(checkout: Checkout, name: str, migration: Migration) -> None:
+    for other in checkout.migrations().values():
+        if migration.revision in other.down_revisions:
+            destroying = f"{checkout.project.name} destroy resource"
+            first = f"{destroying} {other.arguments[0]}" if other.arguments else "that"
+            raise CannotGenerate(f"{name}: {other.path.name} builds on it; first: {first}")

@@ -1,0 +1,164 @@
+"""Values for the templates of a resource's tests."""
+
+import re
+from collections.abc import Iterator
+
+from timberframe.generator.call import Call, Field
+from timberframe.generator.layout import block, deeper, dict_of, tuple_of
+
+_MOMENTS = ("created_at", "updated_at")
+
+
+def sections_of(call: Call) -> list[str]:
+    """The templates that make up its test module, in their order."""
+    found = {
+        "test": True,
+        "test_search": any(field.is_searched for field in call.fields),
+        "test_wrong": True,
+        "test_required": any(not field.is_nullable for field in call.fields),
+        "test_null": any(field.is_nullable for field in call.fields),
+        "test_unique": bool(call.unique_fields),
+        "test_references": bool(_hideable(call)),
+        "test_referred_user": any(_is_to_user(field) for field in call.references),
+        "test_decided": True,
+        f"test_{call.policy}": True,
+    }
+    return [name for name, is_needed in found.items() if is_needed]
+
+
+def test_of(call: Call) -> dict[str, str]:
+    writer = "alice" if call.has_owner else "admin"
+    fixed = [field for field in call.plain_fields if not field.is_unique]
+    samples = {field.name: field.kind.sample for field in fixed}
+    others = {field.name: "None" if field.is_nullable else field.kind.other for field in fixed}
+    changes = _changes(call)
+    apart = {f.name: "BOB.id" for f in call.references if f.name not in changes}
+    changer = writer
+    if not others | changes:
+        # It has only references to users, and only superusers may refer to another user.
+        changer, changes, apart = "admin", apart, {}
+    owner = ("owner_id",) if call.has_owner else ()
+    return {
+        "target_imports": "\n".join(_target_imports(call)),
+        "samples": "\n".join(_samples(samples, others)),
+        "numbers": _numbers(call),
+        "valid": block(_body("SAMPLE" if samples else "", _new_values(call))),
+        "change": block(_body("OTHER" if others else "", changes)),
+        "writer": writer,
+        "changer": changer,
+        "decided": tuple_of(f'"{name}"' for name in ("id", *owner, *_MOMENTS)),
+        "apart": "".join(f", {name}={value}" for name, value in apart.items()),
+        "filters": tuple_of(_filters(call)),
+        "sorted": _names((*(f.name for f in call.fields if f.is_sortable), *_MOMENTS)),
+        "searched": _names(field.name for field in call.fields if field.is_searched),
+        "wrong": "\n".join(deeper(_wrong(call))),
+        "required": _names(field.name for field in call.fields if not field.is_nullable),
+        "nullable": _names(field.name for field in call.fields if field.is_nullable),
+        "unique": _names(field.name for field in call.unique_fields),
+        "hidden": tuple_of(_hideable(call)) if _hideable(call) else "",
+        "user_field": next((f.name for f in call.references if _is_to_user(f)), ""),
+    }
+
+
+def _is_to_user(field: Field) -> bool:
+    return field.refers_to is not None and not field.refers_to.maker
+
+
+def _target_imports(call: Call) -> Iterator[str]:
+    for target in {field.refers_to for field in call.fields if field.refers_to}:
+        if target.maker:
+            yield f"from tests.api.test_{target.many} import {target.maker} as create_{target.one}"
+
+
+def _samples(samples: dict[str, str], others: dict[str, str]) -> Iterator[str]:
+    if samples:
+        yield f"SAMPLE: dict[str, Any] = {dict_of(samples)}"
+        yield f"OTHER: dict[str, Any] = {dict_of(others)}"
+
+
+def _numbers(call: Call) -> str:
+    if not any(field.is_unique and not field.refers_to for field in call.fields):
+        return ""
+    return "# For the values that no two rows share.\nNUMBERS = count(100)"
+
+
+def _new_values(call: Call) -> dict[str, str]:
+    """Values that must be new in each row, and references to rows that the writer may use."""
+    values = {}
+    for field in call.fields:
+        if field.refers_to:
+            maker = f'(await create_{field.refers_to.one}(writer))["id"]'
+            values[field.name] = "await own_id(writer)" if _is_to_user(field) else maker
+        elif field.is_unique:
+            values[field.name] = field.kind.new
+    return values
+
+
+def _changes(call: Call) -> dict[str, str]:
+    """The same, but null where possible; without users, whom only superusers may change."""
+    nullable = {field.name for field in call.fields if field.is_nullable}
+    users = {field.name for field in call.references if _is_to_user(field)}
+    return {
+        name: "None" if name in nullable else value
+        for name, value in _new_values(call).items()
+        if name in nullable or name not in users
+    }
+
+
+def _body(constant: str, values: dict[str, str]) -> Iterator[str]:
+    if any(re.search(r"\bnumber\b", value) for value in values.values()):
+        yield "number = next(NUMBERS)"
+    own = dict_of(values) if values else ""
+    yield (
+        f"return {constant} | {own}" if constant and own else f"return {own or f'dict({constant})'}"
+    )
+
+
+def _filters(call: Call) -> Iterator[str]:
+    """Cases: `(parameter, value, which of two rows it finds)`."""
+    for field in call.fields:
+        first, second = f'first["{field.name}"]', f'second["{field.name}"]'
+        for name in field.operators:
+            parameter = field.name if name == "eq" else f"{field.name}__{name}"
+            match name:
+                case "isnull":
+                    yield f'("{parameter}", "false", first)'
+                    yield f'("{parameter}", "true", second)'
+                case "gt":
+                    if not field.is_nullable:
+                        yield f'("{parameter}", {first}, second)'
+                case "gte" | "lt":
+                    if not field.is_nullable:
+                        row = "first" if name == "lt" else "second"
+                        yield f'("{parameter}", {second}, {row})'
+                case _:
+                    yield f'("{parameter}", {first}, first)'
+    for name in _MOMENTS:
+        yield f'("{name}__gt", first["{name}"], second)'
+    yield '("id__in", first["id"], first)'
+
+
+def _names(names: Iterator[str] | tuple[str, ...]) -> str:
+    found = [f'"{name}"' for name in names]
+    return tuple_of(found) if found else ""
+
+
+def _wrong(call: Call) -> Iterator[str]:
+    for field in call.fields:
+        values = field.kind.wrong
+        yield f'"{field.name}": {values if field.is_nullable else f"(*{values}, None)"},'
+
+
+def _hideable(call: Call) -> list[str]:
+    """Cases: `(field, a row that is not alice's)`."""
+    if not call.has_owner:
+        return []
+    return [
+        f'("{field.name}", {"BOB.id" if _is_to_user(field) else _of_bob(field)})'
+        for field in call.references
+        if field.refers_to and field.refers_to.is_hidden
+    ]
+
+
+def _of_bob(field: Field) -> str:
+    return f'(await create_{field.refers_to.one}(bob))["id"]' if field.refers_to else ""

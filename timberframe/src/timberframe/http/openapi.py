@@ -1,0 +1,361 @@
+"""Completes the OpenAPI document with what FastAPI cannot know: errors, headers, retries, texts."""
+
+import inspect
+from collections.abc import Iterator
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import iter_route_contexts
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from timberframe.crud.results import Created, Slice, Stored
+from timberframe.data.base import Versioned
+from timberframe.errors import (
+    AppError,
+    BadRequest,
+    ContentTooLarge,
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
+    InvalidCursor,
+    InvalidInput,
+    NotAuthenticated,
+    PreconditionFailed,
+    PreconditionRequired,
+    RequestTimeout,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from timberframe.http.answers import CONDITIONAL_METHODS
+from timberframe.http.bulk import body_is_file, file_body
+from timberframe.http.dependencies import may_be_anonymous, units_of_work
+from timberframe.http.idempotency import (
+    IDEMPOTENCY_KEY,
+    IDEMPOTENCY_KEY_PATTERN,
+    IDEMPOTENCY_METHODS,
+    REPLAYED,
+)
+from timberframe.http.options import HttpOptions
+from timberframe.http.problems import problems
+from timberframe.http.resources import ListParams
+from timberframe.http.transfers import Download
+from timberframe.schemas.message import Problem
+
+
+def _idempotency_key_parameter(lifetime: timedelta) -> dict[str, Any]:
+    return {
+        "name": IDEMPOTENCY_KEY,
+        "in": "header",
+        "required": False,
+        "description": (
+            "Makes a retry safe: choose a random key, such as a UUID, for each thing to be done. "
+            "The same request with the same key is done once; sent again within "
+            f"{lifetime // timedelta(hours=1)} hours it gets the same answer again, with "
+            f"`{REPLAYED}: true`."
+        ),
+        "schema": {
+            "type": "string",
+            "pattern": f"^{IDEMPOTENCY_KEY_PATTERN}$",
+            "examples": ["8e03978e-40d5-43dd-bc93-6894a57f9324"],
+        },
+    }
+
+
+def _condition(name: str, description: str, *, is_required: bool = False) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": is_required,
+        "description": description,
+        "schema": {"type": "string", "examples": ['"3"']},
+    }
+
+
+_CONDITIONS_OF_READS = [
+    _condition("If-Match", "The `ETag` of the state to read; 412 if that is gone."),
+    _condition(
+        "If-None-Match",
+        "The `ETag` of the state that is known already, so that it is not sent again.",
+    ),
+]
+
+
+def _conditions_of_changes(*, is_if_match_required: bool) -> list[dict[str, Any]]:
+    return [
+        _condition(
+            "If-Match",
+            "The `ETag` of the state that this changes; it is refused if that is gone.",
+            is_required=is_if_match_required,
+        ),
+        _condition("If-None-Match", "The `ETag` of a state that this must not change."),
+    ]
+
+
+def _header(description: str, example: str | int, *, is_always_sent: bool = True) -> dict[str, Any]:
+    kind = "integer" if isinstance(example, int) else "string"
+    return {
+        "description": description,
+        "required": is_always_sent,
+        "schema": {"type": kind, "examples": [example]},
+    }
+
+
+_HEADERS = {
+    "Accept-Encoding": _header(
+        "How the body may be encoded; sent where `Content-Encoding` is refused",
+        "identity",
+        is_always_sent=False,
+    ),
+    "Cache-Control": _header("Whether the answer may be stored", "no-store"),
+    "Content-Disposition": _header("The name for the file", 'attachment; filename="products.csv"'),
+    "ETag": _header("Names this state, for `If-Match` and `If-None-Match`", '"3"'),
+    REPLAYED: _header("Sent with a stored answer", "true", is_always_sent=False),
+    "Link": _header(
+        "The pages `next` and `prev`, RFC 8288",
+        '</api/v1/products/?cursor=abc>; rel="next"',
+        is_always_sent=False,
+    ),
+    "Location": _header("Where the new row is", "/api/v1/products/1"),
+    "Retry-After": _header("Seconds to wait", 1, is_always_sent=False),
+    "Vary": _header("The request headers that the answer depends on", "Origin, Authorization"),
+    "WWW-Authenticate": _header("RFC 6750", 'Bearer error="invalid_token"'),
+    "X-Request-ID": _header(
+        "Names this request in the log; yours, if it sent one",
+        "c0225fc47ed8f46faadce03d32f594d3",
+    ),
+}
+_ON_EVERY_ANSWER = ("Cache-Control", "Vary", "X-Request-ID")
+_BY_STATUS = {
+    "304": ["ETag"],
+    "401": ["WWW-Authenticate"],
+    "409": ["Retry-After"],
+    "415": ["Accept-Encoding"],
+    "429": ["Retry-After"],
+    "503": ["Retry-After"],
+}
+_MERGES = (
+    " A member that is absent stays as it is. All that GET gave can be sent back: members that say "
+    "what is there already are passed over, those that are read only too."
+)
+
+
+def complete_schema(app: FastAPI, options: HttpOptions) -> None:
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = generate()
+            schema.setdefault("servers", [{"url": options.root_path or "/"}])
+            _add_components(schema, token_url=_token_url(app, options))
+            tags: dict[str, str] = {}
+            for route in iter_route_contexts(app.routes):
+                path = route.path_format or ""
+                operations = schema["paths"].get(path, {})
+                for method in route.methods or ():
+                    if operation := operations.get(method.lower()):
+                        operation.setdefault("parameters", [])
+                        operation.setdefault("security", [])  # otherwise tools report it missing
+                        if may_be_anonymous(route.dependant):
+                            operation["security"].append({})
+                        _add_errors(operation, is_probe=path.startswith("/health"))
+                        _add_safe_retries(operation, method, route.dependant, options)
+                        if body_is_file(route.dependant):
+                            operation["requestBody"] = file_body(options.import_max_bytes)
+                        _add_conditions(operation, method, route.endpoint, options)
+                        _add_parameters_of_list(operation, route.dependant)
+                        _add_headers(operation, route.endpoint)
+                        _describe_input(operation, schema["components"]["schemas"])
+                        for tag in operation.get("tags", ()):
+                            tags.setdefault(tag, _first_line(route.endpoint))
+            _describe_changes(schema)
+            schema["tags"] = [{"name": name, "description": text} for name, text in tags.items()]
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
+
+
+def _add_components(schema: dict[str, Any], *, token_url: str) -> None:
+    components = schema["components"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(name, None)
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    components["schemas"] |= problem.pop("$defs") | {"Problem": problem}
+    components["headers"] = _HEADERS
+    for scheme in components.get("securitySchemes", {}).values():
+        scheme["flows"]["password"]["tokenUrl"] = token_url
+
+
+def _token_url(app: FastAPI, options: HttpOptions) -> str:
+    """The URL of the first token endpoint; without one, only the root path."""
+    return f"{options.root_path}{min(app.state.token_paths, default='')}"
+
+
+def _add_errors(operation: dict[str, Any], *, is_probe: bool) -> None:
+    responses = operation["responses"]
+    if "422" in responses:
+        responses |= _documented(InvalidInput)
+    if operation["security"]:
+        responses |= _documented(NotAuthenticated)
+    if "requestBody" in operation:
+        responses |= _documented(
+            BadRequest, RequestTimeout, ContentTooLarge, UnsupportedMediaType, InvalidInput
+        )
+    if not is_probe:
+        responses |= _documented(Unavailable)
+    any_error = _documented(AppError).popitem()[1]
+    responses["default"] = any_error | {"description": "Any other error"}
+
+
+def _add_safe_retries(
+    operation: dict[str, Any], method: str, dependant: Dependant, options: HttpOptions
+) -> None:
+    """Document `Idempotency-Key` where `DbSession` or `DbWrite` reads it."""
+    if method in IDEMPOTENCY_METHODS and units_of_work(dependant):
+        parameter = _idempotency_key_parameter(options.idempotency_lifetime)
+        operation["parameters"].append(parameter)
+        operation["responses"] |= _documented(IdempotencyKeyInUse, IdempotencyKeyReused)
+        _refer_to_headers(_success(operation), REPLAYED)
+
+
+def _add_conditions(
+    operation: dict[str, Any], method: str, endpoint: Any, options: HttpOptions
+) -> None:
+    if method in CONDITIONAL_METHODS:
+        is_required = options.is_if_match_required
+        operation["parameters"] += _conditions_of_changes(is_if_match_required=is_required)
+        operation["responses"] |= _documented(PreconditionFailed, PreconditionRequired)
+    if method == "GET" and _has_version(endpoint):
+        operation["parameters"] += _CONDITIONS_OF_READS
+        operation["responses"] |= _documented(PreconditionFailed)
+        operation["responses"]["304"] = {"description": HTTPStatus.NOT_MODIFIED.phrase}
+
+
+def _add_parameters_of_list(operation: dict[str, Any], dependant: Dependant) -> None:
+    for params in _list_params_of(dependant):
+        schema = params.model.model_json_schema(schema_generator=_QuerySchema)
+        operation["parameters"] += [
+            _query_parameter(name, each, is_repeatable=name in params.repeatable)
+            for name, each in schema["properties"].items()
+        ]
+        operation["responses"] |= _documented(InvalidInput)
+        if "cursor" in params.model.model_fields:
+            operation["responses"] |= _documented(InvalidCursor)
+
+
+class _QuerySchema(GenerateJsonSchema):
+    """Leaves out None: it stands for a parameter that was not sent, and nobody can send it."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        if schema.get("default") is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+
+def _list_params_of(dependant: Dependant) -> Iterator[ListParams[Any]]:
+    if isinstance(dependant.call, ListParams):
+        yield dependant.call
+    for each in dependant.dependencies:
+        yield from _list_params_of(each)
+
+
+def _query_parameter(name: str, schema: dict[str, Any], *, is_repeatable: bool) -> dict[str, Any]:
+    parameter = {"name": name, "in": "query", "required": False, "schema": schema}
+    if "description" in schema:
+        parameter["description"] = schema.pop("description")
+    if schema.get("type") == "array":
+        parameter |= {"style": "form", "explode": is_repeatable}  # or with commas
+        schema["examples"] = [[example] for example in schema.get("examples", ())]
+    return parameter
+
+
+def _describe_changes(schema: dict[str, Any]) -> None:
+    """Mark fields of an answer as read-only if neither PUT nor PATCH accepts them."""
+    components = schema["components"]["schemas"]
+    taken: dict[str, set[str]] = {}
+    for path in schema["paths"].values():
+        for operation in (path[method] for method in ("put", "patch") if method in path):
+            sent, shown = (
+                each["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+                for each in (operation["requestBody"], _success(operation))
+            )
+            taken.setdefault(shown, set()).update(components[sent]["properties"])
+        if "put" in path:
+            path["put"]["description"] += _MERGES
+    for shown, names in taken.items():
+        for name in components[shown]["properties"].keys() - names:
+            components[shown]["properties"][name]["readOnly"] = True
+
+
+def _add_headers(operation: dict[str, Any], endpoint: Any) -> None:
+    success, returned = _success(operation), _returned_by(endpoint)
+    if issubclass(returned, Slice):
+        _refer_to_headers(success, "Link")
+    if issubclass(returned, Download):
+        _refer_to_headers(success, "Content-Disposition")
+    if _has_version(endpoint):
+        _refer_to_headers(success, "ETag")
+        if issubclass(returned, Created):
+            _refer_to_headers(success, "Location")
+    for status, response in operation["responses"].items():
+        _refer_to_headers(response, *_ON_EVERY_ANSWER, *_BY_STATUS.get(status, ()))
+
+
+def _refer_to_headers(response: dict[str, Any], *names: str) -> None:
+    response["headers"] = response.get("headers", {}) | {
+        name: {"$ref": f"#/components/headers/{name}"} for name in names
+    }
+
+
+def _describe_input(operation: dict[str, Any], components: dict[str, Any]) -> None:
+    """Reuse the description of a field in the answer for the same field in the body."""
+    sent = _fields(operation.get("requestBody"), components)
+    for name, answered in _fields(_success(operation), components).items():
+        for keyword in ("description", "examples"):
+            if name in sent and keyword in answered:
+                sent[name].setdefault(keyword, answered[keyword])
+
+
+def _fields(message: dict[str, Any] | None, components: dict[str, Any]) -> dict[str, Any]:
+    """The properties of a body or answer whose schema is a component."""
+    for content in (message or {}).get("content", {}).values():
+        if reference := content["schema"].get("$ref"):
+            fields: dict[str, Any] = components[reference.rsplit("/", 1)[1]]["properties"]
+            return fields
+    return {}
+
+
+def _success(operation: dict[str, Any]) -> dict[str, Any]:
+    responses = operation["responses"]
+    success: dict[str, Any] = next(responses[status] for status in responses if status[0] == "2")
+    return success
+
+
+def _returned_by(endpoint: Any) -> type:
+    annotation = inspect.signature(endpoint).return_annotation
+    returned = getattr(annotation, "__origin__", annotation)  # Slice of Slice[Product]
+    return returned if isinstance(returned, type) else type(None)
+
+
+def _has_version(endpoint: Any) -> bool:
+    """Whether it returns one row of a versioned model, as `Stored` or as the model itself."""
+    returned = _returned_by(endpoint)
+    if issubclass(returned, Stored):
+        (returned,) = inspect.signature(endpoint).return_annotation.__args__
+    return issubclass(returned, Versioned)
+
+
+def _first_line(endpoint: Any) -> str:
+    """The first line of the docstring of the endpoint's module."""
+    text = inspect.getdoc(inspect.getmodule(endpoint)) or ""
+    return text.partition("\n")[0]
+
+
+def _documented(*errors: type[AppError]) -> dict[str, Any]:
+    return {str(status): response for status, response in problems(*errors).items()}

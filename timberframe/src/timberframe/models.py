@@ -1,0 +1,31 @@
+"""Base classes of models, and types of columns that behave alike on both engines."""
+
+from timberframe.data.base import (
+    Base,
+    BigInt,
+    Document,
+    FixedPoint,
+    Money,
+    Record,
+    SoftDeletable,
+    StringList,
+    Text,
+    UTCDateTime,
+    utc_now,
+)
+from timberframe.data.schema_check import need_triggers
+
+__all__ = [
+    "Base",
+    "BigInt",
+    "Document",
+    "FixedPoint",
+    "Money",
+    "Record",
+    "SoftDeletable",
+    "StringList",
+    "Text",
+    "UTCDateTime",
+    "need_triggers",
+    "utc_now",
+]

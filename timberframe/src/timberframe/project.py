@@ -1,0 +1,64 @@
+"""The project that uses the frame: where its files are and what it is called."""
+
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from timberframe.errors import CommandError
+
+
+class ProjectNotFound(CommandError):
+    code = "project_not_found"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with a `pyproject.toml` that has a table `[tool.timberframe]`.
+
+    `root` is that folder, `name` the project's name in commands, tokens and logs, and `package` the
+    import package of the owner's code.
+    """
+
+    root: Path
+    name: str
+    package: str
+
+    @classmethod
+    def find(cls, start: Path) -> Self:
+        """Search `start` and the folders above it; raise `ProjectNotFound` if there is none."""
+        for folder in (start, *start.parents):
+            file = folder / "pyproject.toml"
+            if file.is_file() and (table := _table_of(file)) is not None:
+                return cls(folder, **table)
+        raise ProjectNotFound(
+            f"there is no pyproject.toml with a table [tool.timberframe] in {start} or above it"
+        )
+
+    @classmethod
+    def of_module(cls, name: str) -> Self:
+        """The project that the imported module `name` belongs to."""
+        file = sys.modules[name].__file__
+        return cls.find(Path(file).resolve().parent if file else Path.cwd())
+
+    @property
+    def pyproject(self) -> Path:
+        return self.root / "pyproject.toml"
+
+    @property
+    def migrations(self) -> Path:
+        return self.root / "alembic" / "versions"
+
+
+def _table_of(file: Path) -> Mapping[str, Any] | None:
+    """What `[tool.timberframe]` says, with `[project] name` as the default of `name`."""
+    content = tomllib.loads(file.read_text(encoding="utf-8"))
+    table = content.get("tool", {}).get("timberframe")
+    if table is None:
+        return None
+    name = table.get("name") or content.get("project", {}).get("name")
+    if not name:
+        raise ProjectNotFound(f"{file}: [tool.timberframe] needs a name")
+    return {"name": name, "package": table.get("package", "app")}

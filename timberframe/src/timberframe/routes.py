@@ -1,0 +1,46 @@
+"""Routes: the router of a resource, and the dependencies of its handlers."""
+
+from timberframe.http.answers import check_precondition
+from timberframe.http.bulk import EXPORT_RESPONSES, IMPORT_RESPONSES, export_of, import_of
+from timberframe.http.dependencies import (
+    CurrentSuperuser,
+    CurrentUser,
+    DbRead,
+    DbSession,
+    DbWrite,
+    OptionalUser,
+    get_current_user,
+    superuser_only,
+)
+from timberframe.http.problems import problems
+from timberframe.http.resources import creator_of, listed, readable, unchanged, writable
+from timberframe.http.routing import Router
+from timberframe.http.sign_in import PasswordChecked, SignIn, limit_sign_ups
+from timberframe.http.transfers import Download
+
+__all__ = [
+    "EXPORT_RESPONSES",
+    "IMPORT_RESPONSES",
+    "CurrentSuperuser",
+    "CurrentUser",
+    "DbRead",
+    "DbSession",
+    "DbWrite",
+    "Download",
+    "OptionalUser",
+    "PasswordChecked",
+    "Router",
+    "SignIn",
+    "check_precondition",
+    "creator_of",
+    "export_of",
+    "get_current_user",
+    "import_of",
+    "limit_sign_ups",
+    "listed",
+    "problems",
+    "readable",
+    "superuser_only",
+    "unchanged",
+    "writable",
+]

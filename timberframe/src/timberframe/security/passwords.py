@@ -1,0 +1,103 @@
+"""Password hashes: Argon2id with OWASP's parameters, in few threads and off the event loop."""
+
+import asyncio
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property
+from typing import TypeVar
+
+from pwdlib import PasswordHash
+from pwdlib.exceptions import PwdlibError
+from pwdlib.hashers.argon2 import Argon2Hasher
+from pwdlib.hashers.bcrypt import BcryptHasher
+
+from timberframe.errors import Unavailable
+
+T = TypeVar("T")
+
+MAX_WAITING_HASHES = 256
+MAX_HASHING_SECONDS = 30  # including the wait for the hashes before it
+
+_HASHING_NICENESS = 15  # a thirtieth of a core that others compete for
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+# The hash of a random password that nobody knows. It is verified where there is no user.
+_NO_SUCH_USER = (
+    "$argon2id$v=19$m=19456,t=2,p=1"
+    "$R2VLccRiA4TOijBcas1yVw$UlBaudJUhq5J5UXTMByH6BXU6xmDyQkle/2mhOvKqeA"
+)
+
+
+class Passwords:
+    """Hashes and verifies passwords; its threads start with the first password.
+
+    Imported bcrypt hashes are verified too; new hashes are always Argon2id.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = 0
+
+    async def hash(self, password: str) -> str:
+        """Raise `Unavailable` when too many hashes wait already."""
+        return await self._run(lambda: self._hashers.hash(password))
+
+    async def verify(self, password: str, hashed_password: str | None) -> tuple[bool, str | None]:
+        """Whether the password is right, and a new hash when the stored one is outdated.
+
+        Without a stored hash the same work is done, so that response times do not reveal who has
+        an account.
+        """
+        return await self._run(lambda: self._verify(password, hashed_password))
+
+    @cached_property
+    def _hashers(self) -> PasswordHash:
+        return PasswordHash(
+            (Argon2Hasher(time_cost=2, memory_cost=19456, parallelism=1), BcryptHasher())
+        )
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        """A hash costs about 20 ms of a core and 19 MiB: few at once, and one core left free."""
+        _return_large_blocks()
+        count = max(1, (os.cpu_count() or 1) - 1)
+        return ThreadPoolExecutor(count, thread_name_prefix="hash", initializer=_lower_priority)
+
+    def _verify(self, password: str, hashed_password: str | None) -> tuple[bool, str | None]:
+        try:
+            is_right, new_hash = self._hashers.verify_and_update(
+                password, hashed_password or _NO_SUCH_USER
+            )
+        except (PwdlibError, ValueError):
+            # An unknown hash format, or more than the 72 bytes that bcrypt reads.
+            return False, None
+        return (is_right, new_hash) if hashed_password else (False, None)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._waiting >= MAX_WAITING_HASHES:
+            raise Unavailable("Password checking")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(MAX_HASHING_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except TimeoutError:
+            raise Unavailable("Password checking") from None
+        finally:
+            self._waiting -= 1
+
+
+def _return_large_blocks() -> None:
+    """Let glibc return the 19 MiB of a hash to the system, instead of keeping them for the next."""
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # another libc
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
+
+
+def _lower_priority() -> None:
+    """Let requests that need no hash go first."""
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        with suppress(OSError):  # not permitted here
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _HASHING_NICENESS)

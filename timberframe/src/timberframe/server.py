@@ -1,0 +1,190 @@
+"""granian as this project runs it: no signal is lost, and a worker that dies is replaced."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+import structlog
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.mp import MPServer, WorkerProcess
+
+from timberframe.errors import CommandError
+from timberframe.open_files import most_connections
+from timberframe.settings import Settings
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A worker that exits by itself within this time cannot start, and neither could another.
+START_SECONDS = 10
+UNREAD_SECONDS = 30  # as long as an export may stall
+
+log = structlog.get_logger()
+
+
+class Server(MPServer):
+    """Worker processes that share a port; `failed` once one of them could not start."""
+
+    failed = False
+
+    def __init__(
+        self, target: str, settings: Settings, *, host: str, port: int, workers: int
+    ) -> None:
+        super().__init__(
+            target,
+            address=host,
+            port=port,
+            workers=workers,
+            interface=Interfaces.ASGI,
+            loop=Loops.uvloop,
+            # HTTP/2 and TLS belong to the proxy in front.
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024),
+            websockets=settings.WEBSOCKETS,
+            backpressure=most_connections(settings),
+            workers_kill_timeout=settings.GRACEFUL_TIMEOUT_SECONDS,
+            log_level=LogLevels.warning,
+            log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
+        )
+
+    def run(self) -> None:
+        """Serve until stopped, or until a worker cannot start."""
+        os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals)
+        self.serve(target_loader=load_app)
+
+    def _init_shared_socket(self) -> None:
+        try:
+            super()._init_shared_socket()  # type: ignore[no-untyped-call]  # granian's
+        except RuntimeError as refused:  # another process took the port first
+            [reason, *_] = str(refused).splitlines()
+            raise CommandError(f"cannot listen on port {self.bind_port}: {reason}") from None
+
+    def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
+        """Replace whatever dies. granian gives up when a worker dies twice in a few seconds."""
+        while not (self.interrupt_signal or self.failed):
+            self.main_loop_interrupt.wait()
+            self.main_loop_interrupt.clear()
+            if self.reload_signal:
+                self._reload(spawn_target, target_loader)  # type: ignore[no-untyped-call]  # granian's
+            while self.interrupt_children and not self.interrupt_signal:
+                index = self.interrupt_children.pop()
+                if not _could_start(self.wrks[index]):
+                    self.failed = True
+                    break
+                log.error("worker_replaced", worker=index + 1)
+                self._respawn_workers([index], spawn_target, target_loader)
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        self.interrupt_children.clear()  # a worker that dies during shutdown has not failed
+        super().shutdown(exit_code)  # type: ignore[no-untyped-call]  # granian's
+
+
+def load_app(target: str) -> Callable[..., Any]:
+    """Import the application once: workers are forked from the process that did.
+
+    The objects made here stay, so collecting garbage would only cost a tenth of the start.
+    """
+    module, _, name = target.partition(":")
+    gc.disable()
+    app = getattr(import_module(module), name)
+    gc.freeze()
+    gc.enable()
+    return _starting(app)
+
+
+def _could_start(worker: WorkerProcess) -> bool:
+    """Whether it had started or was killed from outside; waits, to start at most one a second."""
+    lived_seconds = time.monotonic() - worker.birth
+    ended_by_itself = worker.inner.exitcode > 0
+    if ended_by_itself and lived_seconds < START_SECONDS:
+        return False
+    time.sleep(max(0, 1 - lived_seconds))
+    return True
+
+
+def _hold_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def _start_serving() -> None:
+    _release_signals()
+    _drop_clients_that_do_not_read()
+
+
+def _drop_clients_that_do_not_read() -> None:
+    """Have Linux drop a connection whose client reads none of an answer for `UNREAD_SECONDS`.
+
+    Accepted sockets inherit the option. granian creates the listening socket itself, so it is
+    looked up among the open files of this process.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    for file in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):  # `listdir`'s own file is closed by now
+            if not stat.S_ISSOCK(os.fstat(file).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(file)) as each:
+                if each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    each.setsockopt(
+                        socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000
+                    )
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def _starting(app: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `app`: unblock signals once a worker can act on them, end with one line on failure.
+
+    Until then signals are blocked: the handlers that a worker inherits from its parent would
+    swallow them, and so would those of uvloop between the two runs of its loop, for the start and
+    for requests.
+    """
+
+    def started(scope: Any, receive: Any, send: Any) -> Any:
+        if scope["type"] == "lifespan":
+            return _start(app, scope, receive, send)
+        return app(scope, receive, send)
+
+    return started
+
+
+async def _start(app: Callable[..., Any], scope: Any, receive: Any, send: Any) -> None:
+    has_failed = False
+
+    async def send_then_act(message: Any) -> None:
+        nonlocal has_failed
+        if message["type"] == "lifespan.startup.failed":
+            has_failed = True  # the cause is raised next
+            return
+        await send(message)
+        if message["type"] == "lifespan.startup.complete":
+            # The first run of the loop ends three iterations after this message.
+            _in_turns(10, _start_serving)
+
+    try:
+        await app(scope, receive, send_then_act)
+    except Exception as broken:
+        if not has_failed:
+            raise
+        log.debug("worker_not_started", exc_info=True)
+        reason = f"{type(broken).__name__}: {broken}"
+        log.error("worker_not_started", reason=reason, more="with LOG_LEVEL=debug")
+        os._exit(1)  # granian, or the loop after a SystemExit, would log a traceback as well
+
+
+def _in_turns(turns: int, act: Callable[[], None]) -> None:
+    if turns:
+        asyncio.get_running_loop().call_soon(_in_turns, turns - 1, act)
+    else:
+        act()
