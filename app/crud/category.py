@@ -9,15 +9,16 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 from timberframe.crud import (
     EQUALITY,
     RANGE,
+    Database,
+    Fetch,
     Filter,
     Policy,
     Principal,
+    UnitOfWork,
     everybody,
     superusers,
 )
-from timberframe.data.query import AnySelect, Fetch
-from timberframe.data.session import Database
-from timberframe.data.unit_of_work import UnitOfWork
+from timberframe.data.query import AnySelect
 from timberframe.errors import InvalidInput, UnknownReference
 from timberframe.results import Created
 from timberframe.schemas.fields import Slug

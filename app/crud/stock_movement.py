@@ -3,8 +3,7 @@
 from typing import Any
 
 from sqlalchemy import ColumnElement, select, update
-from timberframe.crud import RANGE, Policy, Principal
-from timberframe.data.unit_of_work import UnitOfWork
+from timberframe.crud import RANGE, Policy, Principal, UnitOfWork
 from timberframe.errors import Conflict
 from timberframe.results import Created
 

@@ -2,7 +2,9 @@
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, SmallInteger, Table
 from sqlalchemy.orm import Mapped, mapped_column
-from timberframe.models import Base, Record, Text
+from timberframe.models import Text
+
+from app.db.base import Base, Record
 
 
 class Category(Record):

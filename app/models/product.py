@@ -5,16 +5,15 @@ from decimal import Decimal
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, true
 from sqlalchemy.orm import Mapped, mapped_column
 from timberframe.models import (
-    Base,
     BigInt,
     Money,
-    Record,
     SoftDeletable,
     StringList,
     Text,
     need_triggers,
 )
 
+from app.db.base import Base, Record
 from app.db.catalogue import TRIGGERS
 
 

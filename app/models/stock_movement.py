@@ -4,8 +4,9 @@ from datetime import datetime
 
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
-from timberframe.data.base import Identified
-from timberframe.models import Base, UTCDateTime, utc_now
+from timberframe.models import Identified, UTCDateTime, utc_now
+
+from app.db.base import Base
 
 
 class StockMovement(Identified, Base):

@@ -2,11 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import BackgroundTasks, Depends, Query
+from fastapi import BackgroundTasks, Query
 from timberframe.errors import NotPermitted
-from timberframe.http.dependencies import get_current_superuser
 from timberframe.mail import send_mail
-from timberframe.routes import DbSession, Router, problems
+from timberframe.routes import DbSession, Router, problems, superuser_only
 from timberframe.schemas.fields import Email
 
 from app import schemas
@@ -16,7 +15,7 @@ from app.mail.messages import notification
 router = Router()
 
 
-@router.post("/", dependencies=[Depends(get_current_superuser)], responses=problems(NotPermitted))
+@router.post("/", dependencies=[superuser_only], responses=problems(NotPermitted))
 async def send_notification(
     db: DbSession,
     email: Annotated[Email, Query(description="To whom")],

@@ -13,7 +13,6 @@ from timberframe.errors import (
     NotPermitted,
     RateLimited,
 )
-from timberframe.http.dependencies import get_current_superuser
 from timberframe.results import Created, Slice, Stored
 from timberframe.routes import (
     CurrentUser,
@@ -27,6 +26,7 @@ from timberframe.routes import (
     listed,
     problems,
     readable,
+    superuser_only,
     unchanged,
 )
 from timberframe.schemas import Pagination
@@ -36,7 +36,6 @@ from app.crud.user import user_crud
 from app.dependencies import UserId, check_self_or_superuser, get_own_account, get_user_in_path
 
 router = Router()
-superuser_only = Depends(get_current_superuser)
 
 UserParams = Annotated[Pagination, Depends(listed(user_crud))]
 UserToChange = Annotated[models.User, Depends(unchanged(user_crud, get_user_in_path))]

@@ -14,6 +14,9 @@ from timberframe.crud.policy import (
 )
 from timberframe.crud.results import ModelT
 from timberframe.crud.row_limit import RowLimit
+from timberframe.data.query import Fetch
+from timberframe.data.session import Database
+from timberframe.data.unit_of_work import UnitOfWork
 from timberframe.search.query import Search
 
 __all__ = [
@@ -22,6 +25,8 @@ __all__ = [
     "CRUDBase",
     "Condition",
     "CreateSchemaT",
+    "Database",
+    "Fetch",
     "Filter",
     "HasAll",
     "ModelT",
@@ -29,6 +34,7 @@ __all__ = [
     "Principal",
     "RowLimit",
     "Search",
+    "UnitOfWork",
     "UpdateSchemaT",
     "either",
     "everybody",

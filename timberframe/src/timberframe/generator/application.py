@@ -42,9 +42,10 @@ def model_of(call: Call) -> dict[str, str]:
         indexes = [f"Index(None, {columns[0]}, {model}.id)"]
     if not columns:
         indexes = []
+    types = sorted({field.kind.column for field in call.fields} - {""})
     return {
         "of_whom": ", each owned by the user who made it" if call.has_owner else "",
-        "column_types": _further({field.kind.column for field in call.fields} - {""}),
+        "column_types": f"from timberframe.models import {', '.join(types)}" if types else "",
         "columns": block(_columns(call)),
         "constraints": block(["", f"__table_args__ = {tuple_of(checks)}"]) if checks else "",
         "indexes": "\n".join(indexes),
