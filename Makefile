@@ -43,7 +43,7 @@ proxies: .venv/dev.stamp ## Run the API behind nginx, Apache and Caddy, if they 
 clients: .venv/dev.stamp .venv-clients/stamp clients/node_modules/stamp ## Try other people's clients (needs node)
 	@$(BIN)/python -m clients
 
-lock: $(UV) ## Write the locks anew from pyproject.toml
+lock: $(UV) ## Compile the locks from pyproject.toml
 	$(LOCK) pyproject.toml --group build --output-file requirements.lock
 	$(LOCK) pyproject.toml --group build --group dev --constraint requirements.lock \
 		--output-file requirements-dev.lock

@@ -252,7 +252,7 @@ WRONG_OF_PRODUCTS: dict[str, dict[str, Any]] = {
 }
 WRONG_OF_VISITS: dict[str, dict[str, Any]] = {
     "needs short to be of type Text": {"filters": {Visit.short: ("prefix",)}},
-    "no spelling for Float": {"schema": Tall},
+    "the JSON of Float": {"schema": Tall},
     "Visit.score cannot be filtered": {"filters": {Visit.score: RANGE}},
 }
 

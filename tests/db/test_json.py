@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 import pytest
@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Date,
+    Dialect,
     Integer,
     MetaData,
     String,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     literal,
     select,
 )
+from sqlalchemy.types import TypeDecorator
 from timberframe.crud.policy import Principal
 from timberframe.crud.reading import ReadBase
 from timberframe.data.base import BigInt, Document, FixedPoint, Money, UTCDateTime
@@ -160,3 +162,38 @@ async def test_page_is_equal(admin: httpx2.AsyncClient, path: str) -> None:
         answer = await admin.get(f"{path}?{query}")
         page = LISTS[path].model_validate_json(answer.content)
         assert answer.text == page.model_dump_json() + "\n"
+
+
+class Grams(TypeDecorator[Decimal]):
+    """A type as an owner may add it: kilograms with three places, stored in grams."""
+
+    impl = BigInteger
+    cache_ok = True
+    python_type = Decimal
+    json_spelling: ClassVar = {
+        "postgresql": "({0} / 1000)::text || '.' || lpad(({0} % 1000)::text, 3, '0')",
+        "sqlite": "printf('%d.%03d', {0} / 1000, {0} % 1000)",
+    }
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
+        return None if value is None else int(value * 1000)
+
+
+class Unspelt(TypeDecorator[Decimal]):
+    impl = BigInteger
+    cache_ok = True
+
+
+async def test_type_of_ones_own_states_its_json(database: Database) -> None:
+    table = Table("weighed", MetaData(), Column("id", BigInt), Column("weight", Grams))
+    async with database.transaction() as db:
+        await (await db.connection()).run_sync(table.create)
+        await db.execute(insert(table), {"id": 1, "weight": Decimal("2.5")})
+        shown = RowJSON({"id": table.c.id, "weight": table.c.weight})
+        assert await db.scalar(select(shown)) == '{"id":1,"weight":"2.500"}'
+        await db.rollback()
+
+
+def test_type_that_states_none_is_refused_with_advice() -> None:
+    with pytest.raises(TypeError, match=r"weight: .* state json_spelling on a type of your own"):
+        RowJSON({"weight": Column("weight", Unspelt)})

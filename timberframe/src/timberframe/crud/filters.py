@@ -120,7 +120,9 @@ class ColumnFilter(Filter):
         if self.operator == "isnull":
             return bool
         python_type = self.column.type.python_type
-        one = _TYPES.get(type(self.column.type)) or _TYPES.get(python_type)
+        # A type of your own may state what Pydantic takes for one of its values.
+        one = getattr(self.column.type, "filter_type", None)
+        one = one or _TYPES.get(type(self.column.type)) or _TYPES.get(python_type)
         if one is None:
             raise TypeError(f"{self.column} cannot be filtered: {python_type.__name__} has no type")
         if python_type is int:

@@ -44,6 +44,13 @@ class UTCDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
     python_type = datetime
+    json_spelling: ClassVar = {
+        "postgresql": (
+            "replace(to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US'),"
+            " '.000000', '') || 'Z'"
+        ),
+        "sqlite": "replace(replace({0}, ' ', 'T'), '.000000', '') || 'Z'",
+    }
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return None if value is None else value.astimezone(UTC)
@@ -59,6 +66,18 @@ class FixedPoint(TypeDecorator[Decimal]):
     cache_ok = True
     python_type = Decimal
     places = 6
+    # In RETURNING, SQLite 3.40 evaluates `NULL IS NOT NULL` as true; hence `abs({0}) >= 0`.
+    json_spelling: ClassVar = {
+        "postgresql": (
+            "CASE WHEN {0} < 0 THEN '-' ELSE '' END"
+            " || (abs({0}) / 1000000)::text || '.' || lpad((abs({0}) % 1000000)::text, 6, '0')"
+        ),
+        "sqlite": (
+            "CASE WHEN abs({0}) >= 0 THEN printf('%s%d.%06d',"
+            " CASE WHEN {0} < 0 THEN '-' ELSE '' END,"
+            " abs({0}) / 1000000, abs({0}) % 1000000) END"
+        ),
+    }
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
         if value is None:
@@ -77,6 +96,10 @@ class Money(FixedPoint):
 
     cache_ok = True
     places = 2
+    json_spelling: ClassVar = {
+        "postgresql": "({0} / 100)::text || '.' || lpad(({0} % 100)::text, 2, '0')",
+        "sqlite": "CASE WHEN abs({0}) >= 0 THEN printf('%d.%02d', {0} / 100, {0} % 100) END",
+    }
 
 
 class Document(TypeDecorator[Any]):
@@ -84,6 +107,7 @@ class Document(TypeDecorator[Any]):
 
     impl = JSON(none_as_null=True)
     cache_ok = True
+    json_spelling: ClassVar = {"sqlite": "json({0})"}
 
     def compare_values(self, x: Any, y: Any) -> bool:
         # Compare as JSON: to Python 1, 1.0 and True are equal, so such a change would be lost.
@@ -96,6 +120,7 @@ class StringList(TypeDecorator[list[str]]):
     impl = Text
     cache_ok = True
     python_type = list
+    json_spelling: ClassVar = {"postgresql": "{0}::json", "sqlite": "json({0})"}
 
     def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> str | None:
         return None if value is None else to_json(value).decode()

@@ -16,46 +16,36 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-
-from timberframe.data.base import Document, FixedPoint, Money, StringList, UTCDateTime
+from sqlalchemy.types import TypeEngine
 
 # Joins JSON texts, which never contain it: the record separator of RFC 7464.
 SEPARATOR = "\x1e"
 
 _MAX_FIELDS = 60  # per call: SQLite's functions take 127 arguments, and a field is two
 
-# SQL for types that the engine's JSON functions do not know, or write differently.
-_ON_POSTGRESQL: dict[type, str] = {
-    UTCDateTime: (
-        "replace(to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US'), '.000000', '')"
-        " || 'Z'"
-    ),
-    StringList: "{}::json",
-    Money: "({0} / 100)::text || '.' || lpad(({0} % 100)::text, 2, '0')",
-    FixedPoint: (
-        "CASE WHEN {0} < 0 THEN '-' ELSE '' END"
-        " || (abs({0}) / 1000000)::text || '.' || lpad((abs({0}) % 1000000)::text, 6, '0')"
-    ),
-}
-# In RETURNING, SQLite 3.40 evaluates `NULL IS NOT NULL` as true; hence `abs({0}) >= 0`.
+# SQL for SQLAlchemy's own types that SQLite's JSON functions do not know, or write differently.
 _ON_SQLITE: dict[type, str] = {
-    UTCDateTime: "replace(replace({}, ' ', 'T'), '.000000', '') || 'Z'",
-    Money: "CASE WHEN abs({0}) >= 0 THEN printf('%d.%02d', {0} / 100, {0} % 100) END",
-    FixedPoint: (
-        "CASE WHEN abs({0}) >= 0 THEN printf('%s%d.%06d', CASE WHEN {0} < 0 THEN '-' ELSE '' END,"
-        " abs({0}) / 1000000, abs({0}) % 1000000) END"
-    ),
     Uuid: " || '-' || ".join(
         f"substr({{0}}, {start}, {length})"
         for start, length in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
     ),
-    Document: "json({})",
-    StringList: "json({})",
     Boolean: "json(CASE {0} WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE 'null' END)",
 }
 # Types that both engines write as Pydantic does. Not floats: SQLite shows 15 digits only.
 _AS_IT_IS = {Integer, SmallInteger, BigInteger, String, Date}
-_KNOWN = _AS_IT_IS | _ON_SQLITE.keys() | _ON_POSTGRESQL.keys()
+
+
+def spelling_of(type_: TypeEngine[Any], dialect: str) -> str | None:
+    """The SQL with which a column of this type is written into JSON; None if it has none.
+
+    A type of your own states `json_spelling`, SQL by dialect in which `{0}` is the column.
+    """
+    own: Mapping[str, str] | None = getattr(type_, "json_spelling", None)
+    if own is not None:
+        return own.get(dialect, "{0}")
+    if dialect == "sqlite" and type(type_) in _ON_SQLITE:
+        return _ON_SQLITE[type(type_)]
+    return "{0}" if type(type_) in _AS_IT_IS | _ON_SQLITE.keys() else None
 
 
 class RowJSON(FunctionElement[str]):
@@ -66,8 +56,9 @@ class RowJSON(FunctionElement[str]):
 
     def __init__(self, columns: Mapping[str, Any]) -> None:
         for name, column in columns.items():
-            if type(column.type) not in _KNOWN:
-                raise TypeError(f"{name}: rows_as_json.py has no spelling for {column.type!r}")
+            if spelling_of(column.type, "sqlite") is None:
+                what = "state json_spelling on a type of your own"
+                raise TypeError(f"{name}: the JSON of {column.type!r} is not known; {what}")
         # Literals: the names are then part of the statement and of its cache key.
         pairs: Any = ((literal_column(f"'{name}'"), column) for name, column in columns.items())
         super().__init__(*(part for pair in pairs for part in pair))
@@ -82,7 +73,7 @@ class JoinedJSON(FunctionElement[str]):
 
 @compiles(RowJSON, "postgresql")
 def _row_to_json(row: RowJSON, compiler: SQLCompiler, **options: Any) -> str:
-    fields = _fields(row, compiler, _ON_POSTGRESQL, options)
+    fields = _fields(row, compiler, options)
     columns = ", ".join(f'{value} AS "{name[1:-1]}"' for name, value in fields)
     # Built only from names and types in the code.
     return f"row_to_json((SELECT t FROM (SELECT {columns}) AS t))::text"  # noqa: S608
@@ -90,7 +81,7 @@ def _row_to_json(row: RowJSON, compiler: SQLCompiler, **options: Any) -> str:
 
 @compiles(RowJSON, "sqlite")
 def _json_object(row: RowJSON, compiler: SQLCompiler, **options: Any) -> str:
-    fields = _fields(row, compiler, _ON_SQLITE, options)
+    fields = _fields(row, compiler, options)
     first = ", ".join(f"{name}, {value}" for name, value in fields[:_MAX_FIELDS])
     json_object = f"json_object({first})"
     for start in range(_MAX_FIELDS, len(fields), _MAX_FIELDS):
@@ -111,13 +102,13 @@ def _group_concat(joined: JoinedJSON, compiler: SQLCompiler, **options: Any) -> 
 
 
 def _fields(
-    row: RowJSON, compiler: SQLCompiler, spellings: Mapping[Any, str], options: Mapping[str, Any]
+    row: RowJSON, compiler: SQLCompiler, options: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
-    clauses = list(row.clauses)
+    clauses, dialect = list(row.clauses), compiler.dialect.name
     return [
         (
             compiler.process(name, **options),
-            spellings.get(type(column.type), "{}").format(compiler.process(column, **options)),
+            str(spelling_of(column.type, dialect)).format(compiler.process(column, **options)),
         )
         for name, column in zip(clauses[::2], clauses[1::2], strict=True)
     ]
