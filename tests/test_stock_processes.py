@@ -82,7 +82,7 @@ async def test_check_before_the_update_sells_too_much(database: Database) -> Non
 async def updates_that_are_lost(
     writers: httpx2.AsyncClient, product_id: int, *, with_if_match: bool
 ) -> int:
-    """Two writers count up, each from what he has read."""
+    """Two writers count up, each from what they have read."""
     path, done = f"/{product_id}", 0
 
     async def write() -> None:

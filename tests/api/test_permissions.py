@@ -165,7 +165,7 @@ async def ids_of(owner: httpx2.AsyncClient, route: Route, **changes: Any) -> dic
 
 
 async def valid(route: Route, person: Person) -> dict[str, Any]:
-    """What this person, or a superuser where he may not, sends to a route."""
+    """What this person, or a superuser where they may not, sends to a route."""
     if resource := resource_of(route):
         async with client_of(ADMIN if resource.is_written_by_superusers else person) as writer:
             return {"json": await resource.body_for(route[0], writer)}
@@ -350,7 +350,7 @@ def takes_keys(route: Route) -> bool:
 async def answers_after_losing_rights(
     change: dict[str, bool], alice: httpx2.AsyncClient, database: Database
 ) -> dict[Route, tuple[int, int, bool]]:
-    """By route: what bob should get, what he gets for a retry, and whether it is a kept answer."""
+    """By route: what bob should get, what is answered to a retry, and whether it is a kept answer."""
     bob_as = update(User).where(User.id == BOB.id)
     column = "disabled" if "is_active" in change else "stranger"
     answers: dict[Route, tuple[int, int, bool]] = {}

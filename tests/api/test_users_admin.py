@@ -201,7 +201,7 @@ async def test_two_superusers_who_remove_each_other_leave_one(
                 bob.patch(f"/users/{ADMIN.id}", json={field: False}),
             )
             statuses = sorted(answer.status_code for answer in answers)
-            # The loser is told so, or had lost his rights before he was heard.
+            # The loser is told so, or had lost their rights before that.
             assert statuses in ([200, 401], [200, 403], [200, 409])
             async with database.reading() as db:
                 left = select(func.count()).where(User.is_superuser, User.is_active)
