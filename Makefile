@@ -17,8 +17,9 @@ help: ## Show what each target does
 run: .venv/run.stamp .env ## Install, migrate and serve on http://127.0.0.1:8000
 	@$(BIN)/myapi serve --migrate
 
+# Keep bytecode whatever the shell says: each of a hundred processes would compile the code again.
 test: .venv/dev.stamp ## Run all tests, on SQLite and on PostgreSQL
-	@$(BIN)/pytest
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest
 
 check: .venv/dev.stamp ## Run what CI runs: format, lint, types, speed, and all tests
 	$(BIN)/ruff format --check .

@@ -50,6 +50,8 @@ def postgresql() -> Iterator[str]:
             # Tests lose nothing when the power fails, and run twice as fast.
             server.psql("ALTER SYSTEM SET fsync = off")
             server.psql("ALTER SYSTEM SET max_wal_size = '128MB'")
+            # Looked for after a second otherwise, which is all that some tests wait for.
+            server.psql("ALTER SYSTEM SET deadlock_timeout = '100ms'")
             server.psql("SELECT pg_reload_conf()")
             yield server.get_uri()
         finally:

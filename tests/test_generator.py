@@ -89,7 +89,9 @@ def run_in(root: Path, *command: str, **settings: str) -> None:
 
 def run_tests_in(root: Path, postgresql_url: str, *arguments: str) -> None:
     options = ("-q", "-n0", "-p", "no:cacheprovider", "--show-capture=no", "--no-header")
-    run_in(root, "pytest", *options, *arguments, TEST_DATABASE_URL=postgresql_url)
+    # Two seconds to load, and none of these tests is theirs.
+    unused = ("-p", "no:schemathesis", "-p", "no:hypothesispytest")
+    run_in(root, "pytest", *options, *unused, *arguments, TEST_DATABASE_URL=postgresql_url)
 
 
 def generate(myapi: Myapi, *calls: str) -> None:

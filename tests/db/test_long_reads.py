@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from sqlalchemy import Integer, bindparam, func, literal, select, text
+from sqlalchemy import Double, Integer, bindparam, cast, func, literal, select, text
 from sqlalchemy.pool import QueuePool
 from timberframe.data import driver, long_reads
 from timberframe.data.query import AnySelect
@@ -18,20 +18,30 @@ from tests.conftest import connections_taken
 
 
 def count_to() -> AnySelect:
-    """About a second for each ten million."""
+    """On SQLite, about a second for each ten million."""
     number = bindparam("number", type_=Integer)
     numbers = select(literal(1).label("n")).cte(recursive=True)
     further = select(numbers.c.n + 1).where(numbers.c.n < number)
     return select(func.count()).select_from(numbers.union_all(further))
 
 
+def sleep_for() -> AnySelect:
+    """On PostgreSQL, a second for each million: counting would take the cores from other tests."""
+    seconds = bindparam("number", type_=Integer) / literal(1e6, Double)
+    return select(func.count()).select_from(func.pg_sleep(cast(seconds, Double)))
+
+
+def take_time(database: Database) -> Callable[[], AnySelect]:
+    return count_to if database.engine.dialect.name == "sqlite" else sleep_for
+
+
 async def by_fetch(database: Database, number: int) -> None:
-    await database.fetch("count to", count_to, {"number": number})
+    await database.fetch("take time", take_time(database), {"number": number})
 
 
 async def by_searching(database: Database, number: int) -> None:
     async with database.searching() as db:
-        await db.execute(count_to(), {"number": number})
+        await db.execute(take_time(database)(), {"number": number})
 
 
 Ask = Callable[[Database, int], Coroutine[Any, Any, None]]
@@ -53,7 +63,7 @@ async def running(database: Database) -> int:
         return 0  # its thread ends with the connection
     statement = text("""
         SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-        AND state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%RECURSIVE%'
+        AND state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%pg_sleep%'
     """)
     async with database.reading() as db:
         return await db.scalar(statement) or 0
@@ -119,7 +129,7 @@ async def test_many_short_statements_are_no_long_one(
     async def search() -> None:
         async with database.searching() as db:
             for _ in range(8):
-                await db.execute(count_to(), {"number": 10})
+                await db.execute(take_time(database)(), {"number": 10})
                 await asyncio.sleep(0.1)
 
     searches = pool.size() // 2
