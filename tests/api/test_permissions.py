@@ -350,7 +350,7 @@ def takes_keys(route: Route) -> bool:
 async def answers_after_losing_rights(
     change: dict[str, bool], alice: httpx2.AsyncClient, database: Database
 ) -> dict[Route, tuple[int, int, bool]]:
-    """By route: what bob should get, what is answered to a retry, and whether it is a kept answer."""
+    """By route: what bob should get, what a retry gets, and whether that is a kept answer."""
     bob_as = update(User).where(User.id == BOB.id)
     column = "disabled" if "is_active" in change else "stranger"
     answers: dict[Route, tuple[int, int, bool]] = {}
