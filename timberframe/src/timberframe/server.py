@@ -83,6 +83,20 @@ class Server(MPServer):
                 log.error("worker_replaced", worker=index + 1)
                 self._respawn_workers([index], spawn_target, target_loader)
 
+    def _stop_workers(self) -> None:
+        """Wait for the workers, then let granian collect them.
+
+        granian asks once whether a worker is alive. While another thread reaps it, the answer is
+        yes, and a worker that has stopped as asked would be reported as killed.
+        """
+        for worker in self.wrks:
+            worker.terminate()  # type: ignore[no-untyped-call]  # granian's
+        deadline = time.monotonic() + (self.workers_kill_timeout or 0)
+        while any(worker.inner.is_alive() for worker in self.wrks) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.workers_kill_timeout = 1  # those that are left have had their time
+        super()._stop_workers()  # type: ignore[no-untyped-call]  # granian's
+
     def shutdown(self, exit_code: int = 0) -> None:
         self.interrupt_children.clear()  # a worker that dies during shutdown has not failed
         super().shutdown(exit_code)  # type: ignore[no-untyped-call]  # granian's
