@@ -26,7 +26,7 @@ from timberframe.crud.policy import (
 )
 from timberframe.data.base import utc_now
 from timberframe.data.session import Database
-from timberframe.errors import NotAuthenticated, NotPermitted
+from timberframe.errors import NotAuthenticated, NotPermitted, WrongDeclaration
 
 from app import schemas
 from app.models import Product
@@ -289,3 +289,9 @@ def test_rule_cannot_branch_on_who_asks(branch: Callable[[Any], Any]) -> None:
     somebody = with_rights_of(Principal(1, is_superuser=False))
     with pytest.raises(TypeError, match="not defined"):
         bool(branch(somebody))
+
+
+def test_rule_of_what_is_no_condition_is_refused_by_name() -> None:
+    column: Any = "is_active"
+    with pytest.raises(WrongDeclaration, match=r"only\('is_active'\): it takes a condition"):
+        only(column)

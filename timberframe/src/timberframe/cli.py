@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
@@ -184,7 +185,7 @@ def _add_create_superuser(cli: typer.Typer, settings: Settings, accounts: str) -
 
         user_crud, options = load(accounts), DatabaseOptions.of(settings)
         if promote:
-            promoting = lambda: promote_to_superuser(user_crud, options, email, username)  # noqa: E731
+            promoting = partial(promote_to_superuser, user_crud, options, email, username)
             asyncio.run(retrying(promoting))
             typer.echo(f"{username} is a superuser")
             return
@@ -194,7 +195,7 @@ def _add_create_superuser(cli: typer.Typer, settings: Settings, accounts: str) -
         except ValidationError as invalid:
             sys.exit(_reasons(invalid))
         try:
-            asyncio.run(retrying(lambda: create_superuser(user_crud, options, user_in)))
+            asyncio.run(retrying(partial(create_superuser, user_crud, options, user_in)))
         except AlreadyExists as taken:
             advice = "--promote promotes an existing account"
             sys.exit(f"{_command()}: {taken.detail} ({advice})")

@@ -8,6 +8,8 @@ from sqlalchemy import BigInteger, BindParameter, ColumnElement, false, or_, tru
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.elements import Grouping
 
+from timberframe.errors import WrongDeclaration
+
 
 @dataclass(frozen=True)
 class Principal:
@@ -71,7 +73,9 @@ def owner(column: InstrumentedAttribute[int]) -> Rule:
 
 
 def only(rows: ColumnElement[bool] | InstrumentedAttribute[bool]) -> Rule:
-    """Everybody, but only these rows."""
+    """Everybody, but only these rows; raise `WrongDeclaration` for what is no condition."""
+    if not isinstance(rows, (ColumnElement, InstrumentedAttribute)):
+        raise WrongDeclaration(f"only({rows!r}): it takes a condition, as only(Product.is_active)")
     return lambda viewer: or_(rows)
 
 
