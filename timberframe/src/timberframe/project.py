@@ -2,10 +2,9 @@
 
 import sys
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from timberframe.errors import CommandError
 
@@ -18,21 +17,19 @@ class ProjectNotFound(CommandError):
 class Project:
     """A folder with a `pyproject.toml` that has a table `[tool.timberframe]`.
 
-    `root` is that folder, `name` the project's name in commands, tokens and logs, and `package` the
-    import package of the owner's code.
+    `root` is that folder, and `name` the project's name in commands, tokens and logs.
     """
 
     root: Path
     name: str
-    package: str
 
     @classmethod
     def find(cls, start: Path) -> Self:
         """Search `start` and the folders above it; raise `ProjectNotFound` if there is none."""
         for folder in (start, *start.parents):
             file = folder / "pyproject.toml"
-            if file.is_file() and (table := _table_of(file)) is not None:
-                return cls(folder, **table)
+            if file.is_file() and (name := _name_in(file)):
+                return cls(folder, name)
         raise ProjectNotFound(
             f"there is no pyproject.toml with a table [tool.timberframe] in {start} or above it"
         )
@@ -52,13 +49,13 @@ class Project:
         return self.root / "alembic" / "versions"
 
 
-def _table_of(file: Path) -> Mapping[str, Any] | None:
-    """What `[tool.timberframe]` says, with `[project] name` as the default of `name`."""
+def _name_in(file: Path) -> str | None:
+    """What `[tool.timberframe] name` says, or else `[project] name`; None without the table."""
     content = tomllib.loads(file.read_text(encoding="utf-8"))
     table = content.get("tool", {}).get("timberframe")
     if table is None:
         return None
-    name = table.get("name") or content.get("project", {}).get("name")
+    name: str | None = table.get("name") or content.get("project", {}).get("name")
     if not name:
         raise ProjectNotFound(f"{file}: [tool.timberframe] needs a name")
-    return {"name": name, "package": table.get("package", "app")}
+    return name

@@ -14,7 +14,7 @@ from timberframe.http.dependencies import (
 )
 from timberframe.http.problems import problems
 from timberframe.http.resources import creator_of, listed, readable, unchanged, writable
-from timberframe.http.routing import Router
+from timberframe.http.routing import LineRoute, Router
 from timberframe.http.sign_in import PasswordChecked, SignIn, limit_sign_ups
 from timberframe.http.transfers import Download
 
@@ -27,6 +27,7 @@ __all__ = [
     "DbSession",
     "DbWrite",
     "Download",
+    "LineRoute",
     "OptionalUser",
     "PasswordChecked",
     "Router",

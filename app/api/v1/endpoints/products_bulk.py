@@ -3,8 +3,14 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, status
-from timberframe.http.routing import LineRoute
-from timberframe.routes import EXPORT_RESPONSES, IMPORT_RESPONSES, Download, export_of, import_of
+from timberframe.routes import (
+    EXPORT_RESPONSES,
+    IMPORT_RESPONSES,
+    Download,
+    LineRoute,
+    export_of,
+    import_of,
+)
 
 from app import schemas
 from app.crud import product_crud

@@ -73,24 +73,10 @@ class Database:
                     raise
 
     @asynccontextmanager
-    async def reading(self, *, may_lag: bool = False) -> AsyncIterator[ReadSession]:
-        """A read-only session; each statement sees what is committed when it runs.
-
-        With `may_lag` it uses the replica, if that is fresh.
-        """
-        async with self._session_for_reads(self._reading, may_lag=may_lag) as db:
-            yield db
-
-    @asynccontextmanager
-    async def _session_for_reads(
-        self, sessions: async_sessionmaker[UnitOfWork], *, may_lag: bool
-    ) -> AsyncIterator[ReadSession]:
-        if may_lag and self.replica and await self.replica.is_fresh():
-            async with self.replica.reading() as replica_db:
-                yield replica_db
-            return
+    async def reading(self) -> AsyncIterator[ReadSession]:
+        """A read-only session; each statement sees what is committed when it runs."""
         with pool_is_bounded():
-            async with sessions() as db:
+            async with self._reading() as db:
                 yield db
 
     @asynccontextmanager
@@ -102,9 +88,17 @@ class Database:
 
     @asynccontextmanager
     async def statements(self, *, may_lag: bool = False) -> AsyncIterator[ReadSession]:
-        """As `reading`, for the frame's own queries: without round trips for BEGIN and ROLLBACK."""
-        async with self._session_for_reads(self._statements, may_lag=may_lag) as db:
-            yield db
+        """As `reading`, for the frame's own queries: without round trips for BEGIN and ROLLBACK.
+
+        With `may_lag` it uses the replica, if that is fresh.
+        """
+        if may_lag and self.replica and await self.replica.is_fresh():
+            async with self.replica.reading() as replica_db:
+                yield replica_db
+            return
+        with pool_is_bounded():
+            async with self._statements() as db:
+                yield db
 
     @asynccontextmanager
     async def searching(self, *, may_lag: bool = False) -> AsyncIterator[ReadSession]:
