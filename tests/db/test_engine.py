@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import aiosqlite
 import pytest
 from sqlalchemy import select, text
+from timberframe.data.engine import SqliteConnection
 from timberframe.data.session import Database
 from timberframe.errors import Unavailable
 
@@ -85,3 +88,20 @@ async def test_sqlite_file_keeps_the_mode_that_it_has(tmp_path: Path) -> None:
         await db.execute(text("CREATE TABLE t (id INTEGER)"))
     assert set(modes(tmp_path).values()) == {"0o640"}
     await database.dispose()
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends"), [(SqliteConnection, True), (aiosqlite.Connection, False)]
+)
+async def test_connection_that_is_stopped_while_it_is_closed_is_closed(
+    kind: type[aiosqlite.Connection], ends: bool
+) -> None:
+    """The control is aiosqlite's own connection, which waits forever."""
+    connection = kind(lambda: sqlite3.connect(":memory:"), iter_chunk_size=64)
+    await connection
+    closing = asyncio.create_task(connection.close())
+    await asyncio.sleep(0)  # it waits for its thread
+    connection.stop()
+    done, _ = await asyncio.wait([closing], timeout=10 if ends else 0.5)
+    assert bool(done) == ends
+    closing.cancel()

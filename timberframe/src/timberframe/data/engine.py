@@ -1,12 +1,15 @@
 """Create the engine of each database, with bounded waits."""
 
+import asyncio
 import errno
 import os
+import sqlite3
 from contextlib import closing, suppress
 from functools import partial
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode
 
+import aiosqlite
 import structlog
 from pydantic_core import to_json
 from sqlalchemy import Dialect, event
@@ -64,7 +67,11 @@ def create_engine(options: DatabaseOptions, *, is_read_only: bool = False) -> As
 def _sqlite_arguments(options: DatabaseOptions) -> dict[str, Any]:
     # Without this, sqlite3 begins transactions itself, and only at the first write: what was read
     # before it could be outdated by then, and updates would be lost.
-    return {"isolation_level": None, "timeout": options.lock_timeout}
+    return {
+        "isolation_level": None,
+        "timeout": options.lock_timeout,
+        "async_creator_fn": SqliteConnection.to,
+    }
 
 
 def _postgresql_arguments(url: URL, options: DatabaseOptions) -> dict[str, Any]:
@@ -89,6 +96,28 @@ def _note_statement(connection: Connection, *execution: object) -> None:
     limit: ReadLimit | None = connection.get_execution_options().get("read_limit")
     if limit:
         limit.next_statement()
+
+
+class SqliteConnection(aiosqlite.Connection):
+    """A connection that may be stopped while it is being closed.
+
+    aiosqlite 0.22 would then wait forever for a thread that has ended, and so would a process that
+    stops, or whoever else waits for all tasks. SQLAlchemy does that when a request is cancelled
+    while its connection is closed.
+    """
+
+    _stopped: asyncio.Future[Any] | None = None
+
+    @classmethod
+    def to(cls, database: str, **arguments: Any) -> Self:
+        connection = cls(lambda: sqlite3.connect(database, **arguments), iter_chunk_size=64)
+        connection._thread.daemon = True  # as SQLAlchemy does with connections that it creates
+        return connection
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        if self._stopped is None:
+            self._stopped = super().stop()
+        return self._stopped
 
 
 def _milliseconds(seconds: float) -> str:
