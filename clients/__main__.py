@@ -15,8 +15,7 @@ from pathlib import Path
 
 import httpx2
 from openapi_spec_validator import validate
-
-from tests.process import serving
+from timberframe.testing import serving
 
 FOLDER = Path(__file__).parent
 GENERATED = FOLDER / "generated"

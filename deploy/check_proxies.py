@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx2
-
-from tests.conftest import ALICE, prepare
-from tests.process import free_port, serving
-from tests.servers import valkey
+from timberframe.testing import ALICE, free_port, serving
+from timberframe.testing.plugin import prepare
+from timberframe.testing.servers import valkey
 
 HOST = "api.example.com"
 PRODUCTS = "/api/v1/products/"

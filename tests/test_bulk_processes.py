@@ -18,11 +18,12 @@ import psutil
 import pytest
 from sqlalchemy import delete, func, insert, select, update
 from timberframe.data.session import Database
+from timberframe.testing import ALICE, BOB, Person, ServerProcess, environment, serving
+from timberframe.testing import run_command as run_myapi
+from timberframe.testing.process import command as project_command
 
 from app.models import Product, User
 from tests.api.test_lists import row
-from tests.conftest import ALICE, BOB, Person
-from tests.process import MYAPI, ServerProcess, environment, run_myapi, serving
 
 pytestmark = pytest.mark.seconds(4)
 
@@ -227,7 +228,7 @@ async def test_ctrl_c_in_mode_all_leaves_nothing(
     file.write_text(rows(30_000))
     ours, theirs = pty.openpty()
     process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-        [MYAPI, "import", str(file), "--as", "alice", "--mode", mode],
+        [*project_command(), "import", str(file), "--as", "alice", "--mode", mode],
         env=environment(DATABASE_URL=database_url, TERM="xterm"),
         stdin=theirs,
         stdout=theirs,

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from timberframe.data.session import Database
-
-from tests.conftest import ADMIN, ALICE
-from tests.process import MYAPI, environment, free_port, run_myapi, serving
+from timberframe.testing import ADMIN, ALICE, environment, free_port, serving
+from timberframe.testing import run_command as run_myapi
+from timberframe.testing.process import command as project_command
 
 pytestmark = pytest.mark.seconds(4)
 
@@ -63,7 +63,7 @@ def test_existing_account_is_promoted_when_asked(database_url: str) -> None:
 def test_password_is_not_echoed_on_a_terminal(database_url: str) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [MYAPI, *CAROL],
+        [*project_command(), *CAROL],
         env=environment(DATABASE_URL=database_url),
         stdin=theirs,
         stdout=theirs,

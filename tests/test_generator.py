@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import structlog
+from timberframe.testing import environment
 
 from app import cli
 from app.core.config import Settings, settings
-from tests.process import environment
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("alembic", "app", "tests", "timberframe", "pyproject.toml", "README.md")
@@ -89,9 +89,7 @@ def run_in(root: Path, *command: str, **settings: str) -> None:
 
 def run_tests_in(root: Path, postgresql_url: str, *arguments: str) -> None:
     options = ("-q", "-n0", "-p", "no:cacheprovider", "--show-capture=no", "--no-header")
-    # Two seconds to load, and none of these tests is theirs.
-    unused = ("-p", "no:schemathesis", "-p", "no:hypothesispytest")
-    run_in(root, "pytest", *options, *unused, *arguments, TEST_DATABASE_URL=postgresql_url)
+    run_in(root, "pytest", *options, *arguments, TEST_DATABASE_URL=postgresql_url)
 
 
 def generate(myapi: Myapi, *calls: str) -> None:

@@ -10,11 +10,10 @@ import pytest
 from sqlalchemy import func, select, text
 from timberframe.crud.idempotency import IdempotencyKey
 from timberframe.data.session import Database
+from timberframe.testing import ALICE, BOB, ServerProcess, serving
 
 from app.models import Product
 from tests.api.test_products import CHAIR
-from tests.conftest import ALICE, BOB
-from tests.process import ServerProcess, serving
 
 pytestmark = pytest.mark.seconds(4)
 

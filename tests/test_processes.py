@@ -6,9 +6,7 @@ import socket
 
 import httpx2
 import pytest
-
-from tests.conftest import ALICE
-from tests.process import ServerProcess, serving
+from timberframe.testing import ALICE, ServerProcess, serving
 
 pytestmark = pytest.mark.seconds(4)
 

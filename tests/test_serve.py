@@ -15,17 +15,12 @@ import pytest
 from timberframe.errors import AppError
 from timberframe.http.bodies import MAX_DISCARDING_SECONDS
 from timberframe.server import Server
+from timberframe.testing import ServerProcess, environment, free_port, serving
+from timberframe.testing import run_command as run_myapi
+from timberframe.testing.process import command as project_command
+from timberframe.testing.process import with_few_files
 
 from app.core.config import settings
-from tests.process import (
-    MYAPI,
-    ServerProcess,
-    environment,
-    free_port,
-    run_myapi,
-    serving,
-    with_few_files,
-)
 
 pytestmark = pytest.mark.seconds(10)
 
@@ -182,7 +177,7 @@ def test_idle_connections_beyond_the_open_files_cost_nothing(database_url: str) 
 def test_too_few_open_files_are_told_at_the_start(database_url: str) -> None:
     settings = {"DATABASE_URL": database_url, "MAX_CONNECTIONS": "1000", "SECRET_KEY": "x" * 32}
     ended = subprocess.run(
-        [*with_few_files(256), MYAPI, "serve", "--port", str(free_port())],
+        [*with_few_files(256), *project_command(), "serve", "--port", str(free_port())],
         env=environment(**settings),
         capture_output=True,
         text=True,
@@ -201,7 +196,7 @@ def test_signal_is_heard_at_any_moment(after: float, database_url: str, tmp_path
     log = tmp_path / "log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [MYAPI, "serve", "--port", str(free_port()), "--workers", "2"],
+            [*project_command(), "serve", "--port", str(free_port()), "--workers", "2"],
             env=environment(DATABASE_URL=database_url, GRACEFUL_TIMEOUT_SECONDS="60"),
             stdout=output,
             stderr=output,

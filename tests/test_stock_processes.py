@@ -7,11 +7,10 @@ import httpx2
 import pytest
 from sqlalchemy import func, insert, select, update
 from timberframe.data.session import Database
+from timberframe.testing import ALICE, ServerProcess
 
 from app.models import Product, StockMovement
 from tests.api.test_lists import row
-from tests.conftest import ALICE
-from tests.process import ServerProcess
 
 pytestmark = pytest.mark.seconds(4)
 

@@ -12,12 +12,11 @@ import httpx2
 import pytest
 import timberframe.app
 from fastapi import APIRouter, FastAPI
+from timberframe.testing import ADMIN, ALICE, Person, lifespan, serving
 
 from app.api.v1.api import api_router
 from app.core.config import settings
 from app.crud import user_crud
-from tests.conftest import ADMIN, ALICE, Person, lifespan
-from tests.process import serving
 
 PAGE = Path(__file__).parents[1] / "docs" / "ways-out.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)

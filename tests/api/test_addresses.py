@@ -6,10 +6,10 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from limits import RateLimitItemPerMinute
+from timberframe.testing import ALICE, create_app, lifespan, set_limits
 
 from app.core.config import settings
 from app.main import app
-from tests.conftest import ALICE, create_app, lifespan, set_limits
 
 LIMIT = 2
 names = count()

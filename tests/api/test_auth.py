@@ -9,10 +9,10 @@ import httpx2
 import pytest
 from limits import RateLimitItemPerMinute
 from timberframe.app import SIGN_IN_MAX_BODY_BYTES
+from timberframe.testing import ALICE, BOB, change_state, set_limits
 
 from app.core.config import settings
 from app.main import app
-from tests.conftest import ALICE, BOB, change_state, set_limits
 
 FORM = "application/x-www-form-urlencoded"
 RIGHT = {"username": ALICE.name, "password": ALICE.password}

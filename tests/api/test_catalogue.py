@@ -8,13 +8,13 @@ import httpx2
 import pytest
 from sqlalchemy import select, text
 from timberframe.data.session import Database
+from timberframe.testing import BOB
 
 from app.models import Product
 from app.models.product import product_tags
 from tests.api.test_categories import create as create_category
 from tests.api.test_categories import create_chain, move
 from tests.api.test_products import create
-from tests.conftest import BOB
 
 CSV = {"Content-Type": "text/csv"}
 

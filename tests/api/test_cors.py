@@ -4,10 +4,10 @@ import pytest
 from fastapi import FastAPI
 from timberframe.app import EXPOSED_HEADERS
 from timberframe.http.middleware import MAX_HEAD_BYTES, MAX_TARGET_BYTES
+from timberframe.testing import create_app
 
 from app.core.config import settings
 from tests.api.test_middleware import HOST, Answer, call
-from tests.conftest import create_app
 
 SHOP = "https://shop.example.com"
 FOREIGN = (

@@ -14,10 +14,9 @@ from timberframe.crud.policy import Principal
 from timberframe.http.dependencies import get_database, get_optional_user
 from timberframe.http.direct import direct_app
 from timberframe.http.routing import Route, RouteIndex
+from timberframe.testing import ALICE, BOB, ServerProcess
 
 from app.main import app
-from tests.conftest import ALICE, BOB
-from tests.process import ServerProcess
 
 READS = [
     "/products/1",

@@ -10,10 +10,10 @@ import pytest
 from openapi_spec_validator import validate
 from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 from timberframe.http.docs import ASSETS
+from timberframe.testing import ADMIN, create_app
 
 from app.core.config import settings
 from app.main import app
-from tests.conftest import ADMIN, create_app
 
 pytestmark = pytest.mark.all_resources
 

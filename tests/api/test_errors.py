@@ -15,11 +15,11 @@ from fastapi.routing import iter_route_contexts
 from limits import RateLimitItemPerMinute
 from pydantic import SecretStr
 from timberframe.http.middleware import API_HEADERS
+from timberframe.testing import ADMIN, ALICE, BOB, Person, create_app, lifespan, set_limits
 
 from app.core.config import settings
 from app.main import app
 from tests.api.test_products import CHAIR, create
-from tests.conftest import ADMIN, ALICE, BOB, Person, create_app, lifespan, set_limits
 
 CANARY = "c4nary"  # in every part of every request below, in no answer
 SHOP = "https://shop.example.com"

@@ -14,6 +14,8 @@ from timberframe.bulk.exports import export
 from timberframe.data.session import Database
 from timberframe.http import bulk
 from timberframe.schemas.bulk import ExportParams
+from timberframe.testing import ALICE
+from timberframe.testing.plugin import connections_taken
 
 from app import schemas
 from app.crud.product import product_crud
@@ -22,7 +24,6 @@ from app.models import Product
 from tests.api.test_lists import row
 from tests.api.test_middleware import call
 from tests.api.test_products import create
-from tests.conftest import ALICE, connections_taken
 
 COLUMNS = "sku,name,description,price,currency,stock,is_active,category,tags"
 TEXTS = (

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from fastapi.routing import iter_route_contexts
+from timberframe.testing import ALICE, ServerProcess
+from timberframe.testing.plugin import connections_taken
 
 from app.main import app
 from tests.api.test_products import create
-from tests.conftest import ALICE, connections_taken
-from tests.process import ServerProcess
 
 GZIP = {"Accept-Encoding": "gzip"}
 CHANGING = ("x-request-id", "content-security-policy")  # which has a nonce on the docs pages

@@ -19,13 +19,14 @@ from timberframe.data.retries import TransactionConflict
 from timberframe.data.session import Database
 from timberframe.http.dependencies import DbSession
 from timberframe.routes import Router
+from timberframe.testing import ALICE, create_app, lifespan
+from timberframe.testing.plugin import connections_taken
 
 from app.core.config import settings
 from app.crud import user_crud
 from app.main import app
 from app.models import Product, User
 from tests.api.test_products import CHAIR, create
-from tests.conftest import ALICE, connections_taken, create_app, lifespan
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 CAROL = {"email": "carol@example.com", "username": "carol", "password": "Carol-Pass-1"}

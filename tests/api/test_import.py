@@ -17,13 +17,13 @@ from timberframe.crud.policy import Policy, everybody, only, signed_in, superuse
 from timberframe.data.session import Database
 from timberframe.http import transfers
 from timberframe.schemas.bulk import MAX_ROW_ERRORS
+from timberframe.testing import ALICE, BOB, create_app
 
 from app.core.config import settings
 from app.crud.product import product_crud
 from app.main import app
 from app.models import Product, User
 from tests.api.test_products import create
-from tests.conftest import ALICE, BOB, create_app
 
 HEAD = "sku,name,price\r\n"
 NOTHING = {"created": 0, "updated": 0, "unchanged": 0, "refused": 0, "errors_total": 0}

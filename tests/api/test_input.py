@@ -9,11 +9,11 @@ import httpx2
 import pytest
 from sqlalchemy import select
 from timberframe.data.session import Database
+from timberframe.testing import ADMIN, ALICE
 
 from app import models
 from tests.api.cases import resources
 from tests.api.test_products import CHAIR, create
-from tests.conftest import ADMIN, ALICE
 
 PRODUCT: dict[str, Any] = CHAIR | {
     "sku": "L-1",

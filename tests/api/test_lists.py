@@ -18,10 +18,10 @@ from timberframe.data.session import Database
 from timberframe.http.resources import MAX_SORT_KEYS
 from timberframe.search import query as search
 from timberframe.security.keys import Keys
+from timberframe.testing import ADMIN, ALICE, BOB, change_state
 
 from app.main import app
 from app.models import Product
-from tests.conftest import ADMIN, ALICE, BOB, change_state
 
 NAMES = ("Chair", "chair", "Desk", "desk", "Émile", "zebra", "Zoë", "100% wool", "a_b", "a")
 

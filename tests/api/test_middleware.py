@@ -18,11 +18,11 @@ from timberframe.http.middleware import (
     MAX_HEAD_BYTES,
     MAX_TARGET_BYTES,
 )
+from timberframe.testing import ALICE, create_app, lifespan
 
 from app.core.config import settings
 from app.main import app as served
 from tests.api.test_products import create
-from tests.conftest import ALICE, create_app, lifespan
 
 HOST = ("host", "api.example.com")
 

@@ -16,13 +16,14 @@ from timberframe.data.session import Database
 from timberframe.http import dependencies
 from timberframe.http.idempotency import give_kept_answer
 from timberframe.http.routing import RouteIndex
+from timberframe.testing import ADMIN, ALICE, BOB, Person, client_of
+from timberframe.testing.subject import tokens
 
 from app.core.config import settings
 from app.main import app
 from app.models import User
 from tests.api.cases import Resource, resources, said
 from tests.api.test_products import create
-from tests.conftest import ADMIN, ALICE, BOB, Person, client_of, tokens
 
 pytestmark = pytest.mark.all_resources
 
@@ -131,10 +132,10 @@ async def headers_of(
 ) -> dict[str, str]:
     match caller:
         case "bad token":
-            header, payload, signature = tokens.create(ALICE.id).split(".")
+            header, payload, signature = tokens().create(ALICE.id).split(".")
             return {"Authorization": f"Bearer {header}.{payload}.{signature[::-1]}"}
         case "expired token":
-            expired = replace(tokens, lifetime=timedelta(minutes=-1)).create(ALICE.id)
+            expired = replace(tokens(), lifetime=timedelta(minutes=-1)).create(ALICE.id)
             return {"Authorization": f"Bearer {expired}"}
         case "disabled":
             await admin.post("/users/", json=SIGN_UP)

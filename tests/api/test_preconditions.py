@@ -5,11 +5,11 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi.routing import iter_route_contexts
+from timberframe.testing import ALICE, BOB, change_state
 
 from app.main import app
 from tests.api.cases import resources
 from tests.api.test_products import CHAIR, create
-from tests.conftest import ALICE, BOB, change_state
 
 ME = "/users/me"
 ALICE_BY_ADMIN = f"/users/{ALICE.id}"

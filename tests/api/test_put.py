@@ -5,10 +5,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from timberframe.testing import ALICE
 
 from tests.api.cases import Resource, resources
 from tests.api.test_products import create
-from tests.conftest import ALICE
 
 ME = "/users/me"
 # True is 1 to Python, and no id to JSON.

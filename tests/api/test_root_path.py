@@ -7,10 +7,9 @@ from urllib.parse import urljoin
 import httpx2
 import pytest
 from pydantic import ValidationError
+from timberframe.testing import ALICE, serving
 
 from app.core.config import Settings
-from tests.conftest import ALICE
-from tests.process import serving
 
 pytestmark = pytest.mark.seconds(4)
 

@@ -16,9 +16,9 @@ from schemathesis.engine import events, from_schema
 from schemathesis.python.asgi import shutdown_lifespans
 from schemathesis.schemas import BaseSchema
 from timberframe.http.middleware import API_HEADERS
+from timberframe.testing import ADMIN, create_app
 
 from app.core.config import settings
-from tests.conftest import ADMIN, create_app
 
 # What the schema cannot say in full: these grammars are narrower than their formats' names.
 LETTERS = st.text("abcxyz019", min_size=1, max_size=20)

@@ -18,11 +18,11 @@ from timberframe.data.session import Database
 from timberframe.http import sign_in
 from timberframe.logging import Lines
 from timberframe.security.rate_limit import Attempt
+from timberframe.testing import ALICE, BOB, set_limits
 
 from app import models
 from app.core.config import settings
 from app.main import app
-from tests.conftest import ALICE, BOB, set_limits
 
 LIMIT = 3
 WRONG = "Wrong-Pass-1"

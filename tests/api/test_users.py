@@ -6,8 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
-
-from tests.conftest import ALICE, BOB
+from timberframe.testing import ALICE, BOB
 
 KATE: dict[str, Any] = {
     "email": "kate@example.com",

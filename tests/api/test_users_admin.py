@@ -8,11 +8,11 @@ import httpx2
 import pytest
 from sqlalchemy import func, select, update
 from timberframe.data.session import Database
+from timberframe.testing import ADMIN, ALICE, BOB, client_of
 
 from app.models import Product, User
 from tests.api.test_products import create
 from tests.api.test_users import EMAIL_TAKEN, can_sign_in, sign_up
-from tests.conftest import ADMIN, ALICE, BOB, client_of
 
 LAST_ONE = "The last active superuser cannot be disabled, demoted or deleted"
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from timberframe.testing import change_state
 
 from app.main import app
-from tests.conftest import change_state
 from tests.core.test_tokens import Tokens, assert_all_refused_alike, claims, me, raw, token, without
 
 

@@ -15,9 +15,9 @@ import pytest
 from fastapi import FastAPI, Request
 from sqlalchemy import text
 from timberframe.logging import configure_logging
+from timberframe.testing import create_app, lifespan
 
 from app.core.config import settings
-from tests.conftest import create_app, lifespan
 
 Lines = Callable[[], list[dict[str, Any]]]
 # All that ends a line or moves a terminal's cursor, but for the newline itself.

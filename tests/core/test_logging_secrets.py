@@ -6,9 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx2
-
-from tests.conftest import ALICE
-from tests.process import serving
+from timberframe.testing import ALICE, serving
 
 PASSWORD = "Canary-Pass-1"
 EMAIL = "canary@example.com"

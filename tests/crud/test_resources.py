@@ -25,12 +25,12 @@ from timberframe.http.resources import listed
 from timberframe.routes import Router
 from timberframe.schemas.models import OutputModel
 from timberframe.search.query import Search
+from timberframe.testing import ALICE, BOB
 
 from app import schemas
 from app.crud.category import category_crud
 from app.crud.product import CRUDProduct, product_crud
 from app.models import Product, User
-from tests.conftest import ALICE, BOB
 
 
 class Base(DeclarativeBase):

@@ -13,10 +13,10 @@ from timberframe.crud.row_limit import RowLimit
 from timberframe.data.session import Database
 from timberframe.data.unit_of_work import UnitOfWork
 from timberframe.errors import WrongDeclaration
+from timberframe.testing import ALICE
 
 from app.crud.product import CRUDProduct, product_crud
 from app.models import Product
-from tests.conftest import ALICE
 
 LIMIT = 3
 

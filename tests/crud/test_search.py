@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from timberframe.data.session import Database
 from timberframe.search import index as search_index
 from timberframe.search import query as search
+from timberframe.testing import ALICE
 
 from app import models
 from app.crud.product import product_crud
 from app.crud.user import user_crud
 from tests.api.cases import cruds
-from tests.conftest import ALICE
 
 Row = tuple[str, str, str | None]
 

@@ -22,10 +22,10 @@ from timberframe.data.base import utc_now
 from timberframe.data.session import Database
 from timberframe.schemas.page import CommonQueryParams
 from timberframe.search import query as search
+from timberframe.testing import ADMIN, ALICE, BOB, Person
 
 from app import models
 from app.crud.product import CRUDProduct
-from tests.conftest import ADMIN, ALICE, BOB, Person
 
 Crud = CRUDBase[models.Product, Any, Any]
 

@@ -3,10 +3,10 @@
 import pytest
 from pydantic import SecretStr
 from timberframe.data.budget import TooManyConnections, check_connection_budget
+from timberframe.testing import database_options
+from timberframe.testing import run_command as run_myapi
 
 from app.core.config import settings
-from tests.conftest import database_options
-from tests.process import run_myapi
 
 
 async def test_more_connections_than_the_server_gives_are_refused(

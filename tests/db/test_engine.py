@@ -13,8 +13,7 @@ from sqlalchemy import select, text
 from timberframe.data.engine import SqliteConnection
 from timberframe.data.session import Database
 from timberframe.errors import Unavailable
-
-from tests.conftest import database_options
+from timberframe.testing import database_options
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 

@@ -33,13 +33,13 @@ from timberframe.data.rows_as_json import SEPARATOR, RowJSON
 from timberframe.data.session import Database
 from timberframe.http.resources import listed
 from timberframe.schemas.page import Pagination
+from timberframe.testing import ADMIN, ALICE
 
 from app import schemas
 from app.crud.product import product_crud
 from app.crud.stock_movement import stock_movement_crud
 from app.crud.user import user_crud
 from app.models import Product, StockMovement
-from tests.conftest import ADMIN, ALICE
 
 VIEWER = Principal(ADMIN.id, is_superuser=True)
 # All that schemas let through, odd ones often.

@@ -12,11 +12,11 @@ from timberframe.data.base import Base
 from timberframe.data.session import open_database
 from timberframe.migrations import alembic_config, downgrade, upgrade
 from timberframe.search.index import is_search_object
+from timberframe.testing import database_options, environment
+from timberframe.testing.process import command as project_command
 
 from alembic import command
 from app.core.config import settings
-from tests.conftest import database_options
-from tests.process import MYAPI, environment
 
 pytestmark = pytest.mark.all_resources
 
@@ -66,7 +66,7 @@ def test_model_without_migration_is_noticed(empty_database_url: str) -> None:
 def test_two_processes_may_migrate_at_once(empty_database_url: str) -> None:
     processes = [
         subprocess.Popen(
-            [MYAPI, "migrate"],
+            [*project_command(), "migrate"],
             env=environment(DATABASE_URL=empty_database_url),
             stderr=subprocess.PIPE,
             text=True,

@@ -9,11 +9,11 @@ from pydantic import SecretStr
 from sqlalchemy import literal, select
 from timberframe.data.session import Database, open_database
 from timberframe.errors import Unavailable
+from timberframe.testing import client_of, database_options, lifespan
+from timberframe.testing.proxy import proxied
 
 from app.core.config import settings
 from app.main import app
-from tests.conftest import client_of, database_options, lifespan
-from tests.proxy import proxied
 
 Switch = Callable[[], Awaitable[None]]
 

@@ -11,12 +11,13 @@ import pytest
 from pydantic import SecretStr
 from timberframe.data import replica
 from timberframe.data.session import Database
+from timberframe.testing import ALICE, BOB, client_of, lifespan
+from timberframe.testing.plugin import prepare
+from timberframe.testing.proxy import Proxy, proxied
+from timberframe.testing.replication import Pair, Server, postgresql_pair
 
 from app.core.config import Settings, settings
 from app.main import app
-from tests.conftest import ALICE, BOB, client_of, lifespan, prepare
-from tests.proxy import Proxy, proxied
-from tests.replication import Pair, Server, postgresql_pair
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from timberframe.data.session import Database
 from timberframe.errors import Unavailable
 from timberframe.http.dependencies import DbSession
 from timberframe.routes import Router
+from timberframe.testing import ALICE, create_app, lifespan
 
 from app.crud.product import product_crud
 from app.models import Product
-from tests.conftest import ALICE, create_app, lifespan
 
 pytestmark = pytest.mark.seconds(4)
 

@@ -12,11 +12,11 @@ from timberframe.data.revisions import Migration, compare, known_migrations
 from timberframe.data.session import open_database
 from timberframe.data.start import check_database
 from timberframe.migrations import CannotMigrate, upgrade
+from timberframe.testing import client_of, database_options, lifespan, serving
+from timberframe.testing import run_command as run_myapi
 
 from app.core.config import settings
 from app.main import app
-from tests.conftest import client_of, database_options, lifespan
-from tests.process import run_myapi, serving
 
 VERSIONS = settings.project.migrations
 LANDED = VERSIONS.parent / "landed.sha256"

@@ -18,12 +18,12 @@ from timberframe.data.query import AnyStatement
 from timberframe.data.session import Database
 from timberframe.data.short_reads import ShortReads
 from timberframe.errors import Conflict, Unavailable
+from timberframe.testing import ALICE, database_options
 
 from app.core.config import settings
 from app.crud.product import product_crud
 from app.models import Product
 from app.schemas import ProductCreate
-from tests.conftest import ALICE, database_options
 
 CHAIR = ProductCreate(sku="S", name="Chair", price=Decimal(1))
 UnitOfWork = Callable[[], AbstractAsyncContextManager[AsyncSession]]

@@ -18,12 +18,12 @@ from timberframe.data.base import Base
 from timberframe.data.session import Database, open_database
 from timberframe.errors import AlreadyExists
 from timberframe.migrations import alembic_config
+from timberframe.testing import ADMIN, ALICE, database_options
 
 from alembic import command
 from app import schemas
 from app.core.config import settings
 from app.crud.user import user_crud
-from tests.conftest import ADMIN, ALICE, database_options
 
 Migrate = Callable[[str], None]
 EVERY_TABLE = "\n".join(

@@ -11,9 +11,9 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from pydantic import SecretStr
+from timberframe.testing import free_port
 
 from app.core.config import settings
-from tests.process import free_port
 
 
 class Mailbox:

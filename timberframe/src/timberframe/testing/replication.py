@@ -70,7 +70,7 @@ class Pair(NamedTuple):
 @contextmanager
 def postgresql_pair() -> Iterator[Pair]:
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="myapi-replication-"))
+        folder = Path(tempfile.mkdtemp(prefix="replication-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         pair = Pair(*(Server(folder / name) for name in ("primary", "standby")))
         if USER:

@@ -1,0 +1,36 @@
+"""The test kit: what the tests of a project need, beside the fixtures of pytest's plugin."""
+
+from timberframe.testing.cast import ADMIN, ALICE, BOB, CAST, Person, client_of
+from timberframe.testing.process import (
+    ServerProcess,
+    environment,
+    free_port,
+    run_command,
+    serving,
+)
+from timberframe.testing.subject import (
+    change_state,
+    create_app,
+    database_options,
+    lifespan,
+    set_limits,
+)
+
+__all__ = [
+    "ADMIN",
+    "ALICE",
+    "BOB",
+    "CAST",
+    "Person",
+    "ServerProcess",
+    "change_state",
+    "client_of",
+    "create_app",
+    "database_options",
+    "environment",
+    "free_port",
+    "lifespan",
+    "run_command",
+    "serving",
+    "set_limits",
+]

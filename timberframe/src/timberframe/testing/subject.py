@@ -1,0 +1,85 @@
+"""The subject of the tests: the application named by `[tool.fastapi] entrypoint`."""
+
+import importlib.util
+import tomllib
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from fastapi import FastAPI
+from limits import RateLimitItem
+
+from timberframe.data.options import DatabaseOptions
+from timberframe.project import Project
+from timberframe.security.tokens import Tokens
+from timberframe.settings import Settings
+
+_root: Path | None = None
+
+
+def use_project_in(root: Path) -> None:
+    """Tell the kit which project is tested; pytest's plugin does."""
+    global _root
+    _root = root
+
+
+@cache
+def project() -> Project:
+    if _root is None:
+        raise RuntimeError("no project is tested: pytest's plugin timberframe was not loaded")
+    return Project.find(_root)
+
+
+@cache
+def app() -> FastAPI:
+    module, name = _entrypoint()
+    return cast(FastAPI, getattr(import_module(module), name))
+
+
+def create_app() -> FastAPI:
+    """Another application of the same project, with its settings as they are now."""
+    module, name = _entrypoint()
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(module)
+    again = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(again)
+    return cast(FastAPI, getattr(again, name))
+
+
+def _entrypoint() -> tuple[str, str]:
+    tools = tomllib.loads(project().pyproject.read_text())["tool"]
+    module, _, name = tools["fastapi"]["entrypoint"].partition(":")
+    return module, name
+
+
+def settings() -> Settings:
+    return cast(Settings, app().state.settings)
+
+
+def tokens() -> Tokens:
+    return cast(Tokens, app().state.tokens)
+
+
+def database_options() -> DatabaseOptions:
+    return DatabaseOptions.of(settings())
+
+
+def lifespan(app: FastAPI) -> AbstractAsyncContextManager[Any]:
+    """The application runs within it: its database is open."""
+    return app.router.lifespan_context(app)
+
+
+def change_state(app: FastAPI, monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
+    """Change fields of what the application keeps as `name`, such as `options` and `tokens`."""
+    state = app.state._state
+    monkeypatch.setitem(state, name, replace(state[name], **changes))
+
+
+def set_limits(app: FastAPI, monkeypatch: pytest.MonkeyPatch, **limits: RateLimitItem) -> None:
+    """Change limits of sign-ins and sign-ups, by their names in `SignInLimits`."""
+    change_state(app, monkeypatch, "sign_in_limits", **limits)

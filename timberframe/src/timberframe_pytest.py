@@ -1,0 +1,35 @@
+"""The pytest plugin: it sets the environment before a project's application is imported.
+
+It does nothing in a project whose `pyproject.toml` has no table `[tool.timberframe]`, and imports
+nothing of the frame there.
+"""
+
+import os
+import secrets
+import sys
+import tomllib
+
+import pytest
+
+# What a developer has set for their own server must not reach the tests.
+_NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "SMTP_URL", "ENVIRONMENT", "ALLOWED_HOSTS")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    file = early_config.rootpath / "pyproject.toml"
+    tools = tomllib.loads(file.read_text()).get("tool", {}) if file.is_file() else {}
+    if "timberframe" not in tools:
+        return
+    entrypoint = tools.get("fastapi", {}).get("entrypoint")
+    if not entrypoint:
+        raise pytest.UsageError(f'{file}: needs [tool.fastapi] entrypoint = "app.main:app"')
+    if entrypoint.partition(":")[0] in sys.modules:
+        raise pytest.UsageError(
+            f"{entrypoint} was imported before the tests could set its settings"
+        )
+    os.environ["ENV_FILE"] = ""
+    os.environ["SECRET_KEY"] = secrets.token_urlsafe(32)
+    for name in _NOT_INHERITED:
+        os.environ.pop(name, None)
+    early_config.pluginmanager.import_plugin("timberframe.testing.plugin")
