@@ -13,11 +13,12 @@ from timberframe.data.retries import TransactionConflict
 from timberframe.data.session import Database
 from timberframe.errors import InvalidInput
 from timberframe.testing import ADMIN
+from timberframe.testing.routes import WRITES, Resource
+from timberframe.testing.values import WRONG_LINES
 
 from app.crud.category import CRUDCategory, category_crud
 from app.models import Category
 from app.schemas import CategoryUpdate
-from tests.api.cases import WRITES, WRONG_LINES, Resource
 
 PATH = "/categories/"
 VIEWER = Principal(ADMIN.id, is_superuser=True)

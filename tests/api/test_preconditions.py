@@ -1,14 +1,10 @@
 """ETag, If-Match and If-None-Match: RFC 9110 section 13."""
 
-from typing import Any
-
 import httpx2
 import pytest
-from fastapi.routing import iter_route_contexts
-from timberframe.testing import ALICE, BOB, change_state
+from timberframe.testing import ALICE, change_state
 
 from app.main import app
-from tests.api.cases import resources
 from tests.api.test_products import CHAIR, create
 
 ME = "/users/me"
@@ -55,99 +51,6 @@ async def test_known_state_is_not_sent_again(alice: httpx2.AsyncClient, product:
             assert answer.status_code == 200, other
 
 
-NEW: dict[str, Any] = {"full_name": "New Name"}
-CHANGES: dict[str, tuple[str, str, Any]] = {
-    "patch a product": ("alice", "PATCH", {"name": "Stool"}),
-    "put a product": ("alice", "PUT", {"name": "Stool"}),
-    "delete a product": ("alice", "DELETE", None),
-    "patch oneself": ("alice", "PATCH", NEW),
-    "put oneself": ("alice", "PUT", NEW),
-    "patch a user": ("admin", "PATCH", NEW),
-    "delete a user": ("admin", "DELETE", None),
-}
-PATHS = {"a product": None, "oneself": ME, "a user": f"/users/{BOB.id}"}
-# Those that state themselves, with a row of a superuser's.
-RESOURCES = {f"a row of {resource.path}": resource for resource in resources()}
-for name in RESOURCES:
-    CHANGES |= {f"{verb.lower()} {name}": ("admin", verb, NEW) for verb in ("PUT", "PATCH")}
-    CHANGES[f"delete {name}"] = ("admin", "DELETE", None)
-
-
-@pytest.mark.all_resources
-def test_table_of_changes_is_complete() -> None:
-    changes = [
-        method
-        for route in iter_route_contexts(app.routes)
-        for method in (route.methods or ())
-        if method in ("PUT", "PATCH", "DELETE")
-    ]
-    assert len(changes) == len(CHANGES)
-
-
-@pytest.fixture
-async def change(
-    request: pytest.FixtureRequest,
-    alice: httpx2.AsyncClient,
-    admin: httpx2.AsyncClient,
-    product: str,
-) -> tuple[httpx2.AsyncClient, str, str, Any]:
-    who, method, body = CHANGES[request.param]
-    what = request.param.partition(" ")[2]
-    if resource := RESOURCES.get(what):
-        path = f"{resource.path}{(await resource.create(admin))['id']}"
-        return admin, method, path, await resource.change(admin) if body else None
-    path = PATHS[what] or product
-    return (alice if who == "alice" else admin), method, path, body
-
-
-@pytest.mark.all_resources
-@pytest.mark.parametrize("change", CHANGES, indirect=True)
-async def test_change_of_another_state_is_refused(
-    change: tuple[httpx2.AsyncClient, str, str, Any],
-) -> None:
-    client, method, path, body = change
-    before = await client.get(path)
-    etag = before.headers["etag"]
-    for wrong in (
-        '"99"',
-        'W/"99"',
-        etag.strip('"'),
-        '"',
-        "",
-        "W/*",
-        '*, "99"',
-        f"{etag[:-1]}9-gzip",
-        f'{etag[:-1]}-gzip-tar"',
-        f'"-gzip{etag[1:]}',
-        f'"{"-gzip" * 10_000}',
-        f'{etag[:-1]}{"-gzip" * 10_000}x"',
-    ):
-        answer = await client.request(method, path, json=body, headers={"If-Match": wrong})
-        assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed"), wrong
-    assert (await client.get(path)).json() == before.json()
-    answer = await client.request(method, path, json=body, headers={"If-Match": f'"99", {etag}'})
-    assert answer.status_code in (200, 204)
-    answer = await client.request(method, path, json=body, headers={"If-Match": etag})
-    assert answer.status_code in (404, 412)
-
-
-@pytest.mark.all_resources
-@pytest.mark.parametrize("change", CHANGES, indirect=True)
-async def test_precondition_can_be_required(
-    change: tuple[httpx2.AsyncClient, str, str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client, method, path, body = change
-    change_state(app, monkeypatch, "options", is_if_match_required=True)
-    answer = await client.request(method, path, json=body)
-    assert (answer.status_code, answer.json()["code"]) == (428, "precondition_required")
-    if method != "DELETE":
-        answer = await client.request(method, path, json=body, headers={"If-Match": "*"})
-        assert answer.status_code == 200
-    headers = {"If-Match": await etag_at(client, path)}
-    answer = await client.request(method, path, json=body, headers=headers)
-    assert answer.status_code in (200, 204)
-
-
 async def test_what_no_state_precedes_needs_no_precondition(
     alice: httpx2.AsyncClient, product: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,25 +85,6 @@ async def test_change_is_made_behind_a_proxy_that_compresses(
     assert (known.status_code, known.headers["etag"]) == (304, spelling.format(3))
     assert known.headers["vary"]
     assert known.headers["cache-control"] == "no-store"
-
-
-@pytest.mark.all_resources
-@pytest.mark.parametrize("change", CHANGES, indirect=True)
-async def test_change_unless_a_state_is_there(
-    change: tuple[httpx2.AsyncClient, str, str, Any],
-) -> None:
-    client, method, path, body = change
-    before = await client.get(path)
-    etag = before.headers["etag"]
-    for there in ("*", etag, f"W/{etag}", f'"99", {etag}'):
-        for others in ({}, {"If-Match": etag}):
-            headers = {"If-None-Match": there} | others
-            answer = await client.request(method, path, json=body, headers=headers)
-            assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed")
-    assert (await client.get(path)).json() == before.json()
-    headers = {"If-None-Match": '"99"'}
-    answer = await client.request(method, path, json=body, headers=headers)
-    assert answer.status_code in (200, 204)
 
 
 async def test_read_of_another_state_is_refused(alice: httpx2.AsyncClient, product: str) -> None:

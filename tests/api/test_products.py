@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from timberframe.testing.routes import EVERYBODY, OWNER, PAGE, SIGNED_IN, Resource, Route
 
 CHAIR: dict[str, Any] = {"sku": "CH-1", "name": "Chair", "price": "19.90"}
 
@@ -16,9 +17,60 @@ async def create(owner: httpx2.AsyncClient, **changes: Any) -> dict[str, Any]:
     return product
 
 
-async def create_another(owner: httpx2.AsyncClient) -> dict[str, Any]:
+async def create_another(writer: httpx2.AsyncClient, **changes: Any) -> dict[str, Any]:
     """Whatever there is already."""
-    return await create(owner, sku=f"CH-{uuid4().hex}")
+    return await create(writer, **await valid(writer) | changes)
+
+
+async def valid(writer: httpx2.AsyncClient) -> dict[str, Any]:
+    """The body of one more product, whatever there is already."""
+    return CHAIR | {"sku": f"CH-{uuid4().hex}"}
+
+
+async def change(writer: httpx2.AsyncClient) -> dict[str, Any]:
+    """Other values, which come later in every order."""
+    return {"name": "Stool", "price": "20.00"}
+
+
+PATH = "/products/"
+ROW = f"{PATH}{{product_id}}"
+FIELDS = frozenset({"sku", "name", "description", "price", "currency", "stock", "is_active"})
+FIELDS |= {"category", "tags"}
+SHOWN = FIELDS | {"id", "owner_id", "created_at", "updated_at"}
+MOVEMENT = frozenset({"id", "product_id", "delta", "stock", "reason", "moved_by_id", "created_at"})
+REPORT = frozenset({"mode", "dry_run", "created", "updated", "unchanged", "refused", "errors"})
+REPORT |= {"errors_total"}
+
+RESOURCE = Resource(
+    PATH,
+    "product_id",
+    "public-read",
+    create=create_another,
+    valid=valid,
+    change=change,
+    takes=FIELDS,
+    hiding={"is_active": False},
+    further=(
+        Route(
+            "POST",
+            f"{PATH}import",
+            SIGNED_IN,
+            sends={"content": "sku,name,price", "headers": {"Content-Type": "text/csv"}},
+            shows=REPORT,
+        ),
+        Route("GET", f"{PATH}export", EVERYBODY),
+        Route("POST", f"{ROW}/restore", OWNER, shows=SHOWN),
+        Route("GET", f"{ROW}/stock-movements", OWNER, shows=MOVEMENT | PAGE),
+        Route(
+            "POST",
+            f"{ROW}/stock-movements",
+            OWNER,
+            201,
+            json={"delta": 5, "reason": "Delivery"},
+            shows=MOVEMENT,
+        ),
+    ),
+)
 
 
 async def test_created_product_belongs_to_its_creator(alice: httpx2.AsyncClient) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import httpx2
 import pytest
 from timberframe.testing import ALICE
+from timberframe.testing.routes import Resource, resources
 
-from tests.api.cases import Resource, resources
 from tests.api.test_products import create
 
 ME = "/users/me"

@@ -12,11 +12,11 @@ from timberframe.data.session import Database
 from timberframe.search import index as search_index
 from timberframe.search import query as search
 from timberframe.testing import ALICE
+from timberframe.testing.routes import cruds
 
 from app import models
 from app.crud.product import product_crud
 from app.crud.user import user_crud
-from tests.api.cases import cruds
 
 Row = tuple[str, str, str | None]
 

@@ -57,6 +57,12 @@ def _entrypoint() -> tuple[str, str]:
     return module, name
 
 
+def app_package() -> str:
+    """The package that the application's modules are in, such as `app`."""
+    app()
+    return _entrypoint()[0].partition(".")[0]
+
+
 def settings() -> Settings:
     return cast(Settings, app().state.settings)
 

@@ -1,0 +1,7 @@
+"""Checks that hold for any application; a test module of its own takes them all in.
+
+`from timberframe.testing.checks import *` is all that stands in it.
+"""
+
+from timberframe.testing.checks.permissions import *  # noqa: F403
+from timberframe.testing.checks.preconditions import *  # noqa: F403

@@ -1,0 +1,290 @@
+"""Who may do what: every route of the table and every kind of caller, and what leaks to nobody."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.routing import iter_route_contexts
+from sqlalchemy import select, update
+
+from timberframe.data.base import Base
+from timberframe.data.session import Database
+from timberframe.http import dependencies
+from timberframe.http.idempotency import give_kept_answer
+from timberframe.http.routing import RouteIndex
+from timberframe.testing import subject
+from timberframe.testing.cast import ADMIN, ALICE, BOB, Person, client_of
+from timberframe.testing.routes import CALLERS, SUPERUSER, Route, routes, said
+
+CAROL = Person(4, "carol")  # signs up and is disabled, where a test needs such a person
+SIGN_UP = {"email": CAROL.email, "username": CAROL.name, "password": CAROL.password}
+PROBLEM = {"type", "title", "status", "detail", "code", "request_id"}
+OUTSIDE_THE_SCHEMA = {"/api/openapi.json", "/api/docs", "/api/redoc", "/api/redoc/redoc.js"}
+
+
+@pytest.fixture(autouse=True)
+def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject.settings(), "MAIL_FOLDER", tmp_path)
+
+
+def test_table_names_every_route_and_no_other(app: FastAPI) -> None:
+    served = sorted(
+        f"{method} {context.path_format}"
+        for context in iter_route_contexts(app.routes)
+        if getattr(context, "include_in_schema", False)
+        for method in context.methods or ()
+    )
+    assert sorted(f"{route.method} {route.full_path}" for route in routes()) == served
+
+
+def test_only_the_documentation_is_outside_the_schema(app: FastAPI) -> None:
+    plain = [route for route in app.routes if not isinstance(route, RouteIndex)]
+    contexts = iter_route_contexts(plain)
+    hidden = {c.path for c in contexts if not getattr(c, "include_in_schema", False)}
+    assert hidden == OUTSIDE_THE_SCHEMA | {"/api/docs/assets"}
+
+
+async def headers_of(caller: str, admin: httpx2.AsyncClient) -> dict[str, str]:
+    match caller:
+        case "bad token":
+            header, payload, signature = subject.tokens().create(ALICE.id).split(".")
+            return {"Authorization": f"Bearer {header}.{payload}.{signature[::-1]}"}
+        case "expired token":
+            expired = replace(subject.tokens(), lifetime=timedelta(minutes=-1)).create(ALICE.id)
+            return {"Authorization": f"Bearer {expired}"}
+        case "disabled":
+            await admin.post("/users/", json=SIGN_UP)
+            answer = await admin.patch(f"/users/{CAROL.id}", json={"is_active": False})
+            assert answer.json()["is_active"] is False
+            return CAROL.headers
+    people = {"owner": ALICE, "stranger": BOB, "admin": ADMIN}
+    return people[caller].headers if caller in people else {}
+
+
+def content_of(answer: httpx2.Response) -> Any:
+    is_json = "json" in answer.headers.get("content-type", "")
+    return answer.json() if answer.content and is_json else {}
+
+
+def keys_in(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from keys_in(item)
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_every_route_answers_every_caller_as_the_table_says(
+    caller: str,
+    client: httpx2.AsyncClient,
+    alice: httpx2.AsyncClient,
+    admin: httpx2.AsyncClient,
+) -> None:
+    headers = await headers_of(caller, admin)
+    sender = {"stranger": BOB, "admin": ADMIN}.get(caller, ALICE)
+    wrong, unknown = [], []
+    for route in routes():
+        url = route.url(await route.ids(alice))
+        sent = await route.valid(sender)
+        sent |= {"headers": headers | sent.get("headers", {})}
+        answer = await client.request(route.method, url, **sent)
+        expected = route.access.statuses(route.success)[caller]
+        if answer.status_code != expected:
+            wrong.append(f"{route.label}: not {expected}, but {said(answer)}")
+        known = route.shows if answer.is_success else PROBLEM
+        keys = sorted(set(keys_in(content_of(answer))) - known)
+        unknown += [f"{route.label} shows {key}" for key in keys]
+        assert "$argon2" not in answer.text
+    assert wrong == []
+    assert unknown == []
+
+
+async def rows(database: Database) -> list[Any]:
+    """All that is stored: equal before and after means that nothing happened."""
+    async with database.reading() as db:
+        tables = Base.metadata.sorted_tables
+        return [
+            (await db.execute(select(table).order_by(*table.primary_key))).all() for table in tables
+        ]
+
+
+def columns() -> set[str]:
+    """Of all models, by both their names."""
+    mapped = {key for mapper in Base.registry.mappers for key, _ in mapper.columns.items()}
+    return mapped | {c.name for table in Base.metadata.tables.values() for c in table.columns}
+
+
+NO_COLUMNS = {"password", "current_password", "user_id", "owner", "version", "role", "__class__"}
+
+
+async def test_column_that_a_route_does_not_take_is_refused(
+    alice: httpx2.AsyncClient, admin: httpx2.AsyncClient, database: Database
+) -> None:
+    for route in routes():
+        body = (await route.valid(ADMIN)).get("json")
+        if body is None:
+            continue
+        url = route.url(await route.ids(alice))
+        before = await rows(database)
+        names = sorted((columns() | NO_COLUMNS) - body.keys() - route.takes)
+        for start in range(0, len(names), 20):
+            some = names[start : start + 20]
+            # No column has this value, which a PUT could send back.
+            answer = await admin.request(route.method, url, json=body | dict.fromkeys(some, -2))
+            errors = answer.json().get("errors", [])
+            taken = set(some) - {error["loc"][1] for error in errors}
+            assert taken == set(), f"{route.label} takes {taken}: {said(answer)}"
+            assert answer.status_code == 422, said(answer)
+        assert await rows(database) == before
+
+
+async def test_hidden_rows_answer_a_stranger_as_missing_ones_do(
+    bob: httpx2.AsyncClient, alice: httpx2.AsyncClient, database: Database
+) -> None:
+    for route in [route for route in routes() if route.parameters]:
+        if route.resource and not route.resource.is_hidden:
+            continue
+        hidden = await route.ids(alice, is_hidden=True)
+        sent = await route.valid(BOB)
+        before = await rows(database)
+        answers = []
+        for ids in (hidden, dict.fromkeys(hidden, 10**6)):
+            answer = await bob.request(route.method, route.url(ids), **sent)
+            answers.append(answer.json() | {"request_id": ""})
+        assert answers[0] == answers[1], route.label
+        is_closed = "user_id" in route.parameters or route.access == SUPERUSER
+        assert answers[0]["status"] == (403 if is_closed else 404), route.label
+        assert await rows(database) == before
+
+
+JSON = {"Content-Type": "application/json"}
+WRONG_INPUTS: tuple[dict[str, Any], ...] = (
+    {"json": {"nonsense": 1}},
+    {"json": {"email": 1, "name": 1, "price": [], "password": ""}},
+    {"json": []},
+    *({"content": text, "headers": JSON} for text in (b"{", b"\xff", b"[NaN]", b"")),
+    {"params": {"limit": "many", "nonsense": "1"}, "json": {"nonsense": 1}},
+)
+
+
+@pytest.mark.parametrize("ids", ["real", "malformed"])
+async def test_permission_is_checked_before_input(
+    ids: str, client: httpx2.AsyncClient, alice: httpx2.AsyncClient, bob: httpx2.AsyncClient
+) -> None:
+    for route in routes():
+        real = await route.ids(alice)
+        url = route.url(real if ids == "real" else dict.fromkeys(real, "x"))
+        for wrong in WRONG_INPUTS:
+            if route.access.anonymous == 401:
+                answer = await client.request(route.method, url, **wrong)
+                expected = (401,) if ids == "real" else (401, 404)
+                assert answer.status_code in expected, said(answer)
+            if route.access.stranger and ids == "real":
+                answer = await bob.request(route.method, url, **wrong)
+                assert answer.status_code == route.access.stranger, said(answer)
+
+
+async def test_lost_rights_are_gone_at_the_next_request(
+    admin: httpx2.AsyncClient, bob: httpx2.AsyncClient
+) -> None:
+    await admin.patch(f"/users/{BOB.id}", json={"is_superuser": True})
+    assert (await bob.get("/users/")).status_code == 200
+    await admin.patch(f"/users/{BOB.id}", json={"is_superuser": False})
+    assert (await bob.get("/users/")).status_code == 403
+    await admin.patch(f"/users/{BOB.id}", json={"is_active": False})
+    assert (await bob.get("/users/me")).status_code == 401
+
+
+def takes_keys(app: FastAPI, route: Route) -> bool:
+    operation = app.openapi()["paths"][route.full_path][route.method.lower()]
+    return "Idempotency-Key" in {each["name"] for each in operation.get("parameters", [])}
+
+
+async def answers_after_losing_rights(
+    app: FastAPI, change: dict[str, bool], alice: httpx2.AsyncClient, database: Database
+) -> dict[str, tuple[int, int, bool]]:
+    """By route: what bob should get, what a retry gets, and whether that is a kept answer."""
+    user = app.state.accounts.model
+    bob_as = update(user).where(user.id == BOB.id)
+    caller = "disabled" if "is_active" in change else "stranger"
+    answers: dict[str, tuple[int, int, bool]] = {}
+    async with client_of(BOB) as bob:
+        for route in [route for route in routes() if takes_keys(app, route)]:
+            url = route.url(await route.ids(alice))
+            sent = await route.valid(ADMIN)
+            sent["headers"] = sent.get("headers", {}) | {"Idempotency-Key": uuid4().hex}
+            async with database.transaction() as db:
+                await db.execute(bob_as.values(is_superuser=True, is_active=True))
+            assert (await bob.request(route.method, url, **sent)).is_success, route.label
+            kept = await bob.request(route.method, url, **sent)
+            assert kept.headers.get("Idempotency-Replayed") == "true", route.label
+            async with database.transaction() as db:
+                await db.execute(bob_as.values(change))
+            retry = await bob.request(route.method, url, **sent)
+            is_kept = "Idempotency-Replayed" in retry.headers
+            expected = route.access.statuses(route.success)[caller]
+            answers[route.label] = expected, retry.status_code, is_kept
+    assert answers
+    return answers
+
+
+async def test_no_kept_answer_is_given_to_who_has_lost_the_right(
+    app: FastAPI, alice: httpx2.AsyncClient, database: Database
+) -> None:
+    demoted = await answers_after_losing_rights(app, {"is_superuser": False}, alice, database)
+    for route, (expected, status, is_kept) in demoted.items():
+        assert status == expected, route
+        assert is_kept == (expected < 300), route
+
+
+async def test_no_kept_answer_is_given_to_who_was_disabled(
+    app: FastAPI, alice: httpx2.AsyncClient, database: Database
+) -> None:
+    disabled = await answers_after_losing_rights(app, {"is_active": False}, alice, database)
+    for route, (_, status, is_kept) in disabled.items():
+        assert (status, is_kept) == (401, False), route
+
+
+async def test_control_answers_kept_before_rights_are_checked_would_be_given(
+    app: FastAPI,
+    alice: httpx2.AsyncClient,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def find_at_once(request: Request) -> Any:
+        keyed = await get_keyed_request(request)
+        give_kept_answer(request)
+        return keyed
+
+    get_keyed_request = dependencies.get_keyed_request
+    monkeypatch.setattr(dependencies, "get_keyed_request", find_at_once)
+    demoted = await answers_after_losing_rights(app, {"is_superuser": False}, alice, database)
+    assert any(is_kept and expected >= 400 for expected, _, is_kept in demoted.values())
+
+
+DISGUISES = (
+    *("//api/v1/users/", "/api/v1//users/", "/api/v1/users%2f", "/API/v1/users/", "/users/"),
+    *("/api/v1/./users/", "/api/v1/auth/../users/", "/api/v1/users/?", "/api/v1/users/%2e"),
+)
+
+
+async def test_no_spelling_of_a_path_gets_around_its_guard(client: httpx2.AsyncClient) -> None:
+    for path in DISGUISES:
+        url = httpx2.URL("http://testserver", raw_path=path.encode())
+        assert (await client.get(url)).status_code in (401, 404), path
+
+
+async def test_nothing_but_the_method_is_the_method(admin: httpx2.AsyncClient) -> None:
+    path = f"/users/{BOB.id}"
+    for header in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
+        await admin.get(path, headers={header: "DELETE"})
+    await admin.get(path, params={"_method": "DELETE"})
+    assert (await admin.get(path)).status_code == 200

@@ -1,0 +1,250 @@
+"""The table of an application's routes: who may call each, what it takes and what it shows.
+
+An application states the rows of its resources in their test modules, as `RESOURCE`, and its other
+routes in `tests/routes.py`, as `ROUTES`. The checks hold for every row, and one of them for there
+being a row for every route.
+"""
+
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import Any, Protocol
+
+import httpx2
+
+from timberframe.crud import CRUDBase
+from timberframe.testing import subject
+from timberframe.testing.cast import ADMIN, ALICE, Person, client_of
+
+Body = dict[str, Any]
+
+CALLERS = ("anonymous", "bad token", "expired token", "owner", "stranger", "disabled", "admin")
+WRITES = ("PUT", "PATCH", "DELETE")
+# What the answer of a list, and every error, has beside the fields of its rows.
+PAGE = frozenset({"items", "total", "total_is", "page", "size", "next_cursor"})
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may call a route: the status of each refusal, or None for whom it answers.
+
+    `owner` is the user whose row or account it is, `stranger` another one; a superuser may always.
+    `no_account` is for a token that is wrong or whose account is disabled.
+    """
+
+    anonymous: int | None = 401
+    no_account: int | None = 401
+    owner: int | None = None
+    stranger: int | None = None
+
+    def statuses(self, success: int) -> dict[str, int]:
+        refusals = {
+            "anonymous": self.anonymous,
+            "bad token": self.no_account,
+            "expired token": self.no_account,
+            "owner": self.owner,
+            "stranger": self.stranger,
+            "disabled": self.no_account,
+            "admin": None,
+        }
+        return {caller: refusal or success for caller, refusal in refusals.items()}
+
+
+PUBLIC = Access(anonymous=None, no_account=None)  # credentials are not even looked at
+EVERYBODY = Access(anonymous=None)
+SIGNED_IN = Access()
+OWNER = Access(stranger=403)
+HIDDEN_OWNER = Access(stranger=404)  # whose row does not exist for others
+SUPERUSER = Access(owner=403, stranger=403)
+
+
+class Create(Protocol):
+    async def __call__(self, writer: httpx2.AsyncClient, **changes: Any) -> Body: ...
+
+
+@dataclass(frozen=True)
+class Route:
+    """A row of the table. `path` is written as in the OpenAPI document, below the API's prefix.
+
+    `json` is a body that it takes, and `sends` are further arguments of the request as `httpx2`
+    takes them. A body may have the fields in `takes` too. `shows` is all keys of its answer.
+    """
+
+    method: str
+    path: str
+    access: Access
+    success: int = 200
+    json: Body | None = None
+    sends: Mapping[str, Any] = field(default_factory=dict)
+    takes: frozenset[str] = frozenset()
+    shows: frozenset[str] = frozenset()
+    prefix: str | None = None  # that of the API, unless it stands outside of it
+    resource: "Resource | None" = None
+
+    @property
+    def full_path(self) -> str:
+        prefix = subject.settings().API_V1_PREFIX if self.prefix is None else self.prefix
+        return f"{prefix}{self.path}"
+
+    @property
+    def label(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def parameters(self) -> list[str]:
+        return [part.partition("}")[0] for part in self.path.split("{")[1:]]
+
+    def url(self, ids: Mapping[str, object]) -> str:
+        return f"http://testserver{self.full_path}".format(**ids)
+
+    async def ids(self, owner: httpx2.AsyncClient, *, is_hidden: bool = False) -> dict[str, int]:
+        """What its path names: alice's account, and rows of the owner's."""
+        ids = {}
+        for parameter in self.parameters:
+            if parameter == "user_id":
+                ids[parameter] = ALICE.id
+                continue
+            resource = next(each for each in resources() if each.parameter == parameter)
+            changes = resource.hiding if is_hidden else {}
+            async with client_of(ADMIN) as admin:
+                writer = admin if resource.is_written_by_superusers else owner
+                ids[parameter] = (await resource.create(writer, **changes))["id"]
+        return ids
+
+    async def valid(self, person: Person) -> dict[str, Any]:
+        """What this person, or a superuser where they may not, sends to it."""
+        sent = dict(self.sends)
+        if self.json is not None:
+            sent["json"] = self.json
+        elif self.resource and self.method in ("POST", "PUT", "PATCH"):
+            needs_admin = self.resource.is_written_by_superusers
+            async with client_of(ADMIN if needs_admin else person) as writer:
+                sent["json"] = await self.resource.body_for(self.method, writer)
+        return sent
+
+
+@dataclass(frozen=True)
+class Policy:
+    reads: Access  # of a list
+    reads_row: Access
+    writes: Access
+    creates: Access
+
+
+POLICIES = {
+    "owner": Policy(SIGNED_IN, HIDDEN_OWNER, HIDDEN_OWNER, SIGNED_IN),
+    "public-read": Policy(EVERYBODY, EVERYBODY, OWNER, SIGNED_IN),
+    "published": Policy(EVERYBODY, EVERYBODY, SUPERUSER, SUPERUSER),
+    "superuser": Policy(SUPERUSER, SUPERUSER, SUPERUSER, SUPERUSER),
+}
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A resource of six routes, and any `further` ones; its test module states it as `RESOURCE`.
+
+    `valid` gives the body of one more row, whatever there is already, and `change` other values of
+    the fields that may change.
+    """
+
+    path: str
+    parameter: str  # of its routes: the id of a row
+    policy: str
+    create: Create
+    valid: Callable[[httpx2.AsyncClient], Awaitable[Body]]
+    change: Callable[[httpx2.AsyncClient], Awaitable[Body]]
+    fixed: frozenset[str] = frozenset()  # what only a POST takes
+    takes: frozenset[str] = frozenset()  # what a body may have beyond `valid`
+    hiding: Mapping[str, Any] = field(default_factory=dict)  # what hides a row from strangers
+    further: tuple[Route, ...] = ()
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether there are people who may not read a row."""
+        return bool(self.hiding) or self.policy in ("owner", "superuser")
+
+    @property
+    def is_written_by_superusers(self) -> bool:
+        return POLICIES[self.policy].writes == SUPERUSER
+
+    async def body_for(self, method: str, writer: httpx2.AsyncClient) -> Body:
+        body = await self.valid(writer)
+        return {n: v for n, v in body.items() if method == "POST" or n not in self.fixed}
+
+    def routes(self) -> Iterator[Route]:
+        policy, row = POLICIES[self.policy], f"{self.path}{{{self.parameter}}}"
+        shown = self._fields()
+        for method, path, access, success in (
+            ("GET", self.path, policy.reads, 200),
+            ("POST", self.path, policy.creates, 201),
+            ("GET", row, policy.reads_row, 200),
+            ("PUT", row, policy.writes, 200),
+            ("PATCH", row, policy.writes, 200),
+            ("DELETE", row, policy.writes, 204),
+        ):
+            shows = shown | PAGE if (method, path) == ("GET", self.path) else shown
+            yield Route(
+                method,
+                path,
+                access,
+                success,
+                takes=self.takes,
+                shows=shows if success != 204 else frozenset(),
+                resource=self,
+            )
+        yield from self.further
+
+    def _fields(self) -> frozenset[str]:
+        """What is documented of a row: the resource's own tests know each field."""
+        document = subject.app().openapi()
+        path = f"{subject.settings().API_V1_PREFIX}{self.path}"
+        created = document["paths"][path]["post"]["responses"]["201"]
+        name = created["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        return frozenset(document["components"]["schemas"][name]["properties"])
+
+
+# Those that every application has.
+HEALTH = tuple(
+    Route("GET", path, PUBLIC, shows=frozenset({"status"}), prefix="")
+    for path in ("/health", "/health/live", "/health/ready")
+)
+
+
+@cache
+def resources() -> tuple[Resource, ...]:
+    """Those that the project's test modules state."""
+    root = subject.project().root
+    stating = [
+        path.relative_to(root).with_suffix("")
+        for path in sorted((root / "tests").rglob("test_*.py"))
+        if "\nRESOURCE = " in path.read_text()
+    ]
+    return tuple(import_module(".".join(path.parts)).RESOURCE for path in stating)
+
+
+@cache
+def routes() -> tuple[Route, ...]:
+    """The whole table; those that delete come last, the accounts' last of all."""
+    stated: tuple[Route, ...] = import_module("tests.routes").ROUTES
+    table = [*HEALTH, *stated, *(route for each in resources() for route in each.routes())]
+    return tuple(sorted(table, key=lambda r: (r.method == "DELETE", "user_id" in r.parameters)))
+
+
+def cruds() -> set[CRUDBase[Any, Any, Any]]:
+    """Those of the whole application."""
+    package = subject.app_package()
+    modules = [m for name, m in sys.modules.items() if name.split(".")[0] == package]
+    values = [value for module in modules for value in vars(module).values()]
+    return {value for value in values if isinstance(value, CRUDBase)}
+
+
+def said(answer: httpx2.Response) -> str:
+    """What was asked and what came: the message of a test that fails."""
+    asked = answer.request
+    return f"{asked.method} {asked.url.raw_path.decode()}: {answer.status_code} {answer.text}"
+
+
+async def own_id(caller: httpx2.AsyncClient) -> int:
+    return int((await caller.get("/users/me")).json()["id"])
