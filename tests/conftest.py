@@ -37,6 +37,7 @@ from timberframe.data.query import AnyStatement, Queries, Query
 from timberframe.data.session import Database, open_database
 from timberframe.migrations import upgrade
 from timberframe.security import rate_limit
+from timberframe.security.passwords import HashCost, Passwords
 from timberframe.security.tokens import Tokens
 
 from app import schemas
@@ -212,6 +213,24 @@ def shapes_say_all() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Queries, "get", get_proven)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_hashes() -> Iterator[None]:
+    """Argon2id with the smallest parameters: a real hash would cost more than the rest of a test.
+
+    Processes that are started hash as they do in production.
+    """
+    cheap = Passwords(HashCost(memory_kib=8, passes=1, lanes=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(user_crud, "passwords", cheap)
+        yield
+
+
+@pytest.fixture
+def real_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the hash itself: the application's own parameters."""
+    monkeypatch.setattr(user_crud, "passwords", type(user_crud).passwords)
 
 
 @pytest.fixture(autouse=True)
