@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
@@ -25,20 +26,36 @@ MAX_HASHING_SECONDS = 30  # including the wait for the hashes before it
 
 _HASHING_NICENESS = 15  # a thirtieth of a core that others compete for
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
-# The hash of a random password that nobody knows. It is verified where there is no user.
-_NO_SUCH_USER = (
-    "$argon2id$v=19$m=19456,t=2,p=1"
-    "$R2VLccRiA4TOijBcas1yVw$UlBaudJUhq5J5UXTMByH6BXU6xmDyQkle/2mhOvKqeA"
-)
+# Of a random password that nobody knows.
+_SALT_AND_DIGEST = "R2VLccRiA4TOijBcas1yVw$UlBaudJUhq5J5UXTMByH6BXU6xmDyQkle/2mhOvKqeA"
+
+
+@dataclass(frozen=True)
+class HashCost:
+    """The parameters of Argon2id."""
+
+    memory_kib: int
+    passes: int
+    lanes: int
+
+
+# https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html
+OWASP = HashCost(memory_kib=19 * 1024, passes=2, lanes=1)
 
 
 class Passwords:
     """Hashes and verifies passwords; its threads start with the first password.
 
-    Imported bcrypt hashes are verified too; new hashes are always Argon2id.
+    Imported bcrypt hashes are verified too; new hashes are always Argon2id. Only tests should make
+    them cheaper than OWASP recommends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cost: HashCost = OWASP) -> None:
+        self._cost = cost
+        # Verified where there is no user, at the cost of a hash that is made.
+        self._no_such_user = (
+            f"$argon2id$v=19$m={cost.memory_kib},t={cost.passes},p={cost.lanes}${_SALT_AND_DIGEST}"
+        )
         self._waiting = 0
 
     async def hash(self, password: str) -> str:
@@ -55,9 +72,12 @@ class Passwords:
 
     @cached_property
     def _hashers(self) -> PasswordHash:
-        return PasswordHash(
-            (Argon2Hasher(time_cost=2, memory_cost=19456, parallelism=1), BcryptHasher())
+        argon2 = Argon2Hasher(
+            time_cost=self._cost.passes,
+            memory_cost=self._cost.memory_kib,
+            parallelism=self._cost.lanes,
         )
+        return PasswordHash((argon2, BcryptHasher()))
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
@@ -69,7 +89,7 @@ class Passwords:
     def _verify(self, password: str, hashed_password: str | None) -> tuple[bool, str | None]:
         try:
             is_right, new_hash = self._hashers.verify_and_update(
-                password, hashed_password or _NO_SUCH_USER
+                password, hashed_password or self._no_such_user
             )
         except (PwdlibError, ValueError):
             # An unknown hash format, or more than the 72 bytes that bcrypt reads.

@@ -25,6 +25,7 @@ from timberframe.data.query import AnyStatement, Queries, Query
 from timberframe.data.session import Database, open_database
 from timberframe.migrations import upgrade
 from timberframe.security import rate_limit
+from timberframe.security.passwords import HashCost, Passwords
 from timberframe.testing import servers, subject
 from timberframe.testing.cast import ADMIN, ALICE, BOB, CAST, add_cast, client_of
 from timberframe.testing.process import ServerProcess, serving
@@ -93,14 +94,14 @@ def sqlite_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(sqlite_folder: Path) -> Path:
+def sqlite_template(sqlite_folder: Path, cheap_hashes: None) -> Path:
     path = sqlite_folder / "template.db"
     prepare(f"sqlite:///{path}")
     return path
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(postgresql_url: str) -> str:
+def postgresql_template(postgresql_url: str, cheap_hashes: None) -> str:
     name = f"template_{subject.project().name}_{os.getpid()}"
     asyncio.run(_run_sql(postgresql_url, f"CREATE DATABASE {name}"))
     prepare(_database(postgresql_url, name))
@@ -152,6 +153,25 @@ def shapes_say_all() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Queries, "get", get_proven)
         yield
+
+
+@pytest.fixture(scope="session")
+def cheap_hashes() -> Iterator[None]:
+    """Argon2id with the smallest parameters: a real hash would cost more than the rest of a test.
+
+    Processes that are started hash as they do in production.
+    """
+    cheap = Passwords(HashCost(memory_kib=8, passes=1, lanes=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject.app().state.accounts, "passwords", cheap)
+        yield
+
+
+@pytest.fixture
+def real_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the hash itself: the application's own parameters."""
+    accounts = subject.app().state.accounts
+    monkeypatch.setattr(accounts, "passwords", type(accounts).passwords)
 
 
 @pytest.fixture(autouse=True)
