@@ -263,6 +263,16 @@ def test_call_that_cannot_work_says_why_in_one_line_and_writes_nothing(
     assert tree(checkout) == before
 
 
+def test_without_ruff_it_says_what_to_install(
+    checkout: Path, myapi: Myapi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tree(checkout)
+    monkeypatch.setitem(sys.modules, "ruff", None)
+    failure = myapi(f"generate resource {ORDER}")[1]
+    assert failure == "myapi: generating needs ruff: install timberframe[dev]"
+    assert tree(checkout) == before
+
+
 def test_nothing_is_overwritten(checkout: Path, myapi: Myapi) -> None:
     (checkout / "tests/api/test_orders.py").write_text("# mine\n")
     before = tree(checkout)

@@ -21,7 +21,9 @@ from timberframe.crud.policy import (
 from timberframe.data.base import utc_now
 from timberframe.data.session import Database
 from timberframe.schemas.page import CommonQueryParams
+from timberframe.search import postgresql as on_postgresql
 from timberframe.search import query as search
+from timberframe.search import vocabulary
 from timberframe.testing import ADMIN, ALICE, BOB, Person
 
 from app import models
@@ -188,11 +190,11 @@ async def test_no_corpus_tells_of_hidden_rows(
     database: Database, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Words that are much alike, and bounds that are soon reached."""
-    monkeypatch.setattr(search, "MAX_COMPLETIONS", 3)
-    monkeypatch.setattr(search, "_CANDIDATES", 4)
-    monkeypatch.setattr(search, "_LOOKED_UP", 2)
+    monkeypatch.setattr(vocabulary, "MAX_COMPLETIONS", 3)
+    monkeypatch.setattr(vocabulary, "_CANDIDATES", 4)
+    monkeypatch.setattr(vocabulary, "_LOOKED_UP", 2)
     monkeypatch.setattr(search, "MAX_HITS", 10)
-    monkeypatch.setattr(search, "_SAMPLE_ROWS", 10)
+    monkeypatch.setattr(on_postgresql, "_SAMPLE_ROWS", 10)
     choose = random.Random(seed)  # noqa: S311 - the same every time
 
     def word() -> str:

@@ -101,7 +101,7 @@ def test_column_by_autogenerate_takes_nothing_away(
                 await sign_up(database, ALICE.name.upper())
             assert await sign_up(database, "dave") > ADMIN.id + 1
             async with database.reading() as db:
-                hits = (await user_crud.search.find(db, "dave")).hits()
+                hits = (await user_crud.search.resolve(db, "dave")).hits()
                 assert len((await db.execute(select(hits))).all()) == 1
 
     asyncio.run(delete_last())

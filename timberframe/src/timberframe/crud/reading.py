@@ -38,7 +38,7 @@ from timberframe.data.rows_as_json import SEPARATOR, JoinedJSON, RowJSON
 from timberframe.data.session import Database
 from timberframe.data.unit_of_work import ReadSession
 from timberframe.schemas.page import Counting, Pagination, Sortable, TotalIs
-from timberframe.search.query import MAX_HITS, Found, Search
+from timberframe.search.query import MAX_HITS, ResolvedQuery, Search
 from timberframe.security.keys import Keys
 
 MAX_COUNT = 1_000
@@ -151,12 +151,12 @@ class ReadBase(Generic[ModelT]):
         q = vars(params).get("q")
         if not (q and self.search):
             return rows.where(*plan.conditions())
-        found = await self.search.find(db, q)
-        hits = found.hits(*plan.conditions())
+        query = await self.search.resolve(db, q)
+        hits = query.hits(*plan.conditions())
         if not await db.scalar(select(exists(hits.select())), plan.values):
             readable = self._whole_list(params, viewer)
-            found = await self.search.confirm(db, found, readable=readable)
-            hits = found.hits(*plan.conditions())
+            query = await self.search.confirm(db, query, readable=readable)
+            hits = query.hits(*plan.conditions())
         return rows.join(hits, hits.c.id == self.model.id)
 
     async def _search(
@@ -170,20 +170,20 @@ class ReadBase(Generic[ModelT]):
         viewer: Principal | None,
     ) -> Slice[ModelT]:
         """The hits of `q`, best first unless the request has a `sort`."""
-        found = await search.find(db, q)
-        page = await self._page_of_hits(db, keys, found, params, plan)
+        query = await search.resolve(db, q)
+        page = await self._page_of_hits(db, keys, query, params, plan)
         if page.total:
             return page
         readable = self._whole_list(params, viewer)
-        confirmed = await search.confirm(db, found, readable=readable)
-        if confirmed is found:
+        confirmed = await search.confirm(db, query, readable=readable)
+        if confirmed is query:
             return page
         return await self._page_of_hits(db, keys, confirmed, params, plan)
 
     async def _page_of_hits(
-        self, db: AsyncSession, keys: Keys, found: Found, params: Pagination, plan: ReadPlan
+        self, db: AsyncSession, keys: Keys, query: ResolvedQuery, params: Pagination, plan: ReadPlan
     ) -> Slice[ModelT]:
-        hits = found.hits(*plan.conditions())
+        hits = query.hits(*plan.conditions())
         best_first = (
             SortKey(RANK, hits.c.rank, is_descending=True),
             SortKey("id", hits.c.id, is_descending=False),

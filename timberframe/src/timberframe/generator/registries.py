@@ -2,10 +2,10 @@
 
 import hashlib
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from timberframe.generator.call import CannotGenerate
-from timberframe.generator.layout import fold, fold_import
+from timberframe.generator.layout import format_source
 from timberframe.generator.names import Names
 
 MODELS = "app/models/__init__.py"
@@ -17,24 +17,26 @@ _ALL = "__all__ = ["
 _ENDPOINTS = "from app.api.v1.endpoints import ("
 
 
-def register(names: Names, files: dict[str, str]) -> dict[str, str]:
-    """`files`, by path, with the resource's lines inserted."""
+def register(names: Names, files: dict[str, str], root: Path) -> dict[str, str]:
+    """`files`, by path below `root`, with the resource's lines inserted."""
     models, schemas, routers = files[MODELS], files[SCHEMAS], files[ROUTERS]
     models = _insert_import(MODELS, models, _model_import(names))
     models = _insert_item(MODELS, models, _ALL, _model_item(names))
-    schemas = _insert_import(SCHEMAS, schemas, _schema_import(names))
+    schemas = _insert_import(SCHEMAS, schemas, _schema_import(names, root))
     for item in _schema_items(names):
         schemas = _insert_item(SCHEMAS, schemas, _ALL, item)
     routers = _insert_item(ROUTERS, routers, _ENDPOINTS, _router_item(names))
-    return {MODELS: models, SCHEMAS: schemas, ROUTERS: routers + _router_line(names)}
+    return {MODELS: models, SCHEMAS: schemas, ROUTERS: routers + _router_line(names, root)}
 
 
-def unregister(names: Names, files: dict[str, str], *, is_forced: bool) -> dict[str, str]:
+def unregister(
+    names: Names, files: dict[str, str], root: Path, *, is_forced: bool
+) -> dict[str, str]:
     """`files` without the resource's lines; a missing line is an error unless `is_forced`."""
     lines = {
         MODELS: [_model_import(names), _model_item(names)],
-        SCHEMAS: [_schema_import(names), *_schema_items(names)],
-        ROUTERS: [_router_item(names), _router_line(names)],
+        SCHEMAS: [_schema_import(names, root), *_schema_items(names)],
+        ROUTERS: [_router_item(names), _router_line(names, root)],
     }
     left = {}
     for path, own in lines.items():
@@ -71,9 +73,9 @@ def schema_names(names: Names) -> list[str]:
     return [f"{names.model}{suffix}" for suffix in ("", "Create", "List", "Update")]
 
 
-def _schema_import(names: Names) -> str:
-    lines = fold_import(f"from app.schemas.{names.one}", schema_names(names))
-    return "\n".join(lines) + "\n"
+def _schema_import(names: Names, root: Path) -> str:
+    line = f"from app.schemas.{names.one} import {', '.join(schema_names(names))}"
+    return format_source(line, SCHEMAS, root)
 
 
 def _schema_items(names: Names) -> list[str]:
@@ -84,9 +86,10 @@ def _router_item(names: Names) -> str:
     return f"    {names.many},\n"
 
 
-def _router_line(names: Names) -> str:
+def _router_line(names: Names, root: Path) -> str:
     options = f'prefix="/{names.path}", tags=["{names.many_words}"]'
-    return "\n".join(fold(f"api_router.include_router({names.many}.router, {options})")) + "\n"
+    line = f"api_router.include_router({names.many}.router, {options})"
+    return format_source(line, ROUTERS, root)
 
 
 def _insert_import(path: str, text: str, statement: str) -> str:

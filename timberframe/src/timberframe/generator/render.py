@@ -1,11 +1,10 @@
-"""The text of each file of a resource, from the templates."""
+"""The source of each file of a resource, from the templates; `layout` formats it."""
 
 from pathlib import Path
 from string import Template
 
 from timberframe.generator.application import crud_of, endpoints_of, model_of, schema_of
 from timberframe.generator.call import Call
-from timberframe.generator.layout import lay_out
 from timberframe.generator.migration import Stamp, migration_of
 from timberframe.generator.tests import sections_of, test_of
 
@@ -19,7 +18,7 @@ _FOR_WHOM = {
 
 
 def render(call: Call, stamp: Stamp, *, command: str) -> dict[str, str]:
-    """The texts by path; `command` is the one that generates a resource."""
+    """The sources by path; `command` is the one that generates a resource."""
     one, many = call.names.one, call.names.many
     versions = f"alembic/versions/{stamp.made_at:%Y-%m-%d_%H%M}"
     return {
@@ -47,4 +46,4 @@ def _fill(call: Call, templates: list[str], values: dict[str, str]) -> str:
     text = "\n\n".join((_TEMPLATES / f"{name}.py.tmpl").read_text() for name in templates)
     nothing = {f"${name}" for name, value in values.items() if not value}
     lines = [line for line in text.splitlines() if line not in nothing]
-    return lay_out(Template("\n".join(lines)).substitute(names | values))
+    return Template("\n".join(lines)).substitute(names | values)

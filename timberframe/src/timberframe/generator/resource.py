@@ -2,13 +2,13 @@
 
 import ast
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from timberframe.data.base import utc_now
 from timberframe.generator.call import Call, CannotGenerate, nearest, read_call
 from timberframe.generator.checkout import Checkout, Migration
-from timberframe.generator.layout import WIDTH
+from timberframe.generator.layout import lay_out
 from timberframe.generator.migration import Stamp, identifiers
 from timberframe.generator.names import Names
 from timberframe.generator.registries import (
@@ -26,6 +26,7 @@ from timberframe.generator.render import render
 from timberframe.project import Project
 
 MAX_IDENTIFIER = 63  # bytes, PostgreSQL's
+MAX_LINE = 100
 
 
 def generate(
@@ -36,14 +37,16 @@ def generate(
     call = read_call(name, fields, policy=policy, plural=plural, models=checkout.targets())
     _check_new(checkout, call.names)
     stamp = Stamp(secrets.token_hex(6), checkout.head(), utc_now())
-    files = render(call, stamp, command=checkout.command)
-    registries = register(call.names, {p: checkout.read(p) for p in (MODELS, SCHEMAS, ROUTERS)})
+    sources = render(call, stamp, command=checkout.command)
+    _check_names(call, sources)
+    files = lay_out(sources, project.root)
+    _check_lengths(call, files)
+    kept = {path: checkout.read(path) for path in (MODELS, SCHEMAS, ROUTERS)}
+    registries = register(call.names, kept, project.root)
     migration = next(path for path in files if path.startswith("alembic/"))
     registries[LANDED] = record_migration(migration, files[migration], checkout.read(LANDED))
-    for path, text in files.items():
-        if checkout.exists(path):
-            raise CannotGenerate(f"{path} exists already; nothing is overwritten")
-        _check_text(call, text)
+    if existing := next(filter(checkout.exists, files), None):
+        raise CannotGenerate(f"{existing} exists already; nothing is overwritten")
     checkout.change(files | registries)
     return [*(f"create  {path}" for path in files), *(f"insert  {path}" for path in registries)]
 
@@ -57,12 +60,12 @@ def destroy(project: Project, name: str, *, is_forced: bool) -> list[str]:
     made_at = datetime.strptime(migration.path.name[:15], "%Y-%m-%d_%H%M").replace(tzinfo=UTC)
     down_revision = next(iter(migration.down_revisions), None)
     stamp = Stamp(migration.revision, down_revision, made_at)
-    files = render(call, stamp, command=checkout.command)
+    files = lay_out(render(call, stamp, command=checkout.command), project.root)
     changed = [p for p, text in files.items() if not checkout.exists(p) or checkout.read(p) != text]
     if changed and not is_forced:
         raise CannotGenerate(f"{changed[0]} was changed since; --force removes it all the same")
     kept = {path: checkout.read(path) for path in (MODELS, SCHEMAS, ROUTERS)}
-    registries = unregister(call.names, kept, is_forced=is_forced)
+    registries = unregister(call.names, kept, project.root, is_forced=is_forced)
     registries[LANDED] = forget_migration(migration.path.name, checkout.read(LANDED))
     found = [path for path in files if checkout.exists(path)]
     checkout.change(dict.fromkeys(found) | registries)
@@ -90,27 +93,33 @@ def _check_new(checkout: Checkout, names: Names) -> None:
         raise CannotGenerate(f"{many}: is there already; try: --plural {one}_list")
 
 
-def _check_text(call: Call, text: str) -> None:
-    """Refuse names that clash with others in the code, or make its lines or identifiers too long.
-
-    Both show only in the rendered text.
-    """
+def _check_names(call: Call, sources: Mapping[str, str]) -> None:
+    """Refuse names that clash with others in the code."""
     one = call.names.one
-    try:
-        module = ast.parse(text)
-        compile(text, one, "exec")
-    except SyntaxError:
-        raise CannotGenerate(f"{one}: the code uses that name itself; try: {one}_item") from None
-    bound = [
-        alias.asname or alias.name
-        for node in module.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    ]
-    bound += [node.name for node in module.body if isinstance(node, ast.ClassDef)]
-    if len(set(bound)) < len(bound):
-        raise CannotGenerate(f"{one}: the code uses that name itself; try: {one}_item")
-    if any(len(line) > WIDTH for line in text.splitlines()):
+    clash = CannotGenerate(f"{one}: the code uses that name itself; try: {one}_item")
+    for source in sources.values():
+        try:
+            module = ast.parse(source)
+            compile(source, one, "exec")
+        except SyntaxError:
+            raise clash from None
+        used = {node.id for node in ast.walk(module) if isinstance(node, ast.Name)}
+        bound = [
+            name
+            for node in module.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            if (name := alias.asname or alias.name) in used  # the others will be dropped
+        ]
+        bound += [node.name for node in module.body if isinstance(node, ast.ClassDef)]
+        if len(set(bound)) < len(bound):
+            raise clash
+
+
+def _check_lengths(call: Call, files: Mapping[str, str]) -> None:
+    """Refuse names that make lines or identifiers too long."""
+    if any(len(line) > MAX_LINE for text in files.values() for line in text.splitlines()):
+        one = call.names.one
         raise CannotGenerate(f"{one}: with names of this length the lines would be too long")
     if too_long := next((n for n in identifiers(call) if len(n) > MAX_IDENTIFIER), None):
         raise CannotGenerate(f"{too_long}: names in a database have up to {MAX_IDENTIFIER} letters")

@@ -65,11 +65,7 @@ def _is_to_user(field: Field) -> bool:
 
 
 def _target_imports(call: Call) -> Iterator[str]:
-    """A block of its own, after an empty line."""
-    targets = {field.refers_to for field in call.fields if field.refers_to}
-    if any(target.maker for target in targets):
-        yield ""
-    for target in targets:
+    for target in {field.refers_to for field in call.fields if field.refers_to}:
         if target.maker:
             yield f"from tests.api.test_{target.many} import {target.maker} as create_{target.one}"
 
