@@ -1,5 +1,6 @@
-"""The `myapi` command."""
+"""The `myapi` command: what it does and says, and that each of its commands is a process too."""
 
+import asyncio
 import json
 import os
 import pty
@@ -10,52 +11,70 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from pydantic import SecretStr, ValidationError
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from timberframe.data.session import Database
-from timberframe.testing import ADMIN, ALICE, environment, free_port, serving
+from timberframe.data.start import check_database
+from timberframe.errors import AppError
+from timberframe.testing import (
+    ADMIN,
+    ALICE,
+    ServerProcess,
+    database_options,
+    environment,
+    free_port,
+    serving,
+)
+from timberframe.testing import call_command as call_myapi
 from timberframe.testing import run_command as run_myapi
 from timberframe.testing.process import command as project_command
+
+from app import seed
+from app.core.config import Settings
 
 pytestmark = pytest.mark.seconds(4)
 
 CAROL = ("create-superuser", "--email", "carol@example.com", "--username", "carol")
 
 
-def test_superuser_is_created_and_has_power(database_url: str) -> None:
-    result = run_myapi(*CAROL, stdin="Carol-Pass-1\n", DATABASE_URL=database_url)
+async def call_in_thread(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Beside the running application: a command has an event loop of its own."""
+    return await asyncio.to_thread(call_myapi, *arguments, stdin=stdin)
+
+
+async def test_superuser_is_created_and_has_power(client: httpx2.AsyncClient) -> None:
+    result = await call_in_thread(*CAROL, stdin="Carol-Pass-1\n")
     assert result.returncode == 0
     assert result.stdout == "Superuser carol created\n"
     assert "Carol-Pass-1" not in result.stdout + result.stderr
-    with serving(DATABASE_URL=database_url) as server, httpx2.Client(base_url=server.url) as client:
-        form = {"username": "carol", "password": "Carol-Pass-1"}
-        token = client.post("/api/v1/auth/login", data=form).json()["access_token"]
-        answer = client.get("/api/v1/users/", headers={"Authorization": f"Bearer {token}"})
+    form = {"username": "carol", "password": "Carol-Pass-1"}
+    token = (await client.post("/auth/login", data=form)).json()["access_token"]
+    answer = await client.get("/users/", headers={"Authorization": f"Bearer {token}"})
     assert [user["username"] for user in answer.json()["items"]][-1] == "carol"
 
 
-def test_existing_account_is_promoted_when_asked(database_url: str) -> None:
+async def test_existing_account_is_promoted_when_asked(client: httpx2.AsyncClient) -> None:
     create = ("create-superuser", "--email", ALICE.email.upper(), "--username", "Alice")
-    taken = run_myapi(*create, stdin="Other-Pass-1\n", DATABASE_URL=database_url)
+    taken = await call_in_thread(*create, stdin="Other-Pass-1\n")
     assert taken.returncode == 1
     assert taken.stderr.startswith("myapi: User with this ")
     assert "--promote" in taken.stderr
     for email, username in ((ALICE.email, "bob"), ("nobody@example.com", "alice"), ("x", "alice")):
         arguments = ("create-superuser", "--email", email, "--username", username, "--promote")
-        other = run_myapi(*arguments, DATABASE_URL=database_url)
+        other = await call_in_thread(*arguments)
         expected = f"myapi: there is no account with the e-mail {email} and username {username}\n"
         assert (other.returncode, other.stderr) == (1, expected)
     for _ in range(2):
-        promoted = run_myapi(*create, "--promote", DATABASE_URL=database_url)
+        promoted = await call_in_thread(*create, "--promote")
         assert (promoted.returncode, promoted.stdout) == (0, "Alice is a superuser\n")
-    with serving(DATABASE_URL=database_url) as server, httpx2.Client(base_url=server.url) as client:
-        form = {"username": "alice", "password": ALICE.password}
-        token = client.post("/api/v1/auth/login", data=form).json()["access_token"]
-        headers = {"Authorization": f"Bearer {token}"}
-        assert client.get("/api/v1/users/", headers=headers).status_code == 200
-        client.patch(f"/api/v1/users/{ADMIN.id}", json={"is_active": False}, headers=headers)
+    form = {"username": "alice", "password": ALICE.password}
+    token = (await client.post("/auth/login", data=form)).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await client.get("/users/", headers=headers)).status_code == 200
+    await client.patch(f"/users/{ADMIN.id}", json={"is_active": False}, headers=headers)
     admin = ("create-superuser", "--email", ADMIN.email, "--username", ADMIN.name, "--promote")
-    disabled = run_myapi(*admin, DATABASE_URL=database_url)
+    disabled = await call_in_thread(*admin)
     assert (disabled.returncode, disabled.stderr) == (1, "myapi: the account admin is disabled\n")
 
 
@@ -82,21 +101,17 @@ def test_password_is_not_echoed_on_a_terminal(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-def test_port_is_not_shared(database_url: str) -> None:
-    with serving(DATABASE_URL=database_url) as server:
-        _, _, port = server.url.rpartition(":")
-        second = run_myapi("serve", "--port", port, DATABASE_URL=database_url)
+def test_port_is_not_shared(server: ServerProcess, database_url: str) -> None:
+    _, _, port = server.url.rpartition(":")
+    second = run_myapi("serve", "--port", port, DATABASE_URL=database_url)
     assert second.returncode == 1
     assert second.stderr == f"myapi: cannot listen on {server.url}: Address already in use\n"
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-def test_database_without_tables_is_told_in_one_line(tmp_path: Path, engine: str) -> None:
-    url = f"sqlite:///{tmp_path}/new.db"
-    result = run_myapi(*CAROL, stdin="Carol-Pass-1\n", DATABASE_URL=url)
-    assert result.returncode == 1
-    assert result.stderr.startswith("myapi: no such table: users (has the database been migrated?")
-    assert result.stderr.count("\n") == 1
+def test_database_without_tables_is_told_in_one_line(empty_database_url: str) -> None:
+    said = only_line(call_myapi(*CAROL, stdin="Carol-Pass-1\n"))
+    assert said.startswith("no such table: users (has the database been migrated?")
 
 
 COMMANDS = (("migrate",), CAROL, ("seed",))
@@ -109,25 +124,26 @@ def only_line(result: subprocess.CompletedProcess[str]) -> str:
     return result.stderr.removeprefix("myapi: ").rstrip("\n")
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_server_that_is_not_there_is_named_without_the_password(command: tuple[str, ...]) -> None:
+def test_server_that_is_not_there_is_named_without_the_password() -> None:
     port = free_port()
     url = f"postgresql://carol:canary@127.0.0.1:{port}/shop"
-    result = run_myapi(*command, stdin="Carol-Pass-1\n", DATABASE_URL=url)
     expected = f"cannot connect to the database shop at 127.0.0.1:{port}: Connection refused"
-    assert only_line(result) == expected
+    for command in COMMANDS:
+        result = call_myapi(*command, stdin="Carol-Pass-1\n", DATABASE_URL=url)
+        assert only_line(result) == expected, command
+    assert only_line(run_myapi("migrate", DATABASE_URL=url)) == expected
 
 
 def test_server_that_refuses_is_quoted(postgresql_url: str) -> None:
     url = make_url(postgresql_url).set(database="nowhere").render_as_string(hide_password=False)
-    said = only_line(run_myapi("migrate", DATABASE_URL=url))
+    said = only_line(call_myapi("migrate", DATABASE_URL=url))
     assert said.startswith("cannot connect to the database nowhere at ")
     assert said.endswith(': database "nowhere" does not exist')
 
 
 def test_host_that_has_no_address_is_told() -> None:
     url = "postgresql://carol:canary@no-such-host.invalid/shop"
-    said = only_line(run_myapi("migrate", DATABASE_URL=url))
+    said = only_line(call_myapi("migrate", DATABASE_URL=url))
     assert said.startswith(
         "cannot connect to the database shop at no-such-host.invalid: cannot resolve the host: "
     )
@@ -141,16 +157,18 @@ def test_file_that_is_no_database_is_told(tmp_path: Path) -> None:
         ("", "Is a directory"),
     ):
         file = tmp_path / name
-        said = only_line(run_myapi("migrate", DATABASE_URL=f"sqlite:///{file}"))
+        said = only_line(call_myapi("migrate", DATABASE_URL=f"sqlite:///{file}"))
         assert said == f"cannot open the database {file}: {why}"
 
 
 def test_password_with_an_at_sign_is_refused_and_not_repeated() -> None:
+    why = "has one @ too many: in a password it is written %40"
+    result = run_myapi("migrate", DATABASE_URL="postgresql://carol:can@ary@host/shop")
+    assert (result.returncode, result.stderr) == (1, f"DATABASE_URL: {why}\n")
     for url in ("postgresql://carol:can@ary@host/shop", "postgresql://carol:can@ary/@host/shop"):
-        result = run_myapi("migrate", DATABASE_URL=url)
-        assert result.returncode == 1
-        message = "DATABASE_URL: has one @ too many: in a password it is written %40\n"
-        assert result.stderr == message
+        with pytest.raises(ValidationError, match=why) as refused:
+            Settings(DATABASE_URL=SecretStr(url))
+        assert "can@ary" not in str(refused.value)
 
 
 @pytest.mark.seconds(4)
@@ -168,31 +186,36 @@ def test_server_starts_without_its_database_and_says_why() -> None:
 
 
 def test_wrong_superuser_is_refused_in_one_line_a_field(database_url: str) -> None:
-    weak = run_myapi(*CAROL, stdin="weak\n", DATABASE_URL=database_url)
+    weak = call_myapi(*CAROL, stdin="weak\n")
     assert weak.returncode == 1
     assert weak.stderr == "password: String should have at least 8 characters\n"
     taken = ("create-superuser", "--email", ALICE.email.upper(), "--username", "carol")
-    twin = run_myapi(*taken, stdin="Carol-Pass-1\n", DATABASE_URL=database_url)
+    twin = call_myapi(*taken, stdin="Carol-Pass-1\n")
     assert twin.returncode == 1
     assert twin.stderr.startswith("myapi: User with this email already exists")
     assert twin.stderr.count("\n") == 1
 
 
-def test_seeded_rows_are_there_and_sign_in(database_url: str) -> None:
-    for count in ("5001", "2"):  # more than are inserted at once, and then some more
-        result = run_myapi("seed", "--users=3", f"--products={count}", DATABASE_URL=database_url)
-        assert result.returncode == 0, result.stderr
-    *_, name, _, _, _, password = result.stdout.split()
-    with serving(DATABASE_URL=database_url) as server, httpx2.Client(base_url=server.url) as client:
-        for number, expected in ((5003, 1), (5004, 0)):
-            page = client.get("/api/v1/products/", params={"sku": f"DEMO-{number}"}).json()
-            assert page["total"] == expected
-        form = {"username": name, "password": password}
-        assert client.post("/api/v1/auth/login", data=form).status_code == 200
+async def test_seeded_rows_are_there_and_sign_in(
+    client: httpx2.AsyncClient, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seed, "BATCH", 50)
+    many = await call_in_thread("seed", "--users=3", "--products=51")  # two batches
+    assert many.returncode == 0, many.stderr
+    more = await asyncio.to_thread(
+        run_myapi, "seed", "--users=3", "--products=2", DATABASE_URL=database_url
+    )
+    assert more.returncode == 0, more.stderr
+    for number, expected in ((51, 1), (53, 1), (54, 0)):
+        page = (await client.get("/products/", params={"sku": f"DEMO-{number}"})).json()
+        assert page["total"] == expected
+    *_, name, _, _, _, password = more.stdout.split()
+    form = {"username": name, "password": password}
+    assert (await client.post("/auth/login", data=form)).status_code == 200
 
 
 def test_empty_database_is_told_in_one_line(empty_database_url: str) -> None:
-    said = only_line(run_myapi("seed", DATABASE_URL=empty_database_url))
+    said = only_line(call_myapi("seed"))
     assert said.endswith("(has the database been migrated? try: myapi migrate)")
     assert "<class" not in said
 
@@ -214,6 +237,7 @@ cli.main()
 """
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_wrong_declaration_is_one_line_and_nothing_is_served(database_url: str) -> None:
     result = subprocess.run(
         [sys.executable, "-c", WRONG, str(free_port())],
@@ -239,11 +263,15 @@ async def test_server_does_not_start_without_what_its_models_need(
 ) -> None:
     async with database.transaction() as db:
         await db.execute(text(LOST[engine]))
-    result = run_myapi("serve", "--port", str(free_port()), DATABASE_URL=database_url)
-    assert result.returncode == 1
     name = LOST[engine].split()[2]
-    lines = [line for line in result.stderr.splitlines() if "SECRET_KEY" not in line]
-    assert lines == [
-        f"myapi: the database lacks {name} of users, which its migrations made: it was changed"
-        " since"
-    ]
+    expected = (
+        f"the database lacks {name} of users, which its migrations made: it was changed since"
+    )
+    with pytest.raises(AppError) as refused:
+        await check_database(database_options(), workers=1)
+    assert refused.value.detail == expected
+    if engine == "sqlite":  # once, that this ends the process
+        result = run_myapi("serve", "--port", str(free_port()), DATABASE_URL=database_url)
+        assert result.returncode == 1
+        lines = [line for line in result.stderr.splitlines() if "SECRET_KEY" not in line]
+        assert lines == [f"myapi: {expected}"]

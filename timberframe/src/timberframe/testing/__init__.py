@@ -3,6 +3,7 @@
 from timberframe.testing.cast import ADMIN, ALICE, BOB, CAST, Person, client_of
 from timberframe.testing.process import (
     ServerProcess,
+    call_command,
     environment,
     free_port,
     run_command,
@@ -23,6 +24,7 @@ __all__ = [
     "CAST",
     "Person",
     "ServerProcess",
+    "call_command",
     "change_state",
     "client_of",
     "create_app",

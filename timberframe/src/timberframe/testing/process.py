@@ -1,5 +1,6 @@
-"""The project's command as its users run it: a process of its own."""
+"""The project's command: as its users run it, in a process of its own, and in this one."""
 
+import io
 import os
 import socket
 import subprocess
@@ -7,13 +8,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
+import pytest
+import structlog
 
-from timberframe.testing.subject import project
+from timberframe.testing import subject
 
 START_SECONDS = 60  # a busy machine is no failure
 STOP_SECONDS = 60
@@ -31,7 +34,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 def command() -> list[str]:
     """The project's command, as installed beside Python."""
-    return [str(Path(sys.executable).with_name(project().name))]
+    return [str(Path(sys.executable).with_name(subject.project().name))]
 
 
 def run_command(
@@ -46,6 +49,35 @@ def run_command(
         timeout=60,
         check=False,
     )
+
+
+def call_command(
+    *arguments: str, stdin: str = "", **changes: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process: where the process is not the point, it costs far less.
+
+    The settings are those of the test, which may change some of them for this command.
+    """
+    settings, output, errors = subject.settings(), io.StringIO(), io.StringIO()
+    logging = structlog.get_config()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        valid = type(settings)(**changes)
+        for name in changes:
+            patch.setattr(settings, name, getattr(valid, name))
+        patch.setattr(sys, "argv", [subject.project().name, *arguments])
+        patch.setattr(sys, "stdin", io.StringIO(stdin))
+        # Loggers used for the first time here would keep the level of commands.
+        structlog.configure(cache_logger_on_first_use=False)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                subject.main()
+        finally:
+            structlog.configure(**logging)
+    code = ended.value.code
+    if isinstance(code, str):  # the interpreter prints it, and fails
+        print(code, file=errors)
+        code = 1
+    return subprocess.CompletedProcess(arguments, code or 0, output.getvalue(), errors.getvalue())
 
 
 def free_port() -> int:

@@ -57,6 +57,13 @@ def _entrypoint() -> tuple[str, str]:
     return module, name
 
 
+def main() -> None:
+    """Run the project's command in this process, with the arguments in `sys.argv`."""
+    scripts = tomllib.loads(project().pyproject.read_text())["project"]["scripts"]
+    module, _, name = scripts[project().name].partition(":")
+    getattr(import_module(module), name)()
+
+
 def app_package() -> str:
     """The package that the application's modules are in, such as `app`."""
     app()
