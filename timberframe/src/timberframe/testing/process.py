@@ -29,12 +29,15 @@ class ServerProcess(NamedTuple):
 
 
 def environment(**settings: str) -> dict[str, str]:
-    return {**os.environ, "ENV_FILE": "", **settings}
+    # For a project that is not installed.
+    return {**os.environ, "ENV_FILE": "", "PYTHONPATH": str(subject.project().root), **settings}
 
 
 def command() -> list[str]:
-    """The project's command, as installed beside Python."""
-    return [str(Path(sys.executable).with_name(subject.project().name))]
+    """The project's command, as installed beside Python, or else as a module."""
+    installed = Path(sys.executable).with_name(subject.project().name)
+    module = subject.command().partition(":")[0]
+    return [str(installed)] if installed.exists() else [sys.executable, "-m", module]
 
 
 def run_command(

@@ -1,8 +1,8 @@
 """The table of an application's routes: who may call each, what it takes and what it shows.
 
 An application states the rows of its resources in their test modules, as `RESOURCE`, and its other
-routes in `tests/routes.py`, as `ROUTES`. The checks hold for every row, and one of them for there
-being a row for every route.
+routes as `ROUTES` in `tests/routes.py`, or where `[tool.timberframe] routes` says. The checks hold
+for every row, and one of them for there being a row for every route.
 """
 
 import sys
@@ -213,22 +213,28 @@ HEALTH = tuple(
 
 
 @cache
+def _stated() -> tuple[Route | Resource, ...]:
+    return (*HEALTH, *subject.stated_routes())
+
+
+@cache
 def resources() -> tuple[Resource, ...]:
-    """Those that the project's test modules state."""
+    """Those that the project's test modules state, and those in `ROUTES`."""
     root = subject.project().root
     stating = [
         path.relative_to(root).with_suffix("")
         for path in sorted((root / "tests").rglob("test_*.py"))
         if "\nRESOURCE = " in path.read_text()
     ]
-    return tuple(import_module(".".join(path.parts)).RESOURCE for path in stating)
+    found = [import_module(".".join(path.parts)).RESOURCE for path in stating]
+    return (*(each for each in _stated() if isinstance(each, Resource)), *found)
 
 
 @cache
 def routes() -> tuple[Route, ...]:
     """The whole table; those that delete come last, the accounts' last of all."""
-    stated: tuple[Route, ...] = import_module("tests.routes").ROUTES
-    table = [*HEALTH, *stated, *(route for each in resources() for route in each.routes())]
+    table = [each for each in _stated() if isinstance(each, Route)]
+    table += [route for each in resources() for route in each.routes()]
     return tuple(sorted(table, key=lambda r: (r.method == "DELETE", "user_id" in r.parameters)))
 
 

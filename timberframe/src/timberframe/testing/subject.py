@@ -36,8 +36,7 @@ def project() -> Project:
 
 @cache
 def app() -> FastAPI:
-    module, name = _entrypoint()
-    return cast(FastAPI, getattr(import_module(module), name))
+    return cast(FastAPI, _load(":".join(_entrypoint())))
 
 
 def create_app() -> FastAPI:
@@ -51,17 +50,35 @@ def create_app() -> FastAPI:
     return cast(FastAPI, getattr(again, name))
 
 
+def stated_routes() -> tuple[Any, ...]:
+    """What the table of routes consists of, beside the resources in test modules."""
+    target = _tools()["timberframe"].get("routes", "tests.routes:ROUTES")
+    return cast(tuple[Any, ...], _load(target))
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _tools() -> dict[str, Any]:
+    return cast(dict[str, Any], tomllib.loads(project().pyproject.read_text())["tool"])
+
+
 def _entrypoint() -> tuple[str, str]:
-    tools = tomllib.loads(project().pyproject.read_text())["tool"]
-    module, _, name = tools["fastapi"]["entrypoint"].partition(":")
+    module, _, name = _tools()["fastapi"]["entrypoint"].partition(":")
     return module, name
+
+
+def command() -> str:
+    """The function that is the project's command, such as `app.cli:main`."""
+    scripts = tomllib.loads(project().pyproject.read_text())["project"]["scripts"]
+    return str(scripts[project().name])
 
 
 def main() -> None:
     """Run the project's command in this process, with the arguments in `sys.argv`."""
-    scripts = tomllib.loads(project().pyproject.read_text())["project"]["scripts"]
-    module, _, name = scripts[project().name].partition(":")
-    getattr(import_module(module), name)()
+    _load(command())()
 
 
 def app_package() -> str:

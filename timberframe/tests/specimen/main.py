@@ -1,0 +1,8 @@
+"""The specimen's application."""
+
+from specimen.config import settings
+from specimen.crud import user_crud
+from specimen.endpoints import router
+from timberframe.app import create_app
+
+app = create_app(settings, accounts=user_crud, routers={settings.API_V1_PREFIX: router})

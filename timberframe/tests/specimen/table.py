@@ -1,0 +1,79 @@
+"""The table of the specimen's routes."""
+
+from specimen.factories import change_product, create_another, valid_product
+from timberframe.testing import ALICE
+from timberframe.testing.routes import (
+    EVERYBODY,
+    OWNER,
+    PAGE,
+    PUBLIC,
+    SIGNED_IN,
+    SUPERUSER,
+    Resource,
+    Route,
+)
+
+USER = frozenset({"id", "email", "username", "full_name", "is_active", "created_at", "updated_at"})
+NEW = {"email": "new@example.com", "username": "new", "password": "New-Pass-1"}
+CHANGE, OTHER_CHANGE = {"full_name": "New Name"}, {"full_name": "Other Name"}
+OF_ONESELF = frozenset({"email", "full_name", "password", "current_password"})
+BY_SUPERUSERS = frozenset({"email", "full_name", "is_active", "is_superuser"})
+
+PATH = "/products/"
+ROW = f"{PATH}{{product_id}}"
+FIELDS = frozenset({"sku", "name", "description", "price", "currency", "stock", "is_active"})
+FIELDS |= {"tags"}
+SHOWN = FIELDS | {"id", "owner_id", "created_at", "updated_at"}
+MOVEMENT = frozenset({"id", "product_id", "delta", "stock", "reason", "moved_by_id", "created_at"})
+REPORT = frozenset({"mode", "dry_run", "created", "updated", "unchanged", "refused", "errors"})
+REPORT |= {"errors_total"}
+
+PRODUCTS = Resource(
+    PATH,
+    "product_id",
+    "public-read",
+    create=create_another,
+    valid=valid_product,
+    change=change_product,
+    takes=FIELDS,
+    hiding={"is_active": False},
+    further=(
+        Route(
+            "POST",
+            f"{PATH}import",
+            SIGNED_IN,
+            sends={"content": "sku,name,price", "headers": {"Content-Type": "text/csv"}},
+            shows=REPORT,
+        ),
+        Route("GET", f"{PATH}export", EVERYBODY),
+        Route("POST", f"{ROW}/restore", OWNER, shows=SHOWN),
+        Route("GET", f"{ROW}/stock-movements", OWNER, shows=MOVEMENT | PAGE),
+        Route(
+            "POST",
+            f"{ROW}/stock-movements",
+            OWNER,
+            201,
+            json={"delta": 5, "reason": "Delivery"},
+            shows=MOVEMENT,
+        ),
+    ),
+)
+
+ROUTES = (
+    Route(
+        "POST",
+        "/auth/login",
+        PUBLIC,
+        sends={"data": {"username": ALICE.name, "password": ALICE.password}},
+        shows=frozenset({"access_token", "token_type", "expires_in"}),
+    ),
+    Route("GET", "/users/", SUPERUSER, shows=USER | PAGE),
+    Route("POST", "/users/", PUBLIC, 201, json=NEW, takes=frozenset({"full_name"}), shows=USER),
+    Route("GET", "/users/me", SIGNED_IN, shows=USER),
+    Route("PUT", "/users/me", SIGNED_IN, json=CHANGE, takes=OF_ONESELF, shows=USER),
+    Route("PATCH", "/users/me", SIGNED_IN, json=OTHER_CHANGE, takes=OF_ONESELF, shows=USER),
+    Route("GET", "/users/{user_id}", OWNER, shows=USER),
+    Route("PATCH", "/users/{user_id}", SUPERUSER, json=CHANGE, takes=BY_SUPERUSERS, shows=USER),
+    Route("DELETE", "/users/{user_id}", SUPERUSER, 204),
+    PRODUCTS,
+)
