@@ -10,7 +10,6 @@ from timberframe.data.session import Database
 from timberframe.testing import ALICE, ServerProcess
 
 from app.models import Product, StockMovement
-from tests.api.test_lists import row
 
 pytestmark = pytest.mark.seconds(4)
 
@@ -31,7 +30,8 @@ async def buyers(server: ServerProcess) -> AsyncIterator[httpx2.AsyncClient]:
 
 async def new_product(database: Database, number: int) -> int:
     async with database.transaction() as db:
-        values = row(number, owner_id=ALICE.id, stock=STOCK)
+        values = {"sku": f"S-{number}", "name": "Chair", "price": 1, "currency": "EUR"}
+        values |= {"owner_id": ALICE.id, "stock": STOCK}
         return (await db.scalars(insert(Product).returning(Product.id), [values])).one()
 
 

@@ -12,9 +12,7 @@ from timberframe.testing import BOB
 
 from app.models import Product
 from app.models.product import product_tags
-from tests.api.test_categories import create as create_category
-from tests.api.test_categories import create_chain, move
-from tests.api.test_products import create
+from tests.factories import create, create_category, create_chain, move_category
 
 CSV = {"Content-Type": "text/csv"}
 
@@ -156,7 +154,7 @@ async def test_counts_follow_every_change(
     assert await counts(client) == nothing
     await alice.patch(path, json={"is_active": True, "category": "lamps"})
     assert await counts(client) == nothing | {"lamps": 1, "home": 1}
-    await move(admin, tree["lamps"], "garden")
+    await move_category(admin, tree["lamps"], "garden")
     assert await counts(client) == nothing | {"lamps": 1, "garden": 1}
     await alice.delete(path)
     assert await counts(client) == nothing

@@ -1,8 +1,7 @@
 """Categories over HTTP: a tree that everybody reads and superusers write."""
 
 import asyncio
-from itertools import count
-from typing import Any, cast
+from typing import cast
 
 import httpx2
 import pytest
@@ -19,59 +18,34 @@ from timberframe.testing.values import WRONG_LINES
 from app.crud.category import CRUDCategory, category_crud
 from app.models import Category
 from app.schemas import CategoryUpdate
+from tests.factories import (
+    change_category,
+    create_category,
+    create_chain,
+    move_category,
+    valid_category,
+)
 
 PATH = "/categories/"
 VIEWER = Principal(ADMIN.id, is_superuser=True)
-# For the values that no two rows share.
-NUMBERS = count(100)
 WRONG_SLUGS: tuple[object, ...] = ("", " ", "A", "ä", "a_b", "-a", "a-", "a--b", "a\n", "x" * 65, 1)
-
-
-async def valid(writer: httpx2.AsyncClient) -> dict[str, Any]:
-    """The body of one more category, whatever there is already."""
-    return {"slug": f"c-{next(NUMBERS):06}", "name": "Chairs", "parent": None}
-
-
-async def change(writer: httpx2.AsyncClient) -> dict[str, Any]:
-    """Other values, which come later in every order."""
-    return {"name": "Tables"}
-
-
-async def create(writer: httpx2.AsyncClient, **changes: Any) -> dict[str, Any]:
-    answer = await writer.post(PATH, json=await valid(writer) | changes)
-    assert answer.status_code == 201, answer.text
-    row: dict[str, Any] = answer.json()
-    return row
 
 
 RESOURCE = Resource(
     PATH,
     "category_id",
     "published",
-    create=create,
-    valid=valid,
-    change=change,
+    create=create_category,
+    valid=valid_category,
+    change=change_category,
     fixed=frozenset({"slug"}),
 )
-
-
-async def create_chain(writer: httpx2.AsyncClient, *slugs: str) -> list[dict[str, Any]]:
-    """Each below the one before."""
-    parents = [None, *slugs]
-    return [
-        await create(writer, slug=slug, parent=parent)
-        for slug, parent in zip(slugs, parents, strict=False)
-    ]
-
-
-async def move(writer: httpx2.AsyncClient, row: dict[str, Any], parent: str | None) -> Any:
-    return await writer.patch(f"{PATH}{row['id']}", json={"parent": parent})
 
 
 async def test_created_category_is_read_and_listed(
     admin: httpx2.AsyncClient, client: httpx2.AsyncClient
 ) -> None:
-    top = await create(admin, slug="furniture")
+    top = await create_category(admin, slug="furniture")
     body = {"slug": "chairs", "name": "Chairs", "parent": "furniture"}
     answer = await admin.post(PATH, json=body)
     row = answer.json()
@@ -93,7 +67,7 @@ async def test_created_category_is_read_and_listed(
 async def test_others_read_and_write_nothing(
     client: httpx2.AsyncClient, alice: httpx2.AsyncClient, admin: httpx2.AsyncClient
 ) -> None:
-    row, body = await create(admin), await valid(admin)
+    row, body = await create_category(admin), await valid_category(admin)
     for caller, status in ((client, 401), (alice, 403)):
         assert (await caller.post(PATH, json=body)).status_code == status
         for method in WRITES:
@@ -103,7 +77,7 @@ async def test_others_read_and_write_nothing(
 
 
 async def test_slug_is_for_good_and_taken_once(admin: httpx2.AsyncClient) -> None:
-    row = await create(admin, slug="chairs")
+    row = await create_category(admin, slug="chairs")
     for method in ("PUT", "PATCH"):
         answer = await admin.request(method, f"{PATH}{row['id']}", json={"slug": "seats"})
         assert answer.status_code == 422
@@ -114,7 +88,7 @@ async def test_slug_is_for_good_and_taken_once(admin: httpx2.AsyncClient) -> Non
 
 
 async def test_wrong_value_is_refused(admin: httpx2.AsyncClient) -> None:
-    row, body = await create(admin), await valid(admin)
+    row, body = await create_category(admin), await valid_category(admin)
     wrong = {"slug": (*WRONG_SLUGS, None), "name": (*WRONG_LINES, None), "parent": WRONG_SLUGS}
     for field, values in wrong.items():
         for value in values:
@@ -125,7 +99,7 @@ async def test_wrong_value_is_refused(admin: httpx2.AsyncClient) -> None:
 
 
 async def test_unknown_parent_is_refused(admin: httpx2.AsyncClient) -> None:
-    row, body = await create(admin), await valid(admin)
+    row, body = await create_category(admin), await valid_category(admin)
     for method, path, sent in (("POST", PATH, body), ("PATCH", f"{PATH}{row['id']}", {})):
         answer = await admin.request(method, path, json=sent | {"parent": "nowhere"})
         assert (answer.status_code, answer.json()["code"]) == (422, "unknown_reference")
@@ -136,25 +110,25 @@ async def test_category_is_moved_with_all_below_it_but_never_below_itself(
     admin: httpx2.AsyncClient,
 ) -> None:
     top, middle, low = await create_chain(admin, "top", "middle", "low")
-    other = await create(admin, slug="other")
+    other = await create_category(admin, slug="other")
     for row, parent in ((top, "top"), (top, "middle"), (top, "low"), (middle, "low")):
-        answer = await move(admin, row, parent)
+        answer = await move_category(admin, row, parent)
         assert answer.status_code == 422, parent
         assert answer.json()["errors"][0]["msg"] == "must not be the category or below it"
-    assert (await move(admin, middle, "other")).json()["parent"] == "other"
-    assert (await move(admin, top, "low")).json()["parent"] == "low"
-    assert (await move(admin, other, "top")).status_code == 422
-    assert (await move(admin, low, None)).json()["parent"] is None
+    assert (await move_category(admin, middle, "other")).json()["parent"] == "other"
+    assert (await move_category(admin, top, "low")).json()["parent"] == "low"
+    assert (await move_category(admin, other, "top")).status_code == 422
+    assert (await move_category(admin, low, None)).json()["parent"] is None
 
 
 async def test_tree_has_ten_levels_at_most(admin: httpx2.AsyncClient) -> None:
     *_, last = await create_chain(admin, *(f"level-{n}" for n in range(10)))
-    answer = await admin.post(PATH, json=await valid(admin) | {"parent": last["slug"]})
+    answer = await admin.post(PATH, json=await valid_category(admin) | {"parent": last["slug"]})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["loc"] == ["body", "parent"]
     first, _ = await create_chain(admin, "first", "second")
-    assert (await move(admin, first, "level-8")).status_code == 422
-    assert (await move(admin, first, "level-7")).status_code == 200
+    assert (await move_category(admin, first, "level-8")).status_code == 422
+    assert (await move_category(admin, first, "level-7")).status_code == 200
 
 
 async def test_category_in_use_stays(admin: httpx2.AsyncClient, alice: httpx2.AsyncClient) -> None:
@@ -199,7 +173,7 @@ async def move_below(database: Database, crud: CRUDCategory, key: int, parent: s
 
 @pytest.fixture
 async def two(admin: httpx2.AsyncClient) -> None:
-    assert [(await create(admin, slug=slug))["id"] for slug in "ab"] == [1, 2]
+    assert [(await create_category(admin, slug=slug))["id"] for slug in "ab"] == [1, 2]
 
 
 async def parents(admin: httpx2.AsyncClient) -> list[str | None]:
@@ -218,7 +192,7 @@ async def test_two_moves_at_once_make_no_cycle(
         assert sorted(filter(None, refused)) in (["InvalidInput"], ["TransactionConflict"])
         assert None in await parents(admin)
         for key in (1, 2):
-            await move(admin, {"id": key}, None)
+            await move_category(admin, {"id": key}, None)
 
 
 async def test_control_without_locks_only_one_after_the_other_makes_no_cycle(
@@ -227,7 +201,7 @@ async def test_control_without_locks_only_one_after_the_other_makes_no_cycle(
     alone = Unlocked(walkers=1)
     assert await move_below(database, alone, 1, "b") is None
     assert await move_below(database, alone, 2, "a") == "InvalidInput"
-    await move(admin, {"id": 1}, None)
+    await move_category(admin, {"id": 1}, None)
     if engine == "sqlite":
         return  # its writers come one after the other anyway
     both = Unlocked(walkers=2)

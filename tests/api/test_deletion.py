@@ -2,7 +2,7 @@
 
 import httpx2
 
-from tests.api.test_products import CHAIR, create
+from tests.factories import CHAIR, create
 
 
 async def test_deleted_product_is_gone_for_all(

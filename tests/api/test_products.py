@@ -1,36 +1,10 @@
 """Products over HTTP."""
 
-from typing import Any
-from uuid import uuid4
-
 import httpx2
 import pytest
 from timberframe.testing.routes import EVERYBODY, OWNER, PAGE, SIGNED_IN, Resource, Route
 
-CHAIR: dict[str, Any] = {"sku": "CH-1", "name": "Chair", "price": "19.90"}
-
-
-async def create(owner: httpx2.AsyncClient, **changes: Any) -> dict[str, Any]:
-    answer = await owner.post("/products/", json=CHAIR | changes)
-    assert answer.status_code == 201, answer.text
-    product: dict[str, Any] = answer.json()
-    return product
-
-
-async def create_another(writer: httpx2.AsyncClient, **changes: Any) -> dict[str, Any]:
-    """Whatever there is already."""
-    return await create(writer, **await valid(writer) | changes)
-
-
-async def valid(writer: httpx2.AsyncClient) -> dict[str, Any]:
-    """The body of one more product, whatever there is already."""
-    return CHAIR | {"sku": f"CH-{uuid4().hex}"}
-
-
-async def change(writer: httpx2.AsyncClient) -> dict[str, Any]:
-    """Other values, which come later in every order."""
-    return {"name": "Stool", "price": "20.00"}
-
+from tests.factories import CHAIR, change_product, create, create_another, valid_product
 
 PATH = "/products/"
 ROW = f"{PATH}{{product_id}}"
@@ -46,8 +20,8 @@ RESOURCE = Resource(
     "product_id",
     "public-read",
     create=create_another,
-    valid=valid,
-    change=change,
+    valid=valid_product,
+    change=change_product,
     takes=FIELDS,
     hiding={"is_active": False},
     further=(

@@ -2,33 +2,14 @@
 
 import asyncio
 from datetime import datetime
-from typing import Any
 
 import httpx2
 import pytest
 from timberframe.testing import ALICE, BOB
 
-KATE: dict[str, Any] = {
-    "email": "kate@example.com",
-    "username": "kate",
-    "full_name": "Kate",
-    "password": "Kate-Pass-1",
-}
-EMAIL_TAKEN = "User with this email already exists"
+from tests.factories import EMAIL_TAKEN, KATE, can_sign_in, sign_up
+
 USERNAME_TAKEN = "User with this username already exists"
-
-
-async def sign_up(client: httpx2.AsyncClient, **changes: Any) -> dict[str, Any]:
-    answer = await client.post("/users/", json=KATE | changes)
-    assert answer.status_code == 201, answer.text
-    user: dict[str, Any] = answer.json()
-    return user
-
-
-async def can_sign_in(client: httpx2.AsyncClient, username: str, password: str) -> bool:
-    answer = await client.post("/auth/login", data={"username": username, "password": password})
-    assert answer.status_code in (200, 401)
-    return answer.status_code == 200
 
 
 async def test_new_user_is_active_and_can_sign_in(client: httpx2.AsyncClient) -> None:

@@ -11,8 +11,7 @@ from timberframe.data.session import Database
 from timberframe.testing import ADMIN, ALICE, BOB, client_of
 
 from app.models import Product, User
-from tests.api.test_products import create
-from tests.api.test_users import EMAIL_TAKEN, can_sign_in, sign_up
+from tests.factories import EMAIL_TAKEN, can_sign_in, create, sign_up
 
 LAST_ONE = "The last active superuser cannot be disabled, demoted or deleted"
 

@@ -22,7 +22,3 @@ add_bulk_commands(cli, settings, _products)
 
 def main() -> None:
     run(cli)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,9 +5,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, update
 
 from specimen import schemas
-from specimen.models import Product, StockMovement, User, product_tags
+from specimen.models import Category, Product, StockMovement, User, product_tags
 from specimen.schemas import (
     MAX_STOCK,
+    CategoryCreate,
     ProductCreate,
     ProductUpdate,
     StockMovementCreate,
@@ -57,6 +58,16 @@ class CRUDUser(Accounts[User, UserCreate, UserUpdate | UserAdminUpdate]):
 user_crud = CRUDUser(User)
 
 
+class CRUDCategory(CRUDBase[Category, CategoryCreate, Any]):
+    """What products refer to; no route writes them."""
+
+    policy = Policy(read=everybody, write=superusers)
+    schema = schemas.Category
+
+
+category_crud = CRUDCategory(Category)
+
+
 class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
     policy = Policy(
         read=either(only(Product.is_active), owner(Product.owner_id)),
@@ -89,6 +100,7 @@ class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
             "in_stock", "`true`: at least one is in stock; `false`: none is", Product.stock > 0
         ),
     )
+    references = {Product.category: category_crud}
     natural_key = "sku"
     sorted_by = (Product.sku, Product.name, Product.price, Product.created_at, Product.updated_at)
 

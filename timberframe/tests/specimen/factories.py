@@ -1,9 +1,13 @@
 """Rows for the tests."""
 
+import random
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import httpx2
+
+from timberframe.testing import ALICE, BOB
 
 CHAIR: dict[str, Any] = {"sku": "CH-1", "name": "Chair", "price": "19.90"}
 
@@ -26,3 +30,20 @@ async def valid_product(writer: httpx2.AsyncClient) -> dict[str, Any]:
 
 async def change_product(writer: httpx2.AsyncClient) -> dict[str, Any]:
     return {"name": "Stool", "price": "20.00"}
+
+
+NAMES = ("Chair", "chair", "Desk", "desk", "Émile", "zebra", "Zoë", "100% wool", "a_b", "a")
+
+
+def row(number: int, **values: Any) -> dict[str, Any]:
+    choose = random.Random(number)  # noqa: S311 - the same rows every time
+    return {
+        "sku": f"S-{number}",
+        "name": choose.choice(NAMES),
+        "price": Decimal(choose.randrange(20)),
+        "currency": choose.choice(("EUR", "USD", "JPY")),
+        "stock": choose.randrange(5),
+        "is_active": True,
+        "owner_id": choose.choice((ALICE.id, BOB.id)),
+        "description": choose.choice((None, "Text")),
+    } | values

@@ -28,6 +28,13 @@ class User(Account):
     full_name: Mapped[str | None]
 
 
+class Category(Record):
+    __tablename__ = "categories"
+
+    slug: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+
+
 class Product(SoftDeletable, Record):
     __tablename__ = "products"
 
@@ -38,6 +45,7 @@ class Product(SoftDeletable, Record):
     currency: Mapped[str]
     stock: Mapped[int] = mapped_column(default=0, server_default="0")
     is_active: Mapped[bool] = mapped_column(default=True, server_default=true())
+    category: Mapped[str | None] = mapped_column(ForeignKey("categories.slug"))
     tags: Mapped[list[str]] = mapped_column(StringList, default=list, server_default="[]")
     owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
 
@@ -49,7 +57,8 @@ class Product(SoftDeletable, Record):
 
 is_kept = Product.deleted_at.is_(None)
 Index("uq_products_sku", Product.sku, unique=True, sqlite_where=is_kept, postgresql_where=is_kept)
-Index(None, Product.owner_id, Product.id)
+for column in (Product.category, Product.owner_id):
+    Index(None, column, Product.id)
 
 # Which products have a tag; triggers keep it.
 product_tags = Table(

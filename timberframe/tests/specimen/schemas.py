@@ -21,6 +21,7 @@ from timberframe.schemas.fields import (
     Money,
     Password,
     RowId,
+    Slug,
     Text,
     UpdatedAt,
     Username,
@@ -103,6 +104,19 @@ Tags = Annotated[
 ]
 
 
+class CategoryCreate(InputModel):
+    slug: Slug
+    name: Line
+
+
+class Category(OutputModel):
+    id: RowId
+    slug: str
+    name: str
+    created_at: CreatedAt
+    updated_at: UpdatedAt
+
+
 class ProductCreate(InputModel):
     sku: Sku
     name: Line
@@ -111,6 +125,7 @@ class ProductCreate(InputModel):
     currency: Currency = "EUR"
     stock: Stock = 0
     is_active: bool = True
+    category: Slug | None = None
     tags: Tags = Field(default=[])
 
 
@@ -122,6 +137,7 @@ class ProductUpdate(InputModel):
     currency: Currency | MISSING = MISSING
     stock: Stock | MISSING = MISSING
     is_active: bool | MISSING = MISSING
+    category: Slug | None | MISSING = MISSING
     tags: Tags | MISSING = MISSING
 
 
@@ -142,6 +158,7 @@ class Product(OutputModel):
     is_active: bool = Field(
         description="Whether others than the owner and superusers see it", examples=[True]
     )
+    category: str | None = Field(description="The slug of its category", examples=["chairs"])
     tags: list[str] = Field(description="In alphabetical order", examples=[["oak", "sale"]])
     owner_id: int = Field(description="The `id` of the user who created it", examples=[1])
     created_at: CreatedAt

@@ -34,10 +34,12 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 def command() -> list[str]:
-    """The project's command, as installed beside Python, or else as a module."""
-    installed = Path(sys.executable).with_name(subject.project().name)
-    module = subject.command().partition(":")[0]
-    return [str(installed)] if installed.exists() else [sys.executable, "-m", module]
+    """The project's command: as installed beside Python, or else called by Python."""
+    name = subject.project().name
+    installed = Path(sys.executable).with_name(name)
+    module, _, function = subject.command().partition(":")
+    call = f"import sys; sys.argv[0] = {name!r}; from {module} import {function}; {function}()"
+    return [str(installed)] if installed.exists() else [sys.executable, "-c", call]
 
 
 def run_command(

@@ -36,7 +36,7 @@ TAGS = {
         WHEN (new.tags <> old.tags) EXECUTE FUNCTION list_product_tags()""",
     ],
 }
-TABLES = ("users", "products", "product_tags")
+TABLES = ("users", "categories", "products", "product_tags")
 
 
 def upgrade() -> None:

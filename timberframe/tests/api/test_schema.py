@@ -1,0 +1,136 @@
+"""The schema and the application agree: schemathesis sends all that it can think of."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis import CheckContext, HookContext
+from schemathesis.config import SchemathesisConfig
+from schemathesis.core.failures import Failure
+from schemathesis.core.transport import Response
+from schemathesis.engine import events, from_schema
+from schemathesis.python.asgi import shutdown_lifespans
+from schemathesis.schemas import BaseSchema
+
+from specimen.config import settings
+from timberframe.http.middleware import API_HEADERS
+from timberframe.testing import ADMIN, create_app
+
+# What the schema cannot say in full: these grammars are narrower than their formats' names.
+LETTERS = st.text("abcxyz019", min_size=1, max_size=20)
+schemathesis.openapi.format("email", LETTERS.map("{}@example.com".format))
+schemathesis.openapi.format("password", LETTERS.map("Aa345678{}".format))
+
+# On whatever answer: what HTTP itself needs, and what guards browsers.
+GENERAL_HEADERS = {"allow", "connection", "content-length", "content-type", "server"}
+GENERAL_HEADERS |= {"content-encoding", *(name.lower() for name in API_HEADERS)}
+
+
+@schemathesis.check
+def all_headers_that_are_sent_are_documented(
+    ctx: CheckContext, response: Response, case: Any
+) -> None:
+    responses = case.operation.definition.raw["responses"]
+    documented = responses.get(str(response.status_code), responses["default"])["headers"]
+    undocumented = response.headers.keys() - GENERAL_HEADERS - {name.lower() for name in documented}
+    assert not undocumented, f"{response.status_code} with {undocumented}"
+
+
+TAKEN = [401, 403, 404, 409, 412, 429, "5xx"]
+# Made of the same parameters or body as others, whose every keyword is tried.
+ALIKE = [
+    {"include-path": path, "include-method": method, "phases": {"coverage": {"enabled": False}}}
+    for method, path in (
+        ("GET", "/api/v1/products/export"),
+        ("GET", "/api/v1/products/{product_id}/stock-movements"),
+        ("PUT", "/api/v1/products/{product_id}"),
+        ("PUT", "/api/v1/users/me"),
+    )
+]
+BOUNDED: dict[str, Any] = {
+    "seed": 1,
+    "generation": {"deterministic": True, "max-examples": 5, "database": "none"},
+    # No schema can say which entity tag is the current one.
+    "checks": {
+        "positive_data_acceptance": {"expected-statuses": [*TAKEN, "2xx", "3xx"]},
+        "negative_data_rejection": {
+            "expected-statuses": [*TAKEN, 400, 405, 406, 414, 415, 422, 428]
+        },
+    },
+}
+BEARER = ADMIN.headers["Authorization"].removeprefix("Bearer ")
+AS_ADMIN = {"operations": ALIKE, "auth": {"openapi": {"OAuth2PasswordBearer": {"bearer": BEARER}}}}
+# The phase that walks through every keyword sends the same to these routes as a superuser's does.
+AS_NOBODY = {"auth": {"auto-signup": False}, "phases": {"coverage": {"enabled": False}}}
+
+
+@pytest.fixture
+def schema(
+    request: pytest.FixtureRequest,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[BaseSchema]:
+    monkeypatch.setattr(settings, "MAIL_FOLDER", tmp_path)
+    config = SchemathesisConfig.from_dict(BOUNDED | request.param)
+    schema = schemathesis.openapi.from_asgi("/api/openapi.json", create_app(), config=config)
+
+    @schema.hook
+    def filter_failure(context: HookContext, failure: Failure, case: Any, answer: Response) -> bool:
+        """What is taken, a cursor of ours, other rows and those in a file no schema can say."""
+        code = rb'"code":"(already_exists|invalid_cursor|idempotency_key_reused|broken_file'
+        code += rb'|unknown_reference)"'
+        return not re.search(code, answer.content)
+
+    yield schema
+    shutdown_lifespans()
+
+
+def run(schema: BaseSchema) -> tuple[set[str], list[str]]:
+    """The operations that were tried with all checks, and all that was found wrong."""
+    tried, failures = set(), []
+    for event in from_schema(schema).execute():
+        match event:
+            case events.ScenarioFinished():
+                tried |= {node.value.operation.label for node in event.recorder.cases.values()}
+                failures += [
+                    f"{check.name}: {check.failure_info.failure}\n{check.failure_info.code_sample}"
+                    for checks in event.recorder.checks.values()
+                    for check in checks
+                    if check.failure_info
+                ]
+            case events.NonFatalError():
+                failures.append(f"{event.label}: {event.value!r}")
+            case events.FatalError():
+                raise event.exception
+    return tried, failures
+
+
+def labels(schema: BaseSchema, *, protected: bool) -> set[str]:
+    return {
+        f"{method.upper()} {path}"
+        for path, operations in schema.raw_schema["paths"].items()
+        for method, operation in operations.items()
+        if protected or {} in operation.get("security", [{}])
+    }
+
+
+@pytest.mark.seconds(15)
+@pytest.mark.parametrize("schema", [AS_ADMIN], ids=["admin"], indirect=True)
+def test_superuser_gets_what_the_schema_says(schema: BaseSchema) -> None:
+    tried, failures = run(schema)
+    assert not failures, "\n\n".join(failures)
+    assert tried == labels(schema, protected=True)
+
+
+@pytest.mark.parametrize("schema", [AS_NOBODY], ids=["nobody"], indirect=True)
+def test_anybody_gets_what_the_schema_says(schema: BaseSchema) -> None:
+    """Where signing in is not needed; elsewhere the answer is 401 whatever is sent."""
+    open_to_all = labels(schema, protected=False)
+    tried, failures = run(schema.include(lambda found: found.operation.label in open_to_all))
+    assert not failures, "\n\n".join(failures)
+    assert tried == open_to_all

@@ -1,0 +1,150 @@
+"""A database that is behind the code, ahead of it, or of other code is noticed and named."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import httpx2
+import pytest
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
+from specimen.config import settings
+from specimen.main import app
+from timberframe.data.revisions import Migration, compare, known_migrations
+from timberframe.data.session import open_database
+from timberframe.data.start import check_database
+from timberframe.migrations import CannotMigrate, upgrade
+from timberframe.testing import client_of, database_options, lifespan, run_command, serving
+
+VERSIONS = settings.project.migrations
+LANDED = VERSIONS.parent / "landed.sha256"
+LAST = list(known_migrations(VERSIONS).values())[-1]
+
+
+async def run_sql(statement: str) -> None:
+    async with open_database(database_options()) as database, database.transaction() as db:
+        await db.execute(text(statement))
+
+
+async def applied_revisions() -> list[str]:
+    async with open_database(database_options()) as database, database.reading() as db:
+        return list(await db.scalars(text("SELECT version_num FROM alembic_version")))
+
+
+async def readiness() -> httpx2.Response:
+    async with client_of() as client:
+        return await client.get("http://testserver/health/ready")
+
+
+async def test_readiness_names_the_migration_that_the_database_lacks(
+    empty_database_url: str,
+) -> None:
+    async with lifespan(app):
+        new = await readiness()
+        await asyncio.to_thread(upgrade, database_options(), "head-1")
+        behind = await readiness()
+        await asyncio.to_thread(upgrade, database_options())
+        migrated = await readiness()
+    assert (new.status_code, new.json()["code"]) == (503, "migration_pending")
+    assert f"lacks {len(known_migrations(VERSIONS))} migrations" in new.json()["detail"]
+    assert (behind.status_code, behind.json()["code"]) == (503, "migration_pending")
+    assert behind.json()["detail"] == f"The database lacks 1 migration: {LAST}"
+    assert migrated.status_code == 200
+
+
+@pytest.mark.seconds(4)
+def test_server_says_at_the_start_that_a_migration_is_pending(empty_database_url: str) -> None:
+    upgrade(database_options(), "head-1")
+    with serving("--workers", "2", DATABASE_URL=empty_database_url) as server:
+        assert httpx2.get(f"{server.url}/health/ready").status_code == 503
+        assert httpx2.get(f"{server.url}/health/live").status_code == 200
+        migrated = run_command("migrate", DATABASE_URL=empty_database_url)
+        assert httpx2.get(f"{server.url}/health/ready").status_code == 200
+        log = server.log.read_text()
+    assert f"lacks 1 migration: {LAST}: run specimen migrate" in log
+    assert migrated.stdout == f"Applied 1 migration: {LAST}\n"
+    again = run_command("migrate", DATABASE_URL=empty_database_url)
+    assert again.stdout == f"Up to date: {LAST}\n"
+
+
+async def test_code_that_is_older_than_its_database_is_ready_and_says_so(
+    database_url: str,
+) -> None:
+    """Servers that still run the old code must not drop out when the new code has migrated."""
+    await run_sql("UPDATE alembic_version SET version_num = 'feedfacecafe'")
+    async with lifespan(app):
+        assert (await readiness()).status_code == 200
+    with capture_logs() as logs:
+        await check_database(database_options(), workers=1)
+    assert [entry["event"] for entry in logs] == ["migration_unknown"]
+    assert "at revision feedfacecafe" in logs[0]["detail"]
+    with pytest.raises(CannotMigrate, match="at revision feedfacecafe, which this code does not"):
+        await asyncio.to_thread(upgrade, database_options())
+
+
+async def test_start_says_nothing_of_a_database_that_is_up_to_date(database_url: str) -> None:
+    with capture_logs() as logs:
+        await check_database(database_options(), workers=1)
+    assert logs == []
+
+
+async def test_migration_that_fails_is_named_and_changes_nothing(empty_database_url: str) -> None:
+    first, second, *_ = known_migrations(VERSIONS).values()
+    await asyncio.to_thread(upgrade, database_options(), first.revision)
+    await run_sql("CREATE TABLE idempotency_keys (id INTEGER)")
+    with pytest.raises(CannotMigrate) as failed:
+        await asyncio.to_thread(upgrade, database_options())
+    assert failed.value.detail.startswith(f"{second.path.name} failed, and nothing was changed: ")
+    assert failed.value.detail.endswith("already exists")
+    assert await applied_revisions() == [first.revision]
+
+
+def test_database_of_an_edited_migration_is_not_migrated(empty_database_url: str) -> None:
+    """Its revision is known, its schema is not: all would seem well until the first request."""
+    first, *_ = known_migrations(VERSIONS).values()
+    upgrade(database_options(), first.revision)
+    asyncio.run(run_sql("ALTER TABLE products DROP COLUMN version"))
+    ended = run_command("migrate", DATABASE_URL=empty_database_url)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(
+        "specimen: nothing was changed: after all migrations the database"
+    )
+    assert "would lack the column version of products;" in ended.stderr
+    assert asyncio.run(applied_revisions()) == [first.revision]
+
+
+def test_revisions_of_merged_branches_are_all_applied(tmp_path: Path) -> None:
+    parents = {"a": None, "b": "a", "c": "a", "d": ("b", "c")}
+    migrations = {}
+    for revision, down in parents.items():
+        path = tmp_path / f"{revision}.py"
+        path.write_text(
+            f'"""make {revision}"""\nrevision = "{revision}"\ndown_revision = {down!r}\n'
+        )
+        migrations[revision] = Migration(path)
+    assert compare({"d"}, migrations).pending == []
+    assert compare({"b"}, migrations).pending == [migrations["c"], migrations["d"]]
+    assert compare(set(), migrations).pending == list(migrations.values())
+
+
+def landed() -> dict[str, str]:
+    """As `sha256sum` writes them: a hash and a file on each line."""
+    lines = LANDED.read_text().splitlines()
+    return {file: digest for digest, file in (line.split() for line in lines)}
+
+
+@pytest.mark.parametrize("path", sorted(VERSIONS.glob("*.py")), ids=lambda path: path.stem)
+def test_migration_is_never_edited_after_it_landed(path: Path) -> None:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    recorded = landed().get(path.name)
+    line = f"{digest}  {path.name}"
+    assert recorded, f"it is new: when it is finished, add this line to {LANDED.name}:\n{line}"
+    assert recorded == digest, (
+        "it was edited, and databases that have it would keep the old schema: restore it and write "
+        f"a new one. If it never left this checkout, change its line in {LANDED.name} to:\n{line}"
+    )
+
+
+def test_migration_that_landed_is_not_removed() -> None:
+    assert set(landed()) <= {path.name for path in VERSIONS.glob("*.py")}

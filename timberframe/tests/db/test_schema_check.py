@@ -1,0 +1,146 @@
+"""What a database lacks is named when the server starts."""
+
+import pytest
+from sqlalchemy import text
+
+from specimen.crud import product_crud, user_crud
+from timberframe.data.schema_check import SchemaIncomplete, check_schema, find_missing
+from timberframe.data.session import Database
+
+assert product_crud.search  # the models alone do not say which tables have a search
+assert user_crud.search
+
+LACKING: dict[str, tuple[str, str]] = {
+    "the table product_tags": ("DROP TABLE product_tags",) * 2,
+    "the column full_name of users": (
+        "DROP TRIGGER users_search_insert; DROP TRIGGER users_search_update;"
+        " ALTER TABLE users DROP COLUMN full_name",
+        "ALTER TABLE users DROP COLUMN full_name CASCADE",
+    ),
+    "uq_users_username of users": ("DROP INDEX uq_users_username",) * 2,
+    "uq_users_email of users": (
+        "ALTER TABLE users RENAME TO old; CREATE TABLE users AS SELECT * FROM old",
+        "ALTER TABLE users DROP CONSTRAINT uq_users_email",
+    ),
+    "users_search_insert of users": (
+        "DROP TRIGGER users_search_insert",
+        "DROP TRIGGER users_search_insert ON users",
+    ),
+    "products_tags_updated of products": (
+        "DROP TRIGGER products_tags_updated",
+        "ALTER TABLE products DISABLE TRIGGER products_tags_updated",
+    ),
+}
+
+
+NAME = "DROP INDEX uq_users_username; CREATE"
+SKU = "DROP INDEX uq_products_sku; CREATE UNIQUE INDEX uq_products_sku ON products"
+USERNAME = "uq_users_username of users as UNIQUE (lower(users.username))"
+CHANGED: list[tuple[str, str]] = [
+    (USERNAME, f"{NAME} INDEX uq_users_username ON users (lower(username))"),
+    (USERNAME, f"{NAME} UNIQUE INDEX uq_users_username ON users (username)"),
+    (USERNAME, f"{NAME} UNIQUE INDEX uq_users_username ON users (lower(username), id)"),
+    (USERNAME, f"{NAME} UNIQUE INDEX uq_users_username ON users (lower(email))"),
+    (USERNAME, f"{NAME} UNIQUE INDEX uq_users_username ON users (lower(username)) WHERE id > 9"),
+    ("uq_products_sku of products as UNIQUE (products.sku)", f"{SKU} (sku)"),
+    ("uq_products_sku of products", f"{SKU} (sku) WHERE is_active"),
+]
+CHANGED_ON_POSTGRESQL: list[tuple[str, str]] = [
+    ("NOT NULL of email of users", "ALTER TABLE users ALTER email DROP NOT NULL"),
+    ("the default of id of users", "ALTER TABLE users ALTER id DROP DEFAULT"),
+    (
+        "uq_users_email of users as UNIQUE (email)",
+        "ALTER TABLE users DROP CONSTRAINT uq_users_email;"
+        " CREATE INDEX uq_users_email ON users (email)",
+    ),
+]
+CHANGED_ON_SQLITE: dict[str, tuple[str, str]] = {
+    "NOT NULL of email of users": ("email VARCHAR NOT NULL", "email VARCHAR"),
+    "uq_users_email of users as UNIQUE (email)": ("UNIQUE (email)", "UNIQUE (email, id)"),
+}
+
+
+async def run(database: Database, statements: str) -> None:
+    async with database.transaction() as db:
+        if database.engine.dialect.name == "sqlite":
+            await db.execute(text("PRAGMA legacy_alter_table = ON"))
+        for statement in statements.split("; "):
+            await db.execute(text(statement))
+
+
+@pytest.mark.all_resources
+async def test_database_as_the_migrations_made_it_lacks_nothing(database: Database) -> None:
+    await check_schema(database)
+
+
+@pytest.mark.parametrize("lacking", LACKING)
+async def test_what_is_missing_is_named(database: Database, lacking: str) -> None:
+    statements = LACKING[lacking][database.engine.dialect.name == "postgresql"]
+    await assert_named(database, lacking, statements)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+async def test_missing_autoincrement_is_named(database: Database) -> None:
+    statements = (
+        "CREATE TABLE other AS SELECT * FROM stock_movements; DROP TABLE stock_movements;"
+        " ALTER TABLE other RENAME TO stock_movements"
+    )
+    await assert_named(database, "AUTOINCREMENT of stock_movements", statements)
+
+
+@pytest.mark.parametrize(("lacking", "statements"), CHANGED)
+async def test_what_was_changed_under_its_name_is_named(
+    database: Database, lacking: str, statements: str
+) -> None:
+    await assert_named(database, lacking, statements)
+
+
+@pytest.mark.parametrize("engine", ["postgresql"])
+@pytest.mark.parametrize(("lacking", "statements"), CHANGED_ON_POSTGRESQL)
+async def test_what_a_column_or_constraint_lost_on_postgresql_is_named(
+    database: Database, lacking: str, statements: str
+) -> None:
+    await assert_named(database, lacking, statements)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+@pytest.mark.parametrize("lacking", CHANGED_ON_SQLITE)
+async def test_what_a_column_or_constraint_lost_on_sqlite_is_named(
+    database: Database, lacking: str
+) -> None:
+    async with database.transaction() as db:
+        sql = await db.scalar(text("SELECT sql FROM sqlite_master WHERE name = 'users'"))
+    before, after = CHANGED_ON_SQLITE[lacking]
+    changed = str(sql).replace(before, after)
+    assert changed != sql
+    await run(database, f"ALTER TABLE users RENAME TO old; {changed}; DROP TABLE old")
+    async with database.reading() as db:
+        connection = await db.connection()
+        # Indexes and triggers went with the table: there are more than are told.
+        assert lacking in await connection.run_sync(lambda sync: list(find_missing(sync)))
+
+
+SAME = [
+    'CREATE  unique INDEX uq_users_username ON "users" ( LOWER("username") )',
+    "CREATE UNIQUE INDEX uq_users_username ON users (lower(username) ASC)",
+]
+
+
+@pytest.mark.parametrize("statement", SAME)
+async def test_same_index_written_otherwise_is_no_reason(
+    database: Database, statement: str
+) -> None:
+    await run(database, f"DROP INDEX uq_users_username; {statement}")
+    await check_schema(database)
+
+
+async def assert_named(database: Database, lacking: str, statements: str) -> None:
+    await run(database, statements)
+    with pytest.raises(SchemaIncomplete) as refused:
+        await check_schema(database)
+    assert lacking in refused.value.detail
+
+
+async def test_missing_index_that_only_makes_queries_fast_is_no_reason(database: Database) -> None:
+    await run(database, "DROP INDEX ix_products_name_id")
+    await check_schema(database)

@@ -1,0 +1,178 @@
+"""A table that a migration copies, as SQLite needs it, keeps all that belongs to it."""
+
+import asyncio
+import re
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.ddl import impl
+from alembic.ddl.sqlite import SQLiteImpl
+from alembic.script import Script
+from alembic.util import CommandError
+from sqlalchemy import BigInteger, Column, ForeignKey, MetaData, select, text
+
+from specimen import schemas
+from specimen.config import settings
+from specimen.crud import user_crud
+from timberframe.data.base import Base
+from timberframe.data.session import Database, open_database
+from timberframe.errors import AlreadyExists
+from timberframe.migrations import alembic_config
+from timberframe.testing import ADMIN, ALICE, database_options
+
+Migrate = Callable[[str], None]
+EVERY_TABLE = "\n".join(
+    f"with op.batch_alter_table('{table.name}', recreate='always'): pass"
+    for table in Base.metadata.sorted_tables
+)
+
+
+@pytest.fixture
+def config(database_url: str, tmp_path: Path) -> Config:
+    """Of a copy of the migrations, for more of them."""
+    shutil.copytree(settings.project.root / "alembic", tmp_path / "alembic")
+    config = alembic_config(settings.project)
+    config.set_main_option("script_location", str(tmp_path / "alembic"))
+    return config
+
+
+@pytest.fixture
+def migrate(config: Config) -> Migrate:
+    """Runs one more migration, which consists of the lines that it is given."""
+    numbers = count()
+
+    def run(lines: str) -> None:
+        script = command.revision(config, f"migration {next(numbers)}")
+        assert isinstance(script, Script)
+        path = Path(script.path)
+        body = "\n".join(f"    {line}" for line in lines.splitlines())
+        path.write_text(path.read_text().replace("    pass", body, 1))
+        command.upgrade(config, "head")
+
+    return run
+
+
+def objects() -> dict[str, object]:
+    """All that SQLite has, by name; alike however it was spelt."""
+
+    async def read() -> dict[str, object]:
+        async with open_database(database_options()) as database, database.reading() as db:
+            rows = await db.execute(text("SELECT type, name, sql FROM sqlite_master"))
+            found: dict[str, object] = {}
+            for kind, name, sql in rows.all():
+                found[name] = re.sub(r'[\s"]', "", sql or "")
+                if kind == "table":
+                    infos = [
+                        set((await db.execute(text(f"PRAGMA {info}({name})"))).all())
+                        for info in ("table_xinfo", "table_list")
+                    ]
+                    found[name] = {*re.findall(r"AUTOINCREMENT|CONSTRAINT \w+", sql)}, infos
+            return found
+
+    return asyncio.run(read())
+
+
+async def sign_up(database: Database, name: str) -> int:
+    user_in = schemas.UserCreate(email=f"{name}@example.org", username=name, password="Secret-123")
+    return (await user_crud.create(database, obj_in=user_in, viewer=None)).id
+
+
+@pytest.mark.all_resources
+def test_column_by_autogenerate_takes_nothing_away(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account is deleted before: its id must not be given out again."""
+
+    async def delete_last() -> None:
+        async with open_database(database_options()) as database:
+            last = await sign_up(database, "carol")
+            assert last == ADMIN.id + 1
+            async with database.transaction() as db:
+                await db.execute(text("DELETE FROM users WHERE id = :id"), {"id": last})
+
+    async def check() -> None:
+        async with open_database(database_options()) as database:
+            with pytest.raises(AlreadyExists):
+                await sign_up(database, ALICE.name.upper())
+            assert await sign_up(database, "dave") > ADMIN.id + 1
+            async with database.reading() as db:
+                hits = (await user_crud.search.resolve(db, "dave")).hits()
+                assert len((await db.execute(select(hits))).all()) == 1
+
+    asyncio.run(delete_last())
+    metadata = MetaData(naming_convention=Base.metadata.naming_convention)
+    for table in Base.metadata.tables.values():
+        table.to_metadata(metadata)
+    column: Column[int] = Column("referrer_id", BigInteger, ForeignKey("users.id"))
+    metadata.tables["users"].append_column(column)
+    monkeypatch.setattr(Base, "metadata", metadata)
+    command.revision(config, "add referrer of users", autogenerate=True)
+    command.upgrade(config, "head")
+    command.check(config)
+    asyncio.run(check())
+
+
+@pytest.mark.all_resources
+@pytest.mark.parametrize("engine", ["sqlite"])
+def test_copy_of_every_table_takes_nothing_away(migrate: Migrate) -> None:
+    before = objects()
+    migrate(EVERY_TABLE)
+    assert objects() == before
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+def test_alembic_alone_takes_things_away(migrate: Migrate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the tests above."""
+    before = objects()
+    monkeypatch.setitem(impl._impls, "sqlite", SQLiteImpl)
+    migrate("with op.batch_alter_table('users', recreate='always'): pass")
+    lost = before.keys() - objects().keys()
+    triggers = {f"users_search_{event}" for event in ("insert", "update", "delete")}
+    assert lost == triggers | {"uq_users_username"}
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+def test_index_that_alembic_reads_as_another_is_kept(migrate: Migrate) -> None:
+    migrate("op.execute('CREATE INDEX latest ON users (full_name COLLATE NOCASE DESC)')")
+    before = objects()
+    migrate("with op.batch_alter_table('users', recreate='always'): pass")
+    assert objects() == before
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+def test_index_that_the_migration_drops_stays_away(migrate: Migrate) -> None:
+    migrate("op.execute('CREATE INDEX latest ON users (full_name DESC)')")
+    before = objects()
+    migrate(
+        "with op.batch_alter_table('users', recreate='always') as batch_op:\n"
+        "    batch_op.drop_index('ix_users_username_id')\n"
+        "    batch_op.drop_index('latest')"
+    )
+    assert before.keys() - objects().keys() == {"ix_users_username_id", "latest"}
+
+
+REFUSED = {
+    "with op.batch_alter_table('users') as batch_op: batch_op.drop_column('full_name')": (
+        r"copy of users .* trigger users_search_insert: no such column: new.full_name"
+    ),
+    "with op.batch_alter_table('users') as batch_op:\n"
+    "    batch_op.alter_column('username', new_column_name='login')": (
+        r"copy of users .* uq_users_username: .*username"
+    ),
+    "op.execute('CREATE TABLE words (word TEXT COLLATE NOCASE)')\n"
+    "with op.batch_alter_table('words', recreate='always'): pass": "words: .* lose its COLLATE",
+}
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+@pytest.mark.parametrize("lines", REFUSED, ids=["column", "name", "collation"])
+def test_copy_that_would_break_what_belongs_to_it_is_refused(migrate: Migrate, lines: str) -> None:
+    before = objects()
+    with pytest.raises(CommandError, match=REFUSED[lines]):
+        migrate(lines)
+    assert objects() == before

@@ -1,0 +1,262 @@
+"""Import and export as they are run: two processes at once, bounded memory, a terminal, Ctrl-C."""
+
+import asyncio
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import psutil
+import pytest
+from sqlalchemy import delete, func, insert, select, update
+
+from specimen.factories import row
+from specimen.models import Product, User
+from timberframe.data.session import Database
+from timberframe.testing import ALICE, BOB, Person, ServerProcess, environment, run_command, serving
+from timberframe.testing.process import command as project_command
+
+pytestmark = pytest.mark.seconds(4)
+
+HEAD = "sku,name,description,price\r\n"
+TEXT = {"Content-Type": "text/csv"}
+
+
+def rows(count: int, *, name: str = "Name") -> str:
+    return HEAD + "".join(f"S-{n},{name},{'x' * 100},1\r\n" for n in range(count))
+
+
+async def count(database: Database) -> int:
+    async with database.reading() as db:
+        return await db.scalar(select(func.count()).select_from(Product)) or 0
+
+
+@pytest.mark.parametrize("mode", ["all", "skip"])
+async def test_two_imports_at_once_make_no_duplicates(
+    mode: str, server: ServerProcess, database: Database
+) -> None:
+    number = 2500
+    forwards = rows(number).splitlines(keepends=True)
+    # Backwards, so that the two lock the same rows in opposite orders.
+    files = ["".join(forwards), "".join([forwards[0], *forwards[:0:-1]])]
+    url = f"{server.url}/api/v1/products/import"
+
+    async def send(text: str) -> httpx2.Response:
+        # A connection each: the two processes take turns at accepting them.
+        async with httpx2.AsyncClient(headers=ALICE.headers | TEXT, timeout=60) as client:
+            return await client.post(url, params={"mode": mode}, content=text)
+
+    answers = await asyncio.gather(*map(send, files * 2))
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    reports = [answer.json() for answer in answers if answer.status_code == 200]
+    assert sum(report["created"] for report in reports) <= number
+    answer = await send(files[0])
+    assert answer.json()["refused"] == 0
+    assert await count(database) == number
+
+
+async def test_memory_does_not_grow_with_the_file(database_url: str) -> None:
+    """Fifty thousand rows, held in memory, would take fifty megabytes and more."""
+    with serving(DATABASE_URL=database_url) as server:
+        url = f"{server.url}/api/v1/products"
+        worker = psutil.Process(server.process.pid).children(recursive=True)[-1]
+        async with httpx2.AsyncClient(headers=ALICE.headers | TEXT, timeout=60) as client:
+
+            async def send(count: int) -> int:
+                answer = await client.post(f"{url}/import", content=rows(count))
+                return int(answer.json()["created"])
+
+            assert await send(2000) == 2000
+            await client.get(f"{url}/export")
+            before = peak_bytes(worker)
+            assert await send(50_000) == 48_000
+            imported = peak_bytes(worker) - before
+            answer = await client.get(f"{url}/export", params={"format": "jsonl"})
+            assert answer.content.count(b"\n") == 50_000
+            exported = peak_bytes(worker) - before
+    assert imported < 30e6
+    assert exported < 30e6
+
+
+async def test_rights_lost_during_a_slow_upload_are_lost_and_others_import_meanwhile(
+    server: ServerProcess, database: Database
+) -> None:
+    """The control is the same upload of somebody who keeps their rights."""
+    url = f"{server.url}/api/v1/products/import"
+
+    async def send(person: Person, content: str | AsyncIterator[bytes]) -> httpx2.Response:
+        async with httpx2.AsyncClient(headers=person.headers | TEXT, timeout=60) as client:
+            return await client.post(url, content=content)
+
+    async def trickling(sku: str, is_over: asyncio.Event) -> AsyncIterator[bytes]:
+        yield HEAD.encode()
+        await is_over.wait()
+        yield f"{sku},a,,1\r\n".encode()
+
+    for keeps, status in ((True, 200), (False, 401)):
+        ends = [asyncio.Event() for _ in range(2)]
+        uploads = [
+            asyncio.create_task(send(ALICE, trickling(f"A-{number}", end)))
+            for number, end in enumerate(ends)
+        ]
+        answer = await send(BOB, f"{HEAD}B-{status},b,,1\r\n")
+        assert answer.status_code == 200, answer.text
+        async with database.transaction() as db:
+            await db.execute(update(User).where(User.id == ALICE.id).values(is_active=keeps))
+            if not keeps:
+                await db.execute(delete(Product))
+        for end, upload in zip(ends, uploads, strict=True):
+            end.set()
+            assert (await upload).status_code == status
+        assert await count(database) == (3 if keeps else 0)
+
+
+@pytest.mark.parametrize("stalls", [True, False])
+async def test_stalled_export_is_one_line_of_log_and_no_whole_file(
+    stalls: bool, database_url: str, database: Database
+) -> None:
+    """The control is a client that reads on."""
+    large = {"description": "x" * 3000, "owner_id": ALICE.id}
+    async with database.transaction() as db:  # more than the buffers of a connection hold
+        await db.execute(insert(Product), [row(number) | large for number in range(4000)])
+    # A client may stall for one and a half times the time of a statement.
+    with serving(DATABASE_URL=database_url, DATABASE_STATEMENT_TIMEOUT_SECONDS="1") as server:
+        body = await asyncio.to_thread(export_slowly, server, stalls)
+        lines = server.log.read_text().splitlines()
+    told = [line for line in lines if "serving" not in line and "/health/live" not in line]
+    assert body.endswith(b"\r\n0\r\n\r\n") == (not stalls)
+    assert ["download_dropped" in line for line in told] == ([True, False] if stalls else [False])
+
+
+def export_slowly(server: ServerProcess, stalls: bool) -> bytes:
+    """What a connection gets that reads at once, or only when the server has lost its patience."""
+    address = urlsplit(server.url)
+    with socket.socket() as connection:
+        connection.settimeout(60)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        connection.connect((address.hostname, address.port))
+        connection.sendall(
+            b"GET /api/v1/products/export HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        deadline = time.monotonic() + 60
+        while stalls and "products/export" not in server.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        received = b""
+        with suppress(ConnectionResetError):
+            while piece := connection.recv(2**16):
+                received += piece
+    return received
+
+
+def peak_bytes(process: psutil.Process) -> int:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def test_import_and_export_are_commands(database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "products.csv"
+    file.write_text(rows(1200) + "S-1,Again,,1\r\nA [b]1,Name,,x\r\n")
+    refused = run_command("import", str(file), "--as", "alice", DATABASE_URL=database_url)
+    assert refused.returncode == 1
+    assert "1202" in refused.stdout
+    assert "stands already on line 3" in refused.stdout
+    assert "0 created, 0 updated, 0 unchanged, 2 refused" in refused.stdout
+    tried = run_command(
+        *("import", str(file), "--as", "alice", "--mode", "skip", "--dry-run"),
+        DATABASE_URL=database_url,
+    )
+    assert "1,200 created, 0 updated, 0 unchanged, 2 refused" in tried.stdout
+    taken = run_command(
+        "import", str(file), "--as", "alice", "--mode", "skip", DATABASE_URL=database_url
+    )
+    assert taken.returncode == 1
+    assert "1,200 created" in taken.stdout
+
+    out = tmp_path / "out.jsonl"
+    exported = run_command("export", str(out), DATABASE_URL=database_url)
+    assert exported.returncode == 0, exported.stderr
+    assert out.read_bytes().count(b"\n") == 1200
+    european = tmp_path / "european.csv"
+    european.write_text("sku;name;price\r\nE-1;Stuhl;12,50\r\n")
+    marks = ("--delimiter", "semicolon", "--decimal", "comma")
+    read = run_command(
+        *("import", str(european), "--as", "alice", "--dry-run", *marks), DATABASE_URL=database_url
+    )
+    assert "1 created, 0 updated" in read.stdout
+    meaningless = run_command(
+        "import", str(out), "--as", "alice", *marks, DATABASE_URL=database_url
+    )
+    assert meaningless.stderr == "specimen: --delimiter and --decimal are for CSV alone\n"
+    again = run_command("import", str(out), "--as", "alice", DATABASE_URL=database_url)
+    assert again.returncode == 0
+    assert "0 created, 0 updated, 1,200 unchanged, 0 refused" in again.stdout
+    assert {path.name for path in tmp_path.iterdir()} >= {"products.csv", "out.jsonl"}
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_what_commands_cannot_do_is_told_in_one_line(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "old.csv"
+    file.write_text("old")
+    url = empty_database_url
+    unmigrated = run_command("export", str(file), DATABASE_URL=url)
+    assert "specimen migrate" in unmigrated.stderr
+    assert file.read_text() == "old"
+    unknown = run_command("export", str(tmp_path / "products"), DATABASE_URL=url)
+    assert (
+        unknown.stderr == "specimen: products does not end with csv or jsonl: --format is needed\n"
+    )
+    for failed in (unmigrated, unknown):
+        assert failed.returncode == 1
+        assert "Traceback" not in failed.stderr
+    assert not list(tmp_path.glob(".old*"))
+
+
+@pytest.mark.parametrize("mode", ["all", "skip"])
+async def test_ctrl_c_in_mode_all_leaves_nothing(
+    mode: str, database_url: str, database: Database, tmp_path: Path
+) -> None:
+    """The control is mode skip, which keeps what it has done."""
+    file = tmp_path / "products.csv"
+    file.write_text(rows(30_000))
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+        [*project_command(), "import", str(file), "--as", "alice", "--mode", mode],
+        env=environment(DATABASE_URL=database_url, TERM="xterm"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        # Whoever runs the tests in the background has it ignored, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    os.close(theirs)
+    seen = await asyncio.to_thread(read_until, ours, rb"Writing.* [1-9][0-9]?%")
+    process.send_signal(signal.SIGINT)
+    seen += await asyncio.to_thread(read_until, ours, None)
+    assert process.wait(timeout=30) == 130, seen
+    assert b"Traceback" not in seen
+    assert b"rows/s" in seen
+    kept = await count(database)
+    assert kept == 0 if mode == "all" else 0 < kept < 30_000
+
+
+def read_until(terminal: int, pattern: bytes | None) -> bytes:
+    """What a terminal shows until then, or until its end."""
+    seen = b""
+    while pattern is None or not re.search(pattern, seen):
+        try:
+            seen += os.read(terminal, 4096)
+        except OSError:  # its other side is closed
+            break
+    return seen

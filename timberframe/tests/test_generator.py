@@ -1,0 +1,372 @@
+"""The generator: what it writes passes every check, and it goes away without a trace."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import structlog
+
+from specimen import cli
+from specimen.config import Settings, settings
+from timberframe.testing import environment
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("alembic", "app", "tests", "timberframe", "pyproject.toml", "README.md")
+CACHES = ("__pycache__", ".import_linter_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
+ORDER = """order number:str:unique amount:money note:text? issued_on:date customer:ref:user
+    --policy owner"""
+PLACE = """place name:str:search token:uuid:unique weight:decimal rank:int? is_open:bool
+    seen_at:datetime opened_on:date? data:json story:text?:search product:ref:product?
+    order:ref:order:unique moved_by:ref:stock_movement --policy public-read"""
+DAY_OFF = (
+    "day_off on_day:date:unique reason:text fee:money?:index --plural days_off --policy superuser"
+)
+ARTICLE = "article title:str:search subtitle:str? day_off:ref:day_off? --policy published"
+MEMBERSHIP = "membership boss:ref:user"
+CALLS = (ORDER, PLACE, DAY_OFF, ARTICLE, MEMBERSHIP)
+
+Myapi = Callable[[str], tuple[str, str]]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of this one, which the generator takes for its own."""
+    root = tmp_path / "checkout"
+    root.mkdir()
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns(*CACHES))
+        else:
+            shutil.copy2(ROOT / name, root / name)
+    monkeypatch.setattr(Settings, "project", replace(settings.project, root=root))
+    return root
+
+
+@pytest.fixture
+def myapi(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Myapi:
+    """What the command prints, and what it says when it fails."""
+
+    def run(arguments: str) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["myapi", *shlex.split(arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        failed = str(ended.value.code) if isinstance(ended.value.code, str) else ""
+        structlog.reset_defaults()  # a command is a process of its own elsewhere
+        output = capsys.readouterr()
+        return output.out, output.err + failed
+
+    return run
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not set(CACHES) & set(path.parts)
+    }
+
+
+def run_in(root: Path, *command: str, **settings: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=root,
+        env=environment(PYTHONPATH=str(root), **settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout
+
+
+def run_tests_in(root: Path, postgresql_url: str, *arguments: str) -> None:
+    options = ("-q", "-n0", "-p", "no:cacheprovider", "--show-capture=no", "--no-header")
+    run_in(root, "pytest", *options, *arguments, TEST_DATABASE_URL=postgresql_url)
+
+
+def generate(myapi: Myapi, *calls: str) -> None:
+    for call in calls:
+        output, failure = myapi(f"generate resource {call}")
+        assert not failure
+        assert len(re.findall("^create  ", output, re.MULTILINE)) == 6
+
+
+@pytest.mark.seconds(5)
+def test_generated_code_is_in_the_house_style_and_goes_away(checkout: Path, myapi: Myapi) -> None:
+    before = tree(checkout)
+    generate(myapi, *CALLS)
+    run_in(checkout, "ruff", "format", "--check", ".")
+    run_in(checkout, "ruff", "check", ".")
+    if (ROOT / ".mypy_cache").exists():  # from the check before the tests; without it, it is slow
+        shutil.copytree(ROOT / ".mypy_cache", checkout / ".mypy_cache")
+    run_in(checkout, "mypy", *(path for path in tree(checkout).keys() - before.keys()))
+    for call in reversed(CALLS):
+        assert myapi(f"destroy resource {call.split()[0]}")[1] == ""
+    assert tree(checkout) == before
+
+
+@pytest.mark.seconds(20)
+def test_generated_resources_pass_their_tests(
+    checkout: Path, myapi: Myapi, postgresql_url: str
+) -> None:
+    before = tree(checkout)
+    generate(myapi, *CALLS)
+    own = sorted(path for path in tree(checkout).keys() - before.keys() if "/test_" in path)
+    assert len(own) == len(CALLS)
+    run_tests_in(checkout, postgresql_url, *own)
+
+
+@pytest.mark.seconds(20)
+def test_generated_resources_pass_the_tests_that_look_at_all_resources(
+    checkout: Path, myapi: Myapi, postgresql_url: str
+) -> None:
+    """No other test of the suite asks what there is: it would see the same without them.
+
+    On PostgreSQL only what differs there: what the routes answer was compared by their own tests.
+    """
+    generate(myapi, *CALLS)
+    chosen = "not two_processes and (not postgresql or test_search or test_migrations)"
+    modules = [
+        path
+        for path, text in tree(checkout).items()
+        if "/test_" in path and b"mark.all_resources" in text
+    ]
+    assert len(modules) > 10
+    run_tests_in(checkout, postgresql_url, *modules, "-m", "all_resources", "-k", chosen)
+
+
+LOOKS_AT_ALL = re.compile(
+    r"iter_route_contexts|\.openapi\(\)|Base\.metadata\.(tables|sorted)|[^_]resources\(\)|cruds\(\)"
+)
+
+
+def test_whoever_looks_at_all_resources_says_so() -> None:
+    looking = {
+        path
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if LOOKS_AT_ALL.search(path.read_text()) and path.name != "test_generator.py"
+    }
+    assert len(looking) > 10
+    assert {path.name for path in looking if "mark.all_resources" not in path.read_text()} == set()
+
+
+def test_readme_shows_what_is_printed(myapi: Myapi) -> None:
+    text = (ROOT / "README.md").read_text()
+    shown = text.partition("## Add a resource")[2].partition("```console\n")[2].partition("```")[0]
+    call, *printed = shown.replace("\\\n", "").splitlines()
+    output, _ = myapi(call.partition("/myapi ")[2])
+
+    def undated(lines: list[str]) -> list[str]:
+        return [re.sub(r"\d{4}-\d\d-\d\d_\d{4}", "", line) for line in lines]
+
+    assert undated(printed)[:9] == undated(output.splitlines())[:9]
+
+
+def test_examples_of_the_help_work_when_they_are_pasted(checkout: Path, myapi: Myapi) -> None:
+    shown, _ = myapi("generate resource --help")
+    examples = re.findall(r"^ +\.venv/bin/myapi (generate resource .+?) *$", shown, re.MULTILINE)
+    assert len(examples) == 2
+    for example in examples:
+        assert myapi(example)[1] == ""
+
+
+BAD_CALLS = {
+    "order": "order: a resource needs a field, such as title:str",
+    "order title": "title: a field is name:type, such as title:str",
+    "order title:": "title:: a field is name:type, such as title:str",
+    "order title:string": "title: type 'string' is not known; try: str",
+    "order title:strr?": "title: type 'strr' is not known; try: str",
+    "order amount:float": "amount: type 'float' is not known; try: ",
+    "order title:str:uniqe": "title: option 'uniqe' is not known; try: unique",
+    "order title:str:unique:unique": "title: an option stands there twice",
+    "order title:str:unique:index": "title: what is unique has an index",
+    "order note:text:unique": "note: text cannot be unique; str can",
+    "order data:json:index": "data: json cannot be indexed; str can",
+    "order amount:money:search": "amount: money cannot be searched; str and text can",
+    "order is_paid:bool:unique": "is_paid: bool cannot be unique; str can",
+    "order title:str title:int": "title: title is there twice; leave one out",
+    "order amount:money amount_cents:int": "amount_cents: amount_cents is there already",
+    "order buyer:ref:user buyer_id:int": "buyer_id: buyer_id is there twice",
+    "order buyer:ref": "buyer: a ref says to what; try: buyer:ref:",
+    "order buyer:ref:usr": "buyer: resource 'usr' is not known; try: user",
+    "order buyer:ref:idempotency_key": "buyer: resource 'idempotency_key' is not known; try: ",
+    "order buyer_id:ref:user": "buyer_id: a ref gets its _id by itself; try: buyer:ref",
+    "order buyer:ref:user:unique": "buyer_id: a ref to user cannot be unique",
+    "order owner:ref:user": "owner_id: the name of a field cannot be had",
+    "order id:int": "id: the name of a field cannot be had: the project has a column",
+    "order version:int": "version: the name of a field cannot be had",
+    "order created_at:datetime": "created_at: the name of a field cannot be had",
+    "order deleted_at:datetime": "deleted_at: the name of a field cannot be had",
+    "order owner_id:int": "owner_id: the name of a field cannot be had",
+    "order metadata:json": "metadata: the name of a field cannot be had: SQLAlchemy",
+    "order registry:str": "registry: the name of a field cannot be had: SQLAlchemy",
+    "order model_config:str": "model_config: the name of a field cannot be had: Pydantic",
+    "order model_name:str": "model_name: the name of a field cannot be had: Pydantic",
+    "order copy:str": "copy: the name of a field cannot be had: Pydantic uses it",
+    "order sort:str": "sort: the name of a field cannot be had: lists have a parameter",
+    "order limit:int": "limit: the name of a field cannot be had: lists have a parameter",
+    "order q:str": "q: the name of a field cannot be had: lists have a parameter",
+    "order date:date": "date: the name of a field cannot be had: it is a type",
+    "order class:str": "class: the name of a field is a word of Python's; try: own_class",
+    "order price__lt:money": "price__lt: the name of a field must not have __",
+    "order _hidden:str": "_hidden: the name of a field must be lower-case words",
+    "order IssuedOn:date": "IssuedOn: the name of a field must be lower-case words with _ between"
+    " them, such as issued_on; try: issued_on",
+    f"order {'a' * 31}:str": f"{'a' * 31}: the name of a field is longer than 30 letters",
+    "OrderLine title:str": "OrderLine: the name of a resource must be lower-case words with _"
+    " between them, such as order or order_line; try: order_line",
+    "order-line title:str": "order-line: the name of a resource must be lower-case words",
+    "../order title:str": "../order: the name of a resource must be lower-case words",
+    "order2 title:str": "order2: the name of a resource must be lower-case words",
+    "class title:str": "class: the name of a resource is a word of Python's; try: class_item",
+    "none title:str": "none: the name of a resource is a word of Python's",
+    "list title:str": "list: the name of a resource is a builtin of Python's; try: list_item",
+    "warning title:str": "warning: the name of a resource is a builtin of Python's",
+    "search title:str": "search: the name of a resource must not have search in it",
+    "product title:str": "product: app/models/product.py is there already; try: product_item",
+    "page title:str": "page: there is a schema Page already; try: page_item",
+    "policy title:str": "policy: the code uses that name itself; try: policy_item",
+    "problem title:str": "problem: there is a schema Problem already; try: problem_item",
+    "line title:str": "line: the code uses that name itself; try: line_item",
+    "a title:str": "a: the name of a resource must have a word of two letters or more",
+    "index title:str amount:int": "index: the code uses that name itself; try: index_item",
+    "money amount:money": "money: the code uses that name itself; try: money_item",
+    "db title:str": "db: the code uses that name itself; try: db_item",
+    "address street:str": "addresses: is there already; try: --plural address_list",
+    "order title:str --plural products": "products: is there already; try: --plural order_list",
+    "order title:str --plural send_notification": "send_notification: is there already",
+    "order title:str --plural order": "order: --plural must differ from the name",
+    "order title:str --plural Orders": "Orders: the plural must be lower-case words",
+    "order title:str --policy ownr": "policy 'ownr' is not known; try: owner",
+    "order title:str --polcy owner": "No such option: --polcy",
+    f"order {'a' * 30}:int --plural {'o' * 30}": f"ix_{'o' * 30}_{'a' * 30}_id:",
+}
+
+
+def test_call_that_cannot_work_says_why_in_one_line_and_writes_nothing(
+    checkout: Path, myapi: Myapi
+) -> None:
+    before = tree(checkout)
+    for arguments, expected in BAD_CALLS.items():
+        output, failure = myapi(f"generate resource {arguments}")
+        assert failure.startswith(f"myapi: {expected}"), (arguments, failure)
+        assert "\n" not in failure
+        assert output == ""
+    assert tree(checkout) == before
+
+
+def test_without_ruff_it_says_what_to_install(
+    checkout: Path, myapi: Myapi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tree(checkout)
+    monkeypatch.setitem(sys.modules, "ruff", None)
+    failure = myapi(f"generate resource {ORDER}")[1]
+    assert failure == "myapi: generating needs ruff: install timberframe[dev]"
+    assert tree(checkout) == before
+
+
+def test_nothing_is_overwritten(checkout: Path, myapi: Myapi) -> None:
+    (checkout / "tests/api/test_orders.py").write_text("# mine\n")
+    before = tree(checkout)
+    assert myapi(f"generate resource {ORDER}")[1].startswith("myapi: orders: is there already")
+    assert tree(checkout) == before
+
+
+def test_resource_is_generated_once(checkout: Path, myapi: Myapi) -> None:
+    myapi(f"generate resource {ORDER}")
+    before = tree(checkout)
+    failure = myapi(f"generate resource {ORDER}")[1]
+    assert failure == "myapi: order: app/models/order.py is there already; try: order_item"
+    assert tree(checkout) == before
+
+
+def test_resource_for_superusers_is_referred_to_by_such_alone(checkout: Path, myapi: Myapi) -> None:
+    myapi("generate resource depot name:str --policy superuser")
+    failure = myapi("generate resource parcel depot:ref:depot")[1]
+    assert failure.startswith("myapi: depot_id: only superusers may read a depot")
+    assert myapi("generate resource parcel depot:ref:depot --policy superuser")[1] == ""
+
+
+@pytest.mark.parametrize("verb", ["generate", "destroy"])
+def test_all_is_written_or_nothing(
+    checkout: Path, myapi: Myapi, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    if verb == "destroy":
+        myapi(f"generate resource {ORDER}")
+    before = tree(checkout)
+    write = Path.write_text
+
+    def fail_at_registries(path: Path, text: str) -> int:
+        if path.name == "api.py" and path.read_text() != text:
+            monkeypatch.undo()
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, text)
+
+    monkeypatch.setattr(Path, "write_text", fail_at_registries)
+    arguments = ORDER if verb == "generate" else "order"
+    assert myapi(f"{verb} resource {arguments}")[1].endswith("api.py: No space left on device")
+    assert tree(checkout) == before
+
+
+def test_outside_of_a_checkout_it_says_so(
+    checkout: Path, myapi: Myapi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "project", replace(settings.project, root=checkout / "app"))
+    failure = myapi(f"generate resource {ORDER}")[1]
+    assert failure.endswith("is no checkout of the project: it has no pyproject.toml")
+
+
+@pytest.mark.parametrize(
+    "path", ["app/crud/order.py", "app/api/v1/api.py", "app/schemas/__init__.py"]
+)
+def test_what_was_changed_by_hand_is_destroyed_only_by_force(
+    checkout: Path, myapi: Myapi, path: str
+) -> None:
+    before = tree(checkout)
+    myapi(f"generate resource {ORDER}")
+    file = checkout / path
+    text = re.sub(
+        r"^.*(RANGE,|include_router\(orders|import Order,).*\n", "", file.read_text(), flags=re.M
+    )
+    file.write_text(text)
+    changed = tree(checkout)
+    failure = myapi("destroy resource order")[1]
+    assert failure.startswith(f"myapi: {path} ")
+    assert "--force" in failure
+    assert "\n" not in failure
+    assert tree(checkout) == changed
+    assert myapi("destroy resource order --force")[1] == ""
+    assert tree(checkout) == before
+
+
+def test_only_the_last_of_those_generated_is_destroyed(checkout: Path, myapi: Myapi) -> None:
+    for call in (ORDER, DAY_OFF):
+        myapi(f"generate resource {call}")
+    before = tree(checkout)
+    failure = myapi("destroy resource order")[1]
+    assert failure.endswith("builds on it; first: myapi destroy resource day_off")
+    assert myapi("destroy resource ordr")[1] == "myapi: ordr: was not generated; try: order"
+    assert myapi("destroy resource product")[1].startswith("myapi: product: was not generated")
+    assert tree(checkout) == before
+
+
+def test_migrated_resource_is_not_destroyed(
+    checkout: Path, myapi: Myapi, database_url: str
+) -> None:
+    before = tree(checkout)
+    generate(myapi, ORDER)
+    generated = tree(checkout)
+    run_in(checkout, "alembic", "upgrade", "head", DATABASE_URL=database_url)
+    assert myapi("destroy resource order")[1].endswith("first: .venv/bin/alembic downgrade -1")
+    assert tree(checkout) == generated
+    run_in(checkout, "alembic", "downgrade", "-1", DATABASE_URL=database_url)
+    assert myapi("destroy resource order")[1] == ""
+    assert tree(checkout) == before

@@ -1,0 +1,71 @@
+"""Several processes at once: races decided by the database, and a stop that drops nothing."""
+
+import asyncio
+import signal
+import socket
+
+import httpx2
+import pytest
+
+from timberframe.testing import ALICE, ServerProcess, serving
+
+pytestmark = pytest.mark.seconds(4)
+
+VARIANTS = ("carol@example.com", "Carol@Example.com", "CAROL@EXAMPLE.COM", "carol@EXAMPLE.com")
+
+
+async def test_of_fifty_sign_ups_at_once_one_succeeds(server: ServerProcess) -> None:
+    limits = httpx2.Limits(max_connections=50, max_keepalive_connections=0)
+    async with httpx2.AsyncClient(base_url=server.url, limits=limits, timeout=30) as client:
+
+        async def sign_up(n: int) -> httpx2.Response:
+            user = {
+                "email": VARIANTS[n % len(VARIANTS)],
+                "username": f"carol{n}",
+                "password": "Carol-Pass-1",
+            }
+            return await client.post("/api/v1/users/", json=user)
+
+        answers = await asyncio.gather(*(sign_up(n) for n in range(50)))
+    statuses = [answer.status_code for answer in answers]
+    assert statuses.count(201) == 1
+    assert statuses.count(400) == 49
+    details = {answer.json()["detail"] for answer in answers if answer.status_code == 400}
+    assert details == {"User with this email already exists"}
+
+
+async def test_request_under_way_is_finished_before_the_stop(
+    engine: str, database_url: str
+) -> None:
+    """A sign-in is being hashed when the signal comes: its answer still arrives."""
+    with serving(DATABASE_URL=database_url) as server:
+        async with httpx2.AsyncClient(base_url=server.url, timeout=30) as client:
+            form = {"username": ALICE.name, "password": ALICE.password}
+            sign_ins = [
+                asyncio.create_task(client.post("/api/v1/auth/login", data=form)) for _ in range(20)
+            ]
+            await asyncio.wait(sign_ins, return_when=asyncio.FIRST_COMPLETED)
+            server.process.send_signal(signal.SIGTERM)
+            answers = await asyncio.gather(*sign_ins)
+        assert [answer.status_code for answer in answers] == [200] * 20
+        assert server.process.wait(timeout=10) == 0
+    with pytest.raises(httpx2.TransportError):
+        httpx2.get(server.url)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["length", "chunks"])
+def test_refusal_reaches_a_client_that_sends_all_before_it_reads(
+    server: ServerProcess, is_chunked: bool
+) -> None:
+    """As many clients and proxies do: had the connection been closed at once, it would be lost."""
+    chunk, count = b"x" * 65536, 200
+    framing = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {65536 * count}"
+    url = httpx2.URL(server.url)
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as client:
+        client.sendall(f"POST /api/v1/products/ HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode())
+        for _ in range(count):
+            client.sendall(b"10000\r\n" + chunk + b"\r\n" if is_chunked else chunk)
+        if is_chunked:
+            client.sendall(b"0\r\n\r\n")
+        assert client.recv(1024).startswith(b"HTTP/1.1 413 ")

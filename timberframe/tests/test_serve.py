@@ -1,0 +1,276 @@
+"""`serve` under clients that send nothing, under signals at any moment, and under kill -9."""
+
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+from specimen.config import settings
+from timberframe.errors import AppError
+from timberframe.http.bodies import MAX_DISCARDING_SECONDS
+from timberframe.server import Server
+from timberframe.testing import ServerProcess, environment, free_port, run_command, serving
+from timberframe.testing.process import command as project_command
+from timberframe.testing.process import with_few_files
+
+pytestmark = pytest.mark.seconds(10)
+
+HEAD = b"POST /api/v1/users/ HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+TOO_LARGE = HEAD + b"Content-Length: 99999999\r\n\r\n{"
+STALLED = HEAD + b"Content-Length: 100\r\n\r\n{"
+STOP_SECONDS = 25  # a signal that is lost costs GRACEFUL_TIMEOUT_SECONDS, which is longer
+PATIENCE_SECONDS = 30
+CONNECTIONS = 20
+
+
+def connect(server: ServerProcess, sent: bytes = b"") -> socket.socket:
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS)
+    connection.sendall(sent)
+    return connection
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that comes until the server closes the connection."""
+    answer = b""
+    while piece := connection.recv(65536):
+        answer += piece
+    return answer
+
+
+def health(server: ServerProcess) -> int:
+    # A connection of its own, as a probe has.
+    return httpx2.get(f"{server.url}/health", timeout=PATIENCE_SECONDS).status_code
+
+
+def processes(server: ServerProcess) -> list[psutil.Process]:
+    parent = psutil.Process(server.process.pid)
+    return [parent, *parent.children()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("serve")
+
+
+@pytest.fixture(scope="module")
+def database_url(folder: Path) -> str:
+    url = f"sqlite:///{folder}/specimen.db"
+    assert run_command("migrate", DATABASE_URL=url).returncode == 0
+    return url
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_probes_are_answered_however_many_bodies_stall(workers: int, database_url: str) -> None:
+    """Twice as many sockets as there may be connections, each with a head and one byte."""
+    settings = {
+        "DATABASE_URL": database_url,
+        "MAX_CONNECTIONS": str(CONNECTIONS),
+        "BODY_PIECE_TIMEOUT_SECONDS": "600",
+        "BODY_TIMEOUT_SECONDS": "600",
+    }
+    with ExitStack() as stack:
+        server = stack.enter_context(serving("--workers", str(workers), **settings))
+        count = 2 * CONNECTIONS * workers
+        stalled = [stack.enter_context(connect(server, STALLED)) for _ in range(count)]
+        for _ in range(3 * workers):  # whichever worker takes it
+            assert health(server) == 200
+        # Those that waited longest were told so, and their connections are closed.
+        ended = stalled[: count - CONNECTIONS * workers]
+        statuses = [received(connection)[:12] for connection in ended[: CONNECTIONS // 2]]
+        assert set(statuses) == {b"HTTP/1.1 408"}
+        # A body that comes is taken.
+        answer = httpx2.post(f"{server.url}/api/v1/users/", json={}, timeout=PATIENCE_SECONDS)
+        assert answer.status_code == 422
+
+
+def test_probes_are_answered_however_many_bodies_are_too_large(database_url: str) -> None:
+    """Each is refused at once, and then waited for: its client might send all before it reads."""
+    with ExitStack() as stack:
+        server = stack.enter_context(
+            serving(DATABASE_URL=database_url, MAX_CONNECTIONS=str(CONNECTIONS))
+        )
+        for _ in range(CONNECTIONS):
+            stack.enter_context(connect(server, TOO_LARGE))
+        began = time.monotonic()
+        for _ in range(3):
+            assert health(server) == 200
+        assert time.monotonic() - began < MAX_DISCARDING_SECONDS / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an option of Linux's sockets")
+@pytest.mark.parametrize(("seconds", "is_answered"), [(1, True), (600, False)])
+def test_answers_that_nobody_reads_end(seconds: int, is_answered: bool, database_url: str) -> None:
+    """Where they may go on for long, which is the control, they hold every connection."""
+    program = (
+        "import runpy, sys; from timberframe import server;"
+        f"server.UNREAD_SECONDS = {seconds};"
+        "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    many = b"GET /api/openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 40
+    with ExitStack() as stack:
+        settings = {"DATABASE_URL": database_url, "MAX_CONNECTIONS": str(CONNECTIONS)}
+        before = [sys.executable, "-c", program]
+        server = stack.enter_context(serving(before=before, **settings))
+        for _ in range(CONNECTIONS):
+            unread = stack.enter_context(socket.socket())
+            unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            unread.connect(("127.0.0.1", httpx2.URL(server.url).port))
+            unread.sendall(many)
+        time.sleep(4)
+        try:
+            answer = httpx2.get(f"{server.url}/health/live", timeout=2)
+        except httpx2.TimeoutException:
+            assert not is_answered
+        else:
+            assert is_answered
+            assert answer.status_code == 200
+
+
+def test_slow_bodies_and_long_heads_are_refused(database_url: str) -> None:
+    limits = {"BODY_PIECE_TIMEOUT_SECONDS": "1", "BODY_TIMEOUT_SECONDS": "2"}
+    with serving(DATABASE_URL=database_url, **limits) as server:
+        with connect(server, STALLED) as stalled:
+            head, _, body = received(stalled).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 408 ")
+            assert b"connection: close" in head.lower()
+            assert b'"code":"request_timeout"' in body
+
+        with connect(server, STALLED) as trickling:
+            is_open = True
+            while is_open:  # or the byte after the hundredth would end the body
+                time.sleep(0.5)
+                try:
+                    trickling.sendall(b" ")
+                except OSError:
+                    is_open = False
+        assert server.log.read_text().count("status=408") == 2
+
+        for size, status in ((60_000, b"200"), (66_000, b"431"), (100_000, b"431")):
+            with connect(server, b"GET /health HTTP/1.1\r\nHost: a\r\n") as connection:
+                connection.sendall(b"X-Long: " + b"a" * size + b"\r\nConnection: close\r\n\r\n")
+                assert received(connection).split()[1] == status, size
+
+
+def test_idle_connections_beyond_the_open_files_cost_nothing(database_url: str) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(before=with_few_files(256), DATABASE_URL=database_url))
+        for _ in range(200):
+            stack.enter_context(connect(server))
+            stack.enter_context(connect(server, b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"))
+        before = sum(sum(process.cpu_times()[:2]) for process in processes(server))
+        time.sleep(3)
+        after = sum(sum(process.cpu_times()[:2]) for process in processes(server))
+        assert after - before < 1.5  # a loop that finds no file takes all of three
+        assert len(processes(server)) == 2
+
+
+def test_too_few_open_files_are_told_at_the_start(database_url: str) -> None:
+    settings = {"DATABASE_URL": database_url, "MAX_CONNECTIONS": "1000", "SECRET_KEY": "x" * 32}
+    ended = subprocess.run(
+        [*with_few_files(256), *project_command(), "serve", "--port", str(free_port())],
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("specimen: MAX_CONNECTIONS: 1000 connections need ")
+    assert "`ulimit -n` allows 256: enough for " in line
+
+
+@pytest.mark.parametrize("after", [0, 0.05, 0.15, 0.3, 1.0])
+def test_signal_is_heard_at_any_moment(after: float, database_url: str, tmp_path: Path) -> None:
+    """While workers are forked, start and serve: as many seconds after "serving" is logged."""
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*project_command(), "serve", "--port", str(free_port()), "--workers", "2"],
+            env=environment(DATABASE_URL=database_url, GRACEFUL_TIMEOUT_SECONDS="60"),
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: "serving" in log.read_text())
+        time.sleep(after)
+        process.terminate()
+        assert process.wait(timeout=STOP_SECONDS) == 0, log.read_text()
+        assert "worker" not in log.read_text()
+    finally:
+        process.kill()
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_workers_that_are_killed_are_replaced(database_url: str) -> None:
+    chance = random.Random(7)  # noqa: S311 - which one is killed is no secret
+    with serving("--workers", "2", DATABASE_URL=database_url) as server:
+        [parent, *workers] = processes(server)
+        wait_until(lambda: len(parent.children()) == 2)
+        for _ in range(8):
+            before = parent.children()
+            chance.choice(before).kill()
+            wait_until(lambda: len({*parent.children()} - {*before}) == 1)  # noqa: B023 - at once
+            assert len(parent.children()) == 2
+            assert health(server) == 200
+        assert not {worker.pid for worker in workers} & {worker.pid for worker in parent.children()}
+        server.process.terminate()
+        assert server.process.wait(timeout=STOP_SECONDS) == 0
+
+
+def test_application_that_cannot_be_loaded_is_told_in_one_line(
+    database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "fastapi.py").write_text("raise ImportError('broken on purpose')\n")
+    settings = {"DATABASE_URL": database_url, "PYTHONPATH": str(tmp_path), "SECRET_KEY": "x" * 32}
+    ended = run_command("serve", "--port", str(free_port()), **settings)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == [
+        "specimen: the application cannot be loaded: ImportError: broken on purpose"
+        " (more with LOG_LEVEL=debug)"
+    ]
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_worker_that_cannot_start_ends_the_server(level: str, database_url: str) -> None:
+    """It would never start: here because of what the client of Redis refuses."""
+    settings = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": "redis://127.0.0.1/0?socket_timeout=never",
+        "LOG_LEVEL": level,
+    }
+    ended = run_command("serve", "--workers", "2", "--port", str(free_port()), **settings)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == ["specimen: a worker could not start"]
+    told = [line for line in ended.stdout.splitlines() if "error" in line]
+    reason = "ValueError: Invalid value for 'socket_timeout' in connection URL."
+    assert any("worker_not_started" in line and reason in line for line in told)
+    if level == "info":
+        assert len(ended.stdout.splitlines()) <= 4  # serving, each of the workers, and its end
+    assert ("Traceback" in ended.stdout) == (level == "debug")
+
+
+def test_port_that_is_taken_meanwhile_is_told() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(AppError, match=f"cannot listen on port {port}: Address already in use"):
+            Server(
+                "specimen.main:app", settings, host="127.0.0.1", port=port, workers=1
+            )._init_shared_socket()
