@@ -18,8 +18,9 @@ run: .venv/run.stamp .env ## Install, migrate and serve on http://127.0.0.1:8000
 	@$(BIN)/myapi serve --migrate
 
 # Keep bytecode whatever the shell says: each of a hundred processes would compile the code again.
-test: .venv/dev.stamp ## Run all tests, on SQLite and on PostgreSQL
+test: .venv/dev.stamp ## Run all tests, the app's and the frame's, on SQLite and on PostgreSQL
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest timberframe/tests
 
 check: .venv/dev.stamp ## Run what CI runs: format, lint, types, speed, and all tests
 	$(BIN)/ruff format --check .

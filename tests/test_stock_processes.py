@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
 
 import httpx2
 import pytest
@@ -30,7 +31,7 @@ async def buyers(server: ServerProcess) -> AsyncIterator[httpx2.AsyncClient]:
 
 async def new_product(database: Database, number: int) -> int:
     async with database.transaction() as db:
-        values = {"sku": f"S-{number}", "name": "Chair", "price": 1, "currency": "EUR"}
+        values = {"sku": f"S-{number}", "name": "Chair", "price": Decimal(1), "currency": "EUR"}
         values |= {"owner_id": ALICE.id, "stock": STOCK}
         return (await db.scalars(insert(Product).returning(Product.id), [values])).one()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "timberframe" / "README.md").read_text()
+README = (Path(__file__).parents[1] / "README.md").read_text()
 TABLES = re.findall(
     r"\*\*`(timberframe\.\w+)`\*\*[^\n]*\n\n(\| name \| is \|\n(?:\|[^\n]*\n)+)", README
 )

@@ -1,5 +1,6 @@
 """`serve` under clients that send nothing, under signals at any moment, and under kill -9."""
 
+import os
 import random
 import socket
 import subprocess
@@ -111,9 +112,9 @@ def test_probes_are_answered_however_many_bodies_are_too_large(database_url: str
 def test_answers_that_nobody_reads_end(seconds: int, is_answered: bool, database_url: str) -> None:
     """Where they may go on for long, which is the control, they hold every connection."""
     program = (
-        "import runpy, sys; from timberframe import server;"
-        f"server.UNREAD_SECONDS = {seconds};"
-        "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        f"import sys; from timberframe import server; server.UNREAD_SECONDS = {seconds};"
+        "sys.argv = ['specimen', *sys.argv[sys.argv.index('serve') :]];"
+        "from specimen.cli import main; main()"
     )
     many = b"GET /api/openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 40
     with ExitStack() as stack:
@@ -237,8 +238,9 @@ def test_application_that_cannot_be_loaded_is_told_in_one_line(
     database_url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "fastapi.py").write_text("raise ImportError('broken on purpose')\n")
-    settings = {"DATABASE_URL": database_url, "PYTHONPATH": str(tmp_path), "SECRET_KEY": "x" * 32}
-    ended = run_command("serve", "--port", str(free_port()), **settings)
+    path = f"{tmp_path}{os.pathsep}{settings.project.root}"
+    settings_of_server = {"DATABASE_URL": database_url, "PYTHONPATH": path, "SECRET_KEY": "x" * 32}
+    ended = run_command("serve", "--port", str(free_port()), **settings_of_server)
     assert ended.returncode == 1
     assert ended.stderr.splitlines() == [
         "specimen: the application cannot be loaded: ImportError: broken on purpose"

@@ -1,7 +1,7 @@
 """A database that is behind the code, ahead of it, or of other code is noticed and named."""
 
 import asyncio
-import hashlib
+import subprocess
 from pathlib import Path
 
 import httpx2
@@ -15,10 +15,17 @@ from timberframe.data.revisions import Migration, compare, known_migrations
 from timberframe.data.session import open_database
 from timberframe.data.start import check_database
 from timberframe.migrations import CannotMigrate, upgrade
-from timberframe.testing import client_of, database_options, lifespan, run_command, serving
+from timberframe.testing import (
+    client_of,
+    database_options,
+    environment,
+    lifespan,
+    run_command,
+    serving,
+)
+from timberframe.testing.process import command as project_command
 
 VERSIONS = settings.project.migrations
-LANDED = VERSIONS.parent / "landed.sha256"
 LAST = list(known_migrations(VERSIONS).values())[-1]
 
 
@@ -128,23 +135,16 @@ def test_revisions_of_merged_branches_are_all_applied(tmp_path: Path) -> None:
     assert compare(set(), migrations).pending == list(migrations.values())
 
 
-def landed() -> dict[str, str]:
-    """As `sha256sum` writes them: a hash and a file on each line."""
-    lines = LANDED.read_text().splitlines()
-    return {file: digest for digest, file in (line.split() for line in lines)}
-
-
-@pytest.mark.parametrize("path", sorted(VERSIONS.glob("*.py")), ids=lambda path: path.stem)
-def test_migration_is_never_edited_after_it_landed(path: Path) -> None:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    recorded = landed().get(path.name)
-    line = f"{digest}  {path.name}"
-    assert recorded, f"it is new: when it is finished, add this line to {LANDED.name}:\n{line}"
-    assert recorded == digest, (
-        "it was edited, and databases that have it would keep the old schema: restore it and write "
-        f"a new one. If it never left this checkout, change its line in {LANDED.name} to:\n{line}"
-    )
-
-
-def test_migration_that_landed_is_not_removed() -> None:
-    assert set(landed()) <= {path.name for path in VERSIONS.glob("*.py")}
+def test_two_processes_may_migrate_at_once(empty_database_url: str) -> None:
+    processes = [
+        subprocess.Popen(
+            [*project_command(), "migrate"],
+            env=environment(DATABASE_URL=empty_database_url),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    assert asyncio.run(applied_revisions()) == [LAST.revision]

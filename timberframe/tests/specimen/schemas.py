@@ -89,7 +89,7 @@ MAX_STOCK = 2**31 - 1
 MAX_TAGS = 20
 SKU = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$"
 Sku = Annotated[str, matching(SKU, "must be 1 to 64 letters, digits and ._/- after the first")]
-Currency = Literal["EUR", "GBP", "USD"]
+Currency = Literal["EUR", "JPY", "USD"]
 # JSON has one type of number: 5.0 is a whole number; "5" and true are not numbers.
 Stock = Annotated[
     int,

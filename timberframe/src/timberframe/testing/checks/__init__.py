@@ -3,5 +3,7 @@
 `from timberframe.testing.checks import *` is all that stands in it.
 """
 
+from timberframe.testing.checks.documentation import *  # noqa: F403
+from timberframe.testing.checks.migrations import *  # noqa: F403
 from timberframe.testing.checks.permissions import *  # noqa: F403
 from timberframe.testing.checks.preconditions import *  # noqa: F403
