@@ -8,11 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
-import httpx2
 import pytest
 import structlog
 
@@ -128,10 +129,13 @@ def serving(
 def _wait_until_it_answers(server: ServerProcess) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        try:
-            httpx2.get(f"{server.url}/health/live")
-            return
-        except httpx2.TransportError:
-            assert server.process.poll() is None, server.log.read_text()
-            time.sleep(0.05)
+        # Not by httpx2, which loads certificates for each client: 20 ms of CPU for each try.
+        with closing(HTTPConnection(urlsplit(server.url).netloc, timeout=5)) as connection:
+            try:
+                connection.request("GET", "/health/live")
+                connection.getresponse()
+                return
+            except (OSError, HTTPException):
+                assert server.process.poll() is None, server.log.read_text()
+        time.sleep(0.05)
     raise TimeoutError("the server did not start")
