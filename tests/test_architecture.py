@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from importlinter.cli import lint_imports
 
-pytestmark = pytest.mark.all_resources
-
 ROOT = Path(__file__).parents[1]
 FRAME = ROOT / "timberframe" / "src" / "timberframe"
 MODULES = sorted([*(ROOT / "app").rglob("*.py"), *FRAME.rglob("*.py")])
 
 
+@pytest.mark.all_resources
 def test_imports_point_downwards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert lint_imports(config_filename="pyproject.toml", is_debug_mode=False) == 0
@@ -47,11 +46,13 @@ def test_importing_the_frame_runs_nothing(tmp_path: Path) -> None:
     assert (imported.returncode, imported.stdout, imported.stderr) == (0, "", "")
 
 
+@pytest.mark.all_resources
 def test_only_the_session_module_commits() -> None:
     committing = {path.name for path in MODULES if ".commit(" in path.read_text()}
     assert committing == {"session.py"}
 
 
+@pytest.mark.all_resources
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_module_says_what_belongs_there(path: Path) -> None:
     source = path.read_text()
@@ -62,6 +63,7 @@ def test_module_says_what_belongs_there(path: Path) -> None:
         assert ast.get_docstring(ast.parse(source))
 
 
+@pytest.mark.all_resources
 def test_only_the_dependencies_name_get_db() -> None:
     """Beside `DbSession`, a bare `Depends(get_db)` would open a second session."""
     naming = {path.name for path in MODULES if re.search(r"\bget_(db|write)\b", path.read_text())}

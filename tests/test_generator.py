@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import structlog
+from timberframe.migrations import downgrade, upgrade
 
 from app import cli
 from app.core.config import Settings, settings
+from tests.conftest import database_options
 from tests.process import environment
 
 ROOT = Path(__file__).parents[1]
@@ -116,33 +118,28 @@ def test_generated_code_is_in_the_house_style_and_goes_away(checkout: Path, myap
 
 
 @pytest.mark.seconds(20)
-def test_generated_resources_pass_their_tests(
-    checkout: Path, myapi: Myapi, postgresql_url: str
-) -> None:
-    before = tree(checkout)
-    generate(myapi, *CALLS)
-    own = sorted(path for path in tree(checkout).keys() - before.keys() if "/test_" in path)
-    assert len(own) == len(CALLS)
-    run_tests_in(checkout, postgresql_url, *own)
-
-
-@pytest.mark.seconds(20)
-def test_generated_resources_pass_the_tests_that_look_at_all_resources(
+def test_generated_resources_pass_their_tests_and_those_that_look_at_all_resources(
     checkout: Path, myapi: Myapi, postgresql_url: str
 ) -> None:
     """No other test of the suite asks what there is: it would see the same without them.
 
-    On PostgreSQL only what differs there: what the routes answer was compared by their own tests.
+    Those that look at all run on PostgreSQL only where it differs: what the routes answer there is
+    compared by the resources' own tests.
     """
+    before = tree(checkout)
     generate(myapi, *CALLS)
-    chosen = "not two_processes and (not postgresql or test_search or test_migrations)"
-    modules = [
+    generated = tree(checkout)
+    own = sorted(path for path in generated.keys() - before.keys() if "/test_" in path)
+    assert len(own) == len(CALLS)
+    looking = [
         path
-        for path, text in tree(checkout).items()
-        if "/test_" in path and b"mark.all_resources" in text
+        for path, text in generated.items()
+        if "/test_" in path and re.search(rb"^(@|.* = )pytest.mark.all_resources", text, re.M)
     ]
-    assert len(modules) > 10
-    run_tests_in(checkout, postgresql_url, *modules, "-m", "all_resources", "-k", chosen)
+    assert len(looking) > 10
+    chosen = " or ".join(Path(path).stem for path in own)
+    chosen += " or all_resources and (not postgresql or test_search or test_migrations)"
+    run_tests_in(checkout, postgresql_url, *own, *looking, "-k", chosen)
 
 
 LOOKS_AT_ALL = re.compile(
@@ -356,9 +353,9 @@ def test_migrated_resource_is_not_destroyed(
     before = tree(checkout)
     generate(myapi, ORDER)
     generated = tree(checkout)
-    run_in(checkout, "alembic", "upgrade", "head", DATABASE_URL=database_url)
+    upgrade(database_options())
     assert myapi("destroy resource order")[1].endswith("first: .venv/bin/alembic downgrade -1")
     assert tree(checkout) == generated
-    run_in(checkout, "alembic", "downgrade", "-1", DATABASE_URL=database_url)
+    downgrade(database_options(), "-1")
     assert myapi("destroy resource order")[1] == ""
     assert tree(checkout) == before

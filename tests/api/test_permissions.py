@@ -154,13 +154,14 @@ def resource_of(route: Route) -> Resource | None:
 
 
 async def ids_of(owner: httpx2.AsyncClient, route: Route, **changes: Any) -> dict[str, int]:
-    """What the path of a route may name: alice, and rows of the owner's."""
-    product = await create(owner, sku=f"P-{uuid4().hex}", **changes)
-    ids = {"user_id": ALICE.id, "product_id": product["id"]}
+    """What the path of a route may name: alice, and a row of the owner's, which a list has too."""
+    ids = {"user_id": ALICE.id}
     if resource := resource_of(route):
         async with client_of(ADMIN) as admin:
             writer = admin if resource.is_written_by_superusers else owner
             ids[resource.parameter] = (await resource.create(writer))["id"]
+    elif "/products/" in route[1]:
+        ids["product_id"] = (await create(owner, sku=f"P-{uuid4().hex}", **changes))["id"]
     return ids
 
 

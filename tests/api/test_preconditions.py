@@ -1,6 +1,6 @@
 """ETag, If-Match and If-None-Match: RFC 9110 section 13."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
@@ -55,22 +55,22 @@ async def test_known_state_is_not_sent_again(alice: httpx2.AsyncClient, product:
             assert answer.status_code == 200, other
 
 
-NEW: dict[str, Any] = {"full_name": "New Name"}
-CHANGES: dict[str, tuple[str, str, Any]] = {
-    "patch a product": ("alice", "PATCH", {"name": "Stool"}),
-    "put a product": ("alice", "PUT", {"name": "Stool"}),
-    "delete a product": ("alice", "DELETE", None),
-    "patch oneself": ("alice", "PATCH", NEW),
-    "put oneself": ("alice", "PUT", NEW),
-    "patch a user": ("admin", "PATCH", NEW),
-    "delete a user": ("admin", "DELETE", None),
+class Changes(NamedTuple):
+    """What is sent to one row, by method: each changes it, and a deletion is the last."""
+
+    client: httpx2.AsyncClient
+    path: str
+    bodies: dict[str, Any]
+
+
+OF_USER = {"PATCH": {"full_name": "New Name"}, "PUT": {"full_name": "Newer Name"}}
+BODIES: dict[str, dict[str, Any]] = {
+    "a product": {"PATCH": {"name": "Stool"}, "PUT": {"name": "Shelf"}, "DELETE": None},
+    "oneself": OF_USER,
+    "a user": {"PATCH": {"full_name": "New Name"}, "DELETE": None},
 }
-PATHS = {"a product": None, "oneself": ME, "a user": f"/users/{BOB.id}"}
 # Those that state themselves, with a row of a superuser's.
 RESOURCES = {f"a row of {resource.path}": resource for resource in resources()}
-for name in RESOURCES:
-    CHANGES |= {f"{verb.lower()} {name}": ("admin", verb, NEW) for verb in ("PUT", "PATCH")}
-    CHANGES[f"delete {name}"] = ("admin", "DELETE", None)
 
 
 @pytest.mark.all_resources
@@ -81,71 +81,78 @@ def test_table_of_changes_is_complete() -> None:
         for method in (route.methods or ())
         if method in ("PUT", "PATCH", "DELETE")
     ]
-    assert len(changes) == len(CHANGES)
+    assert len(changes) == sum(map(len, BODIES.values())) + 3 * len(RESOURCES)
 
 
-@pytest.fixture
-async def change(
-    request: pytest.FixtureRequest,
-    alice: httpx2.AsyncClient,
-    admin: httpx2.AsyncClient,
-    product: str,
-) -> tuple[httpx2.AsyncClient, str, str, Any]:
-    who, method, body = CHANGES[request.param]
-    what = request.param.partition(" ")[2]
-    if resource := RESOURCES.get(what):
+@pytest.fixture(params=[*BODIES, *RESOURCES])
+async def changes(
+    request: pytest.FixtureRequest, alice: httpx2.AsyncClient, admin: httpx2.AsyncClient
+) -> Changes:
+    if resource := RESOURCES.get(request.param):
         path = f"{resource.path}{(await resource.create(admin))['id']}"
-        return admin, method, path, await resource.change(admin) if body else None
-    path = PATHS[what] or product
-    return (alice if who == "alice" else admin), method, path, body
+        bodies = {
+            "PATCH": await resource.change(admin),
+            "PUT": await resource.body_for("PUT", admin),
+            "DELETE": None,
+        }
+        return Changes(admin, path, bodies)
+    bodies = BODIES[request.param]
+    match request.param:
+        case "a product":
+            return Changes(alice, f"/products/{(await create(alice))['id']}", bodies)
+        case "oneself":
+            return Changes(alice, ME, bodies)
+        case _:
+            return Changes(admin, f"/users/{BOB.id}", bodies)
 
 
 @pytest.mark.all_resources
-@pytest.mark.parametrize("change", CHANGES, indirect=True)
-async def test_change_of_another_state_is_refused(
-    change: tuple[httpx2.AsyncClient, str, str, Any],
-) -> None:
-    client, method, path, body = change
-    before = await client.get(path)
-    etag = before.headers["etag"]
-    for wrong in (
-        '"99"',
-        'W/"99"',
-        etag.strip('"'),
-        '"',
-        "",
-        "W/*",
-        '*, "99"',
-        f"{etag[:-1]}9-gzip",
-        f'{etag[:-1]}-gzip-tar"',
-        f'"-gzip{etag[1:]}',
-        f'"{"-gzip" * 10_000}',
-        f'{etag[:-1]}{"-gzip" * 10_000}x"',
-    ):
-        answer = await client.request(method, path, json=body, headers={"If-Match": wrong})
-        assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed"), wrong
-    assert (await client.get(path)).json() == before.json()
-    answer = await client.request(method, path, json=body, headers={"If-Match": f'"99", {etag}'})
-    assert answer.status_code in (200, 204)
-    answer = await client.request(method, path, json=body, headers={"If-Match": etag})
-    assert answer.status_code in (404, 412)
+async def test_change_of_another_state_is_refused(changes: Changes) -> None:
+    client, path, bodies = changes
+    for method, body in bodies.items():
+        before = await client.get(path)
+        etag = before.headers["etag"]
+        for wrong in (
+            '"99"',
+            'W/"99"',
+            etag.strip('"'),
+            '"',
+            "",
+            "W/*",
+            '*, "99"',
+            f"{etag[:-1]}9-gzip",
+            f'{etag[:-1]}-gzip-tar"',
+            f'"-gzip{etag[1:]}',
+            f'"{"-gzip" * 10_000}',
+            f'{etag[:-1]}{"-gzip" * 10_000}x"',
+        ):
+            answer = await client.request(method, path, json=body, headers={"If-Match": wrong})
+            refusal = (answer.status_code, answer.json()["code"])
+            assert refusal == (412, "precondition_failed"), (method, wrong)
+        assert (await client.get(path)).json() == before.json()
+        right = {"If-Match": f'"99", {etag}'}
+        answer = await client.request(method, path, json=body, headers=right)
+        assert answer.status_code in (200, 204), method
+        answer = await client.request(method, path, json=body, headers={"If-Match": etag})
+        assert answer.status_code in (404, 412), method
 
 
 @pytest.mark.all_resources
-@pytest.mark.parametrize("change", CHANGES, indirect=True)
 async def test_precondition_can_be_required(
-    change: tuple[httpx2.AsyncClient, str, str, Any], monkeypatch: pytest.MonkeyPatch
+    changes: Changes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, method, path, body = change
+    client, path, bodies = changes
     change_state(app, monkeypatch, "options", is_if_match_required=True)
-    answer = await client.request(method, path, json=body)
-    assert (answer.status_code, answer.json()["code"]) == (428, "precondition_required")
-    if method != "DELETE":
-        answer = await client.request(method, path, json=body, headers={"If-Match": "*"})
-        assert answer.status_code == 200
-    headers = {"If-Match": await etag_at(client, path)}
-    answer = await client.request(method, path, json=body, headers=headers)
-    assert answer.status_code in (200, 204)
+    for method, body in bodies.items():
+        answer = await client.request(method, path, json=body)
+        refusal = (answer.status_code, answer.json()["code"])
+        assert refusal == (428, "precondition_required"), method
+        if method != "DELETE":
+            answer = await client.request(method, path, json=body, headers={"If-Match": "*"})
+            assert answer.status_code == 200, method
+        headers = {"If-Match": await etag_at(client, path)}
+        answer = await client.request(method, path, json=body, headers=headers)
+        assert answer.status_code in (200, 204), method
 
 
 async def test_what_no_state_precedes_needs_no_precondition(
@@ -185,22 +192,21 @@ async def test_change_is_made_behind_a_proxy_that_compresses(
 
 
 @pytest.mark.all_resources
-@pytest.mark.parametrize("change", CHANGES, indirect=True)
-async def test_change_unless_a_state_is_there(
-    change: tuple[httpx2.AsyncClient, str, str, Any],
-) -> None:
-    client, method, path, body = change
-    before = await client.get(path)
-    etag = before.headers["etag"]
-    for there in ("*", etag, f"W/{etag}", f'"99", {etag}'):
-        for others in ({}, {"If-Match": etag}):
-            headers = {"If-None-Match": there} | others
-            answer = await client.request(method, path, json=body, headers=headers)
-            assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed")
-    assert (await client.get(path)).json() == before.json()
-    headers = {"If-None-Match": '"99"'}
-    answer = await client.request(method, path, json=body, headers=headers)
-    assert answer.status_code in (200, 204)
+async def test_change_unless_a_state_is_there(changes: Changes) -> None:
+    client, path, bodies = changes
+    for method, body in bodies.items():
+        before = await client.get(path)
+        etag = before.headers["etag"]
+        for there in ("*", etag, f"W/{etag}", f'"99", {etag}'):
+            for others in ({}, {"If-Match": etag}):
+                headers = {"If-None-Match": there} | others
+                answer = await client.request(method, path, json=body, headers=headers)
+                refusal = (answer.status_code, answer.json()["code"])
+                assert refusal == (412, "precondition_failed"), (method, headers)
+        assert (await client.get(path)).json() == before.json()
+        headers = {"If-None-Match": '"99"'}
+        answer = await client.request(method, path, json=body, headers=headers)
+        assert answer.status_code in (200, 204), method
 
 
 async def test_read_of_another_state_is_refused(alice: httpx2.AsyncClient, product: str) -> None:

@@ -18,8 +18,6 @@ from app.core.config import settings
 from tests.conftest import database_options
 from tests.process import MYAPI, environment
 
-pytestmark = pytest.mark.all_resources
-
 VERSIONS = sorted(settings.project.migrations.glob("*.py"))
 
 
@@ -35,6 +33,7 @@ def table_names() -> set[str]:
     return asyncio.run(read())
 
 
+@pytest.mark.all_resources
 def test_migrations_go_up_down_and_up_again(empty_database_url: str) -> None:
     upgrade(database_options())
     made = table_names()
@@ -45,6 +44,7 @@ def test_migrations_go_up_down_and_up_again(empty_database_url: str) -> None:
     assert table_names() == made
 
 
+@pytest.mark.all_resources
 def test_models_equal_migrations(empty_database_url: str) -> None:
     upgrade(database_options())
     command.check(alembic_config(settings.project))
@@ -78,6 +78,7 @@ def test_two_processes_may_migrate_at_once(empty_database_url: str) -> None:
     assert table_names() == set(Base.metadata.tables) | {"alembic_version"}
 
 
+@pytest.mark.all_resources
 def test_downgrade_of_filled_tables_keeps_foreign_keys_whole(database_url: str) -> None:
     downgrade(database_options())
     upgrade(database_options())
@@ -89,6 +90,7 @@ def test_downgrade_of_filled_tables_keeps_foreign_keys_whole(database_url: str) 
     assert asyncio.run(violations()) == 0
 
 
+@pytest.mark.all_resources
 @pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
 def test_file_name_is_a_date_and_a_verb_phrase(path: Path) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d{4}_[a-z]+(_[a-z]+)+", path.stem)
