@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import httpx2
 from timberframe.testing import ALICE, free_port, serving
-from timberframe.testing.plugin import prepare
+from timberframe.testing.databases import prepare
 from timberframe.testing.servers import valkey
 
 HOST = "api.example.com"

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from importlinter.cli import lint_imports
 
-pytestmark = pytest.mark.all_resources
-
 ROOT = Path(__file__).parents[1]
 FRAME = ROOT / "timberframe" / "src" / "timberframe"
 MODULES = sorted([*(ROOT / "app").rglob("*.py"), *FRAME.rglob("*.py")])

@@ -20,6 +20,7 @@ from sqlalchemy import delete, func, insert, select, update
 
 from specimen.factories import row
 from specimen.models import Product, User
+from timberframe.data.session import Database
 from timberframe.testing import (
     ALICE,
     BOB,

@@ -52,7 +52,6 @@ def overridden(*dependencies: Callable[..., Any]) -> Iterator[None]:
         overrides.clear()
 
 
-@pytest.mark.all_resources
 def test_reads_of_rows_and_lists_are_run_directly() -> None:
     direct = {
         route.path_format

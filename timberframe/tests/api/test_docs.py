@@ -15,8 +15,6 @@ from specimen.main import app
 from timberframe.http.docs import ASSETS
 from timberframe.testing import ADMIN, create_app
 
-pytestmark = pytest.mark.all_resources
-
 PAGES = ("/api/docs", "/api/redoc")
 LINKS = {"src", "href", "action", "data"}
 URL = re.compile(r"""["'(=]\s*((?:https?:)?//[^"')\s>]+)""")

@@ -223,7 +223,6 @@ def methods_by_path() -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.all_resources
 async def test_wrong_method_is_told_all_right_ones(client: httpx2.AsyncClient) -> None:
     for method in ("OPTIONS", "TRACE", "BREW"):
         for path, methods in methods_by_path().items():

@@ -22,7 +22,7 @@ from timberframe.data.session import Database
 from timberframe.http import bulk
 from timberframe.schemas.bulk import ExportParams
 from timberframe.testing import ALICE
-from timberframe.testing.plugin import connections_taken
+from timberframe.testing.databases import connections_taken
 
 COLUMNS = "sku,name,description,price,currency,stock,is_active,category,tags"
 TEXTS = (

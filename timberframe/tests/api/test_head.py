@@ -6,13 +6,12 @@ from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import httpx2
-import pytest
 from fastapi.routing import iter_route_contexts
 
 from specimen.factories import create
 from specimen.main import app
 from timberframe.testing import ALICE, ServerProcess
-from timberframe.testing.plugin import connections_taken
+from timberframe.testing.databases import connections_taken
 
 GZIP = {"Accept-Encoding": "gzip"}
 CHANGING = ("x-request-id", "content-security-policy")  # which has a nonce on the docs pages
@@ -26,7 +25,6 @@ def paths_to_get() -> set[str]:
     }
 
 
-@pytest.mark.all_resources
 async def test_head_has_the_headers_of_get(alice: httpx2.AsyncClient) -> None:
     await create(alice, description="ä" * 2000)
     paths = paths_to_get() | {"/api/v1/products/?limit=1", "/api/docs/assets/favicon.png"}

@@ -26,7 +26,7 @@ from timberframe.data.session import Database
 from timberframe.http.dependencies import DbSession
 from timberframe.routes import Router
 from timberframe.testing import ALICE, create_app, lifespan
-from timberframe.testing.plugin import connections_taken
+from timberframe.testing.databases import connections_taken
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 CAROL = {"email": "carol@example.com", "username": "carol", "password": "Carol-Pass-1"}
@@ -415,7 +415,6 @@ async def test_answer_that_may_not_be_stored_is_not_kept(database_url: str) -> N
 WITHOUT_KEYS = {"POST /api/v1/auth/login", "POST /api/v1/products/import"}
 
 
-@pytest.mark.all_resources
 def test_documentation_names_the_header_on_each_post_and_patch() -> None:
     routes = {
         f"{method.upper()} {path}": operation

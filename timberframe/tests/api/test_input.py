@@ -165,7 +165,6 @@ ENDLESS = "9" * 5000
 PATHS = ("/users/", *(resource.path for resource in resources()))
 
 
-@pytest.mark.all_resources
 async def test_number_that_is_no_key_finds_nothing(admin: httpx2.AsyncClient) -> None:
     for path in PATHS:
         for method in ("GET", "PATCH", "DELETE"):
@@ -188,7 +187,6 @@ NO_NUMBERS: dict[object, int] = dict.fromkeys(
 )
 
 
-@pytest.mark.all_resources
 async def test_slice_of_a_list_is_bounded(admin: httpx2.AsyncClient) -> None:
     for path in PATHS:
         for name, expected in {"skip": SKIPS | NO_NUMBERS, "limit": LIMITS | NO_NUMBERS}.items():

@@ -103,7 +103,6 @@ async def test_head_is_no_longer_than_its_limit() -> None:
     assert (answer.status, answer.headers["content-type"]) == (431, "application/problem+json")
 
 
-@pytest.mark.all_resources
 async def test_path_with_a_control_character_is_no_page(paths: list[str]) -> None:
     """The pattern of a route ends with $, which matches before a line feed too.
 

@@ -26,7 +26,6 @@ async def product(alice: httpx2.AsyncClient) -> dict[str, Any]:
     return await create(alice, description="Oak", tags=["oak"], stock=1)
 
 
-@pytest.mark.all_resources
 async def test_put_of_what_get_gave_changes_nothing(
     alice: httpx2.AsyncClient, product: dict[str, Any]
 ) -> None:
@@ -37,7 +36,6 @@ async def test_put_of_what_get_gave_changes_nothing(
         assert answer.headers["etag"] == before.headers["etag"]
 
 
-@pytest.mark.all_resources
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=2))], ids=str)
 async def test_put_of_the_same_written_otherwise_changes_nothing(
     alice: httpx2.AsyncClient, product: dict[str, Any], zone: timezone
@@ -54,7 +52,6 @@ async def test_put_of_the_same_written_otherwise_changes_nothing(
         assert answer.headers["etag"] == before.headers["etag"]
 
 
-@pytest.mark.all_resources
 @pytest.mark.parametrize("resource", resources(), ids=lambda resource: resource.path)
 async def test_put_of_a_row_with_other_values_changes_these(
     admin: httpx2.AsyncClient, resource: Resource
@@ -74,7 +71,6 @@ async def test_put_of_a_row_with_other_values_changes_these(
     assert answer.json() == sent | {"updated_at": answer.json()["updated_at"]}
 
 
-@pytest.mark.all_resources
 async def test_other_value_of_what_cannot_change_is_named(
     alice: httpx2.AsyncClient, product: dict[str, Any]
 ) -> None:
@@ -92,7 +88,6 @@ async def test_other_value_of_what_cannot_change_is_named(
     assert (await alice.get(path)).json() == product
 
 
-@pytest.mark.all_resources
 async def test_value_that_python_cannot_compare_is_named(
     alice: httpx2.AsyncClient, product: dict[str, Any]
 ) -> None:

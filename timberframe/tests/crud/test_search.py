@@ -428,7 +428,6 @@ def test_what_migrations_call_never_changes(dialect: str, digest: str) -> None:
     assert hashlib.sha256("\n".join(statements).encode()).hexdigest() == digest
 
 
-@pytest.mark.all_resources
 async def test_index_comes_to_filled_tables_and_goes_without_a_trace(
     database: Database, engine: str
 ) -> None:

@@ -14,7 +14,7 @@ from timberframe.data import driver, long_reads
 from timberframe.data.query import AnySelect
 from timberframe.data.session import Database
 from timberframe.errors import ReadTooLong, Unavailable
-from timberframe.testing.plugin import connections_taken
+from timberframe.testing.databases import connections_taken
 
 
 def count_to() -> AnySelect:

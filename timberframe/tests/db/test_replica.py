@@ -15,7 +15,7 @@ from specimen.main import app
 from timberframe.data import replica
 from timberframe.data.session import Database
 from timberframe.testing import ALICE, BOB, client_of, lifespan
-from timberframe.testing.plugin import prepare
+from timberframe.testing.databases import prepare
 from timberframe.testing.proxy import Proxy, proxied
 from timberframe.testing.replication import Pair, Server, postgresql_pair
 

@@ -68,7 +68,6 @@ async def run(database: Database, statements: str) -> None:
             await db.execute(text(statement))
 
 
-@pytest.mark.all_resources
 async def test_database_as_the_migrations_made_it_lacks_nothing(database: Database) -> None:
     await check_schema(database)
 

@@ -82,7 +82,6 @@ async def sign_up(database: Database, name: str) -> int:
     return (await user_crud.create(database, obj_in=user_in, viewer=None)).id
 
 
-@pytest.mark.all_resources
 def test_column_by_autogenerate_takes_nothing_away(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +116,6 @@ def test_column_by_autogenerate_takes_nothing_away(
     asyncio.run(check())
 
 
-@pytest.mark.all_resources
 @pytest.mark.parametrize("engine", ["sqlite"])
 def test_copy_of_every_table_takes_nothing_away(migrate: Migrate) -> None:
     before = objects()

@@ -24,7 +24,7 @@ class CannotGenerate(CommandError):
 class Target(Names):
     """A resource that a field may refer to."""
 
-    maker: str = ""  # creates a row in the tests; none for users, who exist already
+    is_user: bool = False  # whom the tests need not create
     is_hidden: bool = False  # from all but its owner
     is_for_superusers: bool = False
 
@@ -135,7 +135,7 @@ def read_field(text: str, models: Mapping[str, Target]) -> Field:
         if option not in OPTIONS:
             _refuse(f"{name}: option", option, nearest(option, OPTIONS))
     _check_options(name, type_name, kind, parts)
-    if refers_to and not refers_to.maker and "unique" in parts:
+    if refers_to and refers_to.is_user and "unique" in parts:
         raise CannotGenerate(f"{name}: a ref to user cannot be unique; owner_id says whose it is")
     return Field(
         name,

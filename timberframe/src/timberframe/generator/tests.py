@@ -39,7 +39,6 @@ def test_of(call: Call) -> dict[str, str]:
         changer, changes, apart = "admin", apart, {}
     owner = ("owner_id",) if call.has_owner else ()
     return {
-        "target_imports": "\n".join(_target_imports(call)),
         "samples": "\n".join(_samples(samples, others)),
         "numbers": _numbers(call),
         "valid": block(_body("SAMPLE" if samples else "", _new_values(call))),
@@ -61,13 +60,7 @@ def test_of(call: Call) -> dict[str, str]:
 
 
 def _is_to_user(field: Field) -> bool:
-    return field.refers_to is not None and not field.refers_to.maker
-
-
-def _target_imports(call: Call) -> Iterator[str]:
-    for target in {field.refers_to for field in call.fields if field.refers_to}:
-        if target.maker:
-            yield f"from tests.api.test_{target.many} import {target.maker} as create_{target.one}"
+    return field.refers_to is not None and field.refers_to.is_user
 
 
 def _samples(samples: dict[str, str], others: dict[str, str]) -> Iterator[str]:
@@ -87,8 +80,8 @@ def _new_values(call: Call) -> dict[str, str]:
     values = {}
     for field in call.fields:
         if field.refers_to:
-            maker = f'(await create_{field.refers_to.one}(writer))["id"]'
-            values[field.name] = "await own_id(writer)" if _is_to_user(field) else maker
+            new = f'(await new_row("/{field.refers_to.path}/", writer))["id"]'
+            values[field.name] = "await own_id(writer)" if _is_to_user(field) else new
         elif field.is_unique:
             values[field.name] = field.kind.new
     return values
@@ -161,4 +154,4 @@ def _hideable(call: Call) -> list[str]:
 
 
 def _of_bob(field: Field) -> str:
-    return f'(await create_{field.refers_to.one}(bob))["id"]' if field.refers_to else ""
+    return f'(await new_row("/{field.refers_to.path}/", bob))["id"]' if field.refers_to else ""

@@ -2,47 +2,42 @@
 
 import asyncio
 import os
-import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import cast
-from uuid import uuid4
 
-import asyncpg
 import httpx2
 import pytest
 from fastapi import FastAPI
-from pydantic import SecretStr
-from sqlalchemy import delete, true, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.pool import QueuePool
 
-from timberframe.data.base import Base
 from timberframe.data.query import AnyStatement, Queries, Query
-from timberframe.data.session import Database, open_database
-from timberframe.migrations import upgrade
+from timberframe.data.session import Database
 from timberframe.security import rate_limit
 from timberframe.security.passwords import HashCost, Passwords
 from timberframe.testing import servers, subject
-from timberframe.testing.cast import ADMIN, ALICE, BOB, CAST, add_cast, client_of
+from timberframe.testing.cast import ADMIN, ALICE, BOB, client_of
+from timberframe.testing.databases import (
+    ENGINES,
+    empty_database,
+    new_database,
+    prepare,
+    run_sql,
+    url_of,
+    url_setting,
+)
 from timberframe.testing.process import ServerProcess, serving
 
-ENGINES = ("sqlite", "postgresql")
 MAX_PROOFS = 4  # of one shape: to compile costs ten times as much as to fetch
 NOON = 20_000.5 * 86400  # where windows of all lengths begin
-MARKERS = (
-    "all_resources: looks at all routes, models or cruds; run with generated resources too",
-    "seconds(number): how long it takes; the longest are begun first",
-)
+MARKER = "seconds(number): how long it takes; the longest are begun first"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     subject.use_project_in(config.rootpath)
-    for marker in MARKERS:
-        config.addinivalue_line("markers", marker)
+    config.addinivalue_line("markers", MARKER)
     if not hasattr(config, "workerinput"):
         servers.create_postgresql_user()
 
@@ -103,34 +98,9 @@ def sqlite_template(sqlite_folder: Path, cheap_hashes: None) -> Path:
 @pytest.fixture(scope="session")
 def postgresql_template(postgresql_url: str, cheap_hashes: None) -> str:
     name = f"template_{subject.project().name}_{os.getpid()}"
-    asyncio.run(_run_sql(postgresql_url, f"CREATE DATABASE {name}"))
-    prepare(_database(postgresql_url, name))
+    asyncio.run(run_sql(postgresql_url, f"CREATE DATABASE {name}"))
+    prepare(url_of(postgresql_url, name))
     return name
-
-
-def prepare(url: str) -> None:
-    """Migrate a database and add the cast: hashing their passwords in every test would be slow."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subject.settings(), "DATABASE_URL", _async_url(url))
-        upgrade(subject.database_options())
-        asyncio.run(add_cast())
-
-
-def _async_url(url: str) -> SecretStr:
-    return type(subject.settings())(DATABASE_URL=SecretStr(url)).DATABASE_URL
-
-
-def _database(url: str, name: str) -> str:
-    return make_url(url).set(database=name).render_as_string(hide_password=False)
-
-
-async def _run_sql(url: str, *statements: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -194,13 +164,13 @@ def database_url(
     settings = subject.settings()
     if "server" in request.fixturenames:
         url, _ = request.getfixturevalue("serve_once")(engine)
-        monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
-        asyncio.run(_empty())
+        monkeypatch.setattr(settings, "DATABASE_URL", url_setting(url))
+        asyncio.run(empty_database())
         yield url
         return
     template = request.getfixturevalue(f"{engine}_template")
-    with _new_database(engine, request, template) as url:
-        monkeypatch.setattr(settings, "DATABASE_URL", _async_url(url))
+    with new_database(engine, request, template) as url:
+        monkeypatch.setattr(settings, "DATABASE_URL", url_setting(url))
         yield url
 
 
@@ -209,32 +179,9 @@ def empty_database_url(
     engine: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
     """A database without any tables, which the settings name too."""
-    with _new_database(engine, request, template=None) as url:
-        monkeypatch.setattr(subject.settings(), "DATABASE_URL", _async_url(url))
+    with new_database(engine, request, template=None) as url:
+        monkeypatch.setattr(subject.settings(), "DATABASE_URL", url_setting(url))
         yield url
-
-
-@contextmanager
-def _new_database(
-    engine: str, request: pytest.FixtureRequest, template: Path | str | None
-) -> Iterator[str]:
-    project = subject.project().name
-    # The kit drops databases with such names alone, and two runs at once do not meet.
-    name = f"test_{project}_{os.getpid()}_{uuid4().hex[:12]}"
-    if engine == "sqlite":
-        folder: Path = request.getfixturevalue("sqlite_folder") / name
-        folder.mkdir()
-        file = folder / f"{project}.db"
-        if isinstance(template, Path):
-            shutil.copyfile(template, file)
-        yield f"sqlite:///{file}"
-        shutil.rmtree(folder)
-        return
-    server: str = request.getfixturevalue("postgresql_url")
-    create = f'CREATE DATABASE "{name}" TEMPLATE {template or "template0"} STRATEGY file_copy'
-    asyncio.run(_run_sql(server, create))
-    yield _database(server, name)
-    asyncio.run(_run_sql(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
 @pytest.fixture
@@ -261,24 +208,11 @@ def serve_once(
 
         @cache
         def serve(engine: str) -> tuple[str, ServerProcess]:
-            url = stack.enter_context(_new_database(engine, request, templates[engine]))
+            url = stack.enter_context(new_database(engine, request, templates[engine]))
             server = serving("--workers", "2", DATABASE_URL=url)
             return url, stack.enter_context(server)
 
         yield serve
-
-
-async def _empty() -> None:
-    """Nobody is left but the cast, as it was at first: a test may have disabled somebody."""
-    user = subject.app().state.accounts.model
-    async with (
-        open_database(subject.database_options()) as database,
-        database.transaction() as db,
-    ):
-        for table in reversed(Base.metadata.sorted_tables):
-            others = table.c.id > len(CAST) if table is user.__table__ else true()
-            await db.execute(delete(table).where(others))
-        await db.execute(update(user).values(is_active=True, is_superuser=user.id == ADMIN.id))
 
 
 @pytest.fixture
@@ -313,8 +247,3 @@ async def bob(running_app: None) -> AsyncIterator[httpx2.AsyncClient]:
 async def admin(running_app: None) -> AsyncIterator[httpx2.AsyncClient]:
     async with client_of(ADMIN) as client:
         yield client
-
-
-def connections_taken(database: Database) -> int:
-    engines = {database.engine, database._reading_engine}
-    return sum(cast(QueuePool, engine.pool).checkedout() for engine in engines)

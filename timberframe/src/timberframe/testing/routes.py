@@ -68,15 +68,16 @@ class Create(Protocol):
 class Route:
     """A row of the table. `path` is written as in the OpenAPI document, below the API's prefix.
 
-    `json` is a body that it takes, and `sends` are further arguments of the request as `httpx2`
-    takes them. A body may have the fields in `takes` too. `shows` is all keys of its answer.
+    `json` is a body that it takes, or makes one, where each must be new. `sends` are further
+    arguments of the request, as `httpx2` takes them. A body may have the fields in `takes` too.
+    `shows` is all keys of its answer.
     """
 
     method: str
     path: str
     access: Access
     success: int = 200
-    json: Body | None = None
+    json: Body | Callable[[], Body] | None = None
     sends: Mapping[str, Any] = field(default_factory=dict)
     takes: frozenset[str] = frozenset()
     shows: frozenset[str] = frozenset()
@@ -117,7 +118,7 @@ class Route:
         """What this person, or a superuser where they may not, sends to it."""
         sent = dict(self.sends)
         if self.json is not None:
-            sent["json"] = self.json
+            sent["json"] = self.json() if callable(self.json) else self.json
         elif self.resource and self.method in ("POST", "PUT", "PATCH"):
             needs_admin = self.resource.is_written_by_superusers
             async with client_of(ADMIN if needs_admin else person) as writer:
@@ -250,6 +251,15 @@ def said(answer: httpx2.Response) -> str:
     """What was asked and what came: the message of a test that fails."""
     asked = answer.request
     return f"{asked.method} {asked.url.raw_path.decode()}: {answer.status_code} {answer.text}"
+
+
+async def new_row(path: str, writer: httpx2.AsyncClient) -> Body:
+    """One more row of the resource with this path, a superuser's where `writer` may not create."""
+    resource = next(each for each in resources() if each.path == path)
+    if not resource.is_written_by_superusers:
+        return await resource.create(writer)
+    async with client_of(ADMIN) as admin:
+        return await resource.create(admin)
 
 
 async def own_id(caller: httpx2.AsyncClient) -> int:

@@ -7,3 +7,4 @@ from timberframe.testing.checks.documentation import *  # noqa: F403
 from timberframe.testing.checks.migrations import *  # noqa: F403
 from timberframe.testing.checks.permissions import *  # noqa: F403
 from timberframe.testing.checks.preconditions import *  # noqa: F403
+from timberframe.testing.checks.schema import *  # noqa: F403

@@ -81,28 +81,29 @@ def keys_in(value: object) -> Iterator[str]:
             yield from keys_in(item)
 
 
-@pytest.mark.parametrize("caller", CALLERS)
 async def test_every_route_answers_every_caller_as_the_table_says(
-    caller: str,
-    client: httpx2.AsyncClient,
-    alice: httpx2.AsyncClient,
-    admin: httpx2.AsyncClient,
+    client: httpx2.AsyncClient, alice: httpx2.AsyncClient, admin: httpx2.AsyncClient
 ) -> None:
-    headers = await headers_of(caller, admin)
-    sender = {"stranger": BOB, "admin": ADMIN}.get(caller, ALICE)
+    headers = {caller: await headers_of(caller, admin) for caller in CALLERS}
     wrong, unknown = [], []
     for route in routes():
-        url = route.url(await route.ids(alice))
-        sent = await route.valid(sender)
-        sent |= {"headers": headers | sent.get("headers", {})}
-        answer = await client.request(route.method, url, **sent)
-        expected = route.access.statuses(route.success)[caller]
-        if answer.status_code != expected:
-            wrong.append(f"{route.label}: not {expected}, but {said(answer)}")
-        known = route.shows if answer.is_success else PROBLEM
-        keys = sorted(set(keys_in(content_of(answer))) - known)
-        unknown += [f"{route.label} shows {key}" for key in keys]
-        assert "$argon2" not in answer.text
+        ids: dict[str, int] = {}
+        bodies: dict[Person, dict[str, Any]] = {}
+        for caller, expected in route.access.statuses(route.success).items():
+            sender = {"stranger": BOB, "admin": ADMIN}.get(caller, ALICE)
+            ids = ids or await route.ids(alice)
+            sent = bodies[sender] = bodies.get(sender) or await route.valid(sender)
+            sent = sent | {"headers": headers[caller] | sent.get("headers", {})}
+            answer = await client.request(route.method, route.url(ids), **sent)
+            if answer.status_code != expected:
+                wrong.append(f"{caller}: {route.label}: not {expected}, but {said(answer)}")
+            known = route.shows if answer.is_success else PROBLEM
+            keys = sorted(set(keys_in(content_of(answer))) - known)
+            unknown += [f"{caller}: {route.label} shows {key}" for key in keys]
+            assert "$argon2" not in answer.text
+            if answer.is_success and route.method != "GET":
+                # The row may be gone, and a unique value is taken.
+                ids, bodies = {}, {}
     assert wrong == []
     assert unknown == []
 
