@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +14,15 @@ from fastapi.responses import StreamingResponse
 from fastapi.routing import iter_route_contexts
 from limits import RateLimitItemPerMinute
 from pydantic import SecretStr
+from sqlalchemy import update
+from structlog.testing import capture_logs
 
 from specimen.config import settings
 from specimen.factories import CHAIR, create
 from specimen.main import app
+from specimen.models import User
 from timberframe.http.middleware import API_HEADERS
+from timberframe.routes import DbSession
 from timberframe.testing import ADMIN, ALICE, BOB, Person, create_app, lifespan, set_limits
 
 CANARY = "c4nary"  # in every part of every request below, in no answer
@@ -166,6 +170,30 @@ async def test_every_error_is_a_problem_that_gives_nothing_away(strict_app: Fast
 async def test_request_id_differs_and_belongs_to_one_answer(client: httpx2.AsyncClient) -> None:
     answers = [await client.get("/missing") for _ in range(3)]
     assert len({answer.json()["request_id"] for answer in answers}) == 3
+
+
+async def by_statement(db: DbSession) -> None:
+    await db.execute(update(User).values(full_name=CANARY))
+
+
+async def by_model(db: DbSession) -> None:
+    (await db.get_one(User, ALICE.id)).full_name = CANARY
+
+
+@pytest.mark.parametrize("write", [by_statement, by_model])
+async def test_handler_that_writes_in_a_get_is_one_logged_500(
+    strict_app: FastAPI, write: Callable[[DbSession], Awaitable[None]]
+) -> None:
+    """A bug, and no outage: it does not go away by waiting."""
+    strict_app.get("/api/v1/writing")(write)
+    async with browser(strict_app) as client:
+        with capture_logs() as logs:
+            answer = await client.get("/writing")
+        check_problem(answer, 500, "internal_error")
+        failures = [entry["event"] for entry in logs if entry["log_level"] != "info"]
+        assert failures == ["unhandled_exception"]
+        alice = (await client.get("/users/me", headers=ALICE.headers)).json()
+        assert alice["full_name"] != CANARY
 
 
 async def test_half_an_answer_is_never_completed(strict_app: FastAPI) -> None:

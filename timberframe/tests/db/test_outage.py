@@ -6,13 +6,17 @@ from pathlib import Path
 import httpx2
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import literal, select
+from sqlalchemy import literal, select, text, update
 
 from specimen.config import settings
+from specimen.crud import product_crud
 from specimen.main import app
+from specimen.models import User
+from specimen.schemas import ProductCreate
+from timberframe.crud import Principal
 from timberframe.data.session import Database, open_database
 from timberframe.errors import Unavailable
-from timberframe.testing import client_of, database_options, lifespan
+from timberframe.testing import ALICE, client_of, database_options, lifespan
 from timberframe.testing.proxy import proxied
 
 Switch = Callable[[], Awaitable[None]]
@@ -98,6 +102,39 @@ async def test_connection_that_the_server_is_about_to_close_is_dropped(
             with pytest.raises(Unavailable):
                 await ask(database)
             await ask(database)
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+async def test_server_that_takes_no_writes_since_a_failover_is_an_outage(
+    database: Database,
+) -> None:
+    """Its connections are dropped: the name may lead to the new primary by then."""
+
+    async def switch(change: str) -> None:
+        async with database.autocommit() as db:
+            name = await db.scalar(text("SELECT current_database()"))
+            await db.execute(text(f'ALTER DATABASE "{name}" {change}'))
+
+    async def write(database: Database) -> None:
+        async with database.transaction() as db:
+            await db.execute(update(User).values(full_name="Alice"))
+
+    async def write_one_statement(database: Database) -> None:
+        alice = Principal(ALICE.id, is_superuser=False)
+        body = ProductCreate.model_validate({"sku": "A", "name": "A", "price": "1.00"})
+        await product_crud.create(database, obj_in=body, viewer=alice, owner_id=ALICE.id)
+
+    await switch("SET default_transaction_read_only = on")  # for connections to come
+    async with open_database(database_options()) as failed_over:
+        for attempt in (write, write_one_statement):
+            with pytest.raises(Unavailable):
+                await attempt(failed_over)
+        await by_reading(failed_over)
+        await switch("RESET default_transaction_read_only")
+        with pytest.raises(Unavailable):
+            await write(failed_over)
+        for attempt in (write, write_one_statement):
+            await attempt(failed_over)
 
 
 async def sees_outage(client: httpx2.AsyncClient) -> None:

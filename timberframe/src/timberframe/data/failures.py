@@ -107,6 +107,8 @@ def translate(context: ExceptionContext) -> Unavailable | TransactionConflict | 
         _interrupt(context)
         return None  # cancelled, by Ctrl-C or because the client is gone: the database is fine
     sqlstate = getattr(error, "sqlstate", None)
+    if sqlstate == _READ_ONLY and _is_for_reading(context):
+        return None
     if isinstance(error, TimeoutError) or sqlstate == _READ_ONLY or _is_broken(error):
         context.is_disconnect = True
     return meaning_of(error, is_disconnect=context.is_disconnect)
@@ -131,6 +133,12 @@ def meaning_of(
         log.warning("database_failed", error=type(error).__name__, sqlstate=sqlstate)
         return Unavailable("The database", reason=words_of(error))
     return None
+
+
+def _is_for_reading(context: ExceptionContext) -> bool:
+    """Whether `Database.reading` made the transaction read-only, and not the server."""
+    options = context.connection.get_execution_options() if context.connection else {}
+    return bool(options.get("postgresql_readonly"))
 
 
 def _interrupt(context: ExceptionContext) -> None:

@@ -29,6 +29,8 @@ async def get_db(request: Request) -> AsyncIterator[UnitOfWork]:
     if request.method in SAFE_METHODS:
         async with database.reading() as db:
             yield cast(UnitOfWork, db)
+            if db.new or db.dirty or db.deleted:  # never flushed, so no database refuses them
+                raise RuntimeError(f"{request.method} changed objects of a read-only session")
         return
     async with _noting_write(request):
         keyed = await get_keyed_request(request)
