@@ -37,8 +37,8 @@ from timberframe.data.query import AnySelect, Fetch
 from timberframe.data.rows_as_json import SEPARATOR, JoinedJSON, RowJSON
 from timberframe.data.session import Database
 from timberframe.data.unit_of_work import ReadSession
-from timberframe.schemas.page import Counting, Pagination, Sortable, TotalIs
-from timberframe.search.query import MAX_HITS, ResolvedQuery, Search
+from timberframe.schemas.page import MAX_HITS, Counting, Pagination, Sortable, TotalIs
+from timberframe.search.query import ResolvedQuery, Search
 from timberframe.security.keys import Keys
 
 MAX_COUNT = 1_000

@@ -7,7 +7,10 @@ from pydantic import MISSING, BaseModel, ConfigDict, Field
 from timberframe.schemas.fields import Line
 from timberframe.schemas.models import OutputModel
 
+MAX_LIMIT = 100
 MAX_SKIP = 10_000
+# A search finds up to this many rows, and counts one fewer: a page is never longer than its total.
+MAX_HITS = 5 * MAX_LIMIT
 MAX_CURSOR_LENGTH = 4_000
 
 Counting = Literal["none", "bounded", "exact"]
@@ -36,7 +39,9 @@ class Pagination(Sortable):
         le=MAX_SKIP,
         description="Rows to pass over. Each costs; a `cursor` goes on from any depth for nothing.",
     )
-    limit: int = Field(default=100, ge=1, le=100, description="Rows of one page, at most")
+    limit: int = Field(
+        default=MAX_LIMIT, ge=1, le=MAX_LIMIT, description="Rows of one page, at most"
+    )
     cursor: str | None = Field(
         default=None,
         max_length=MAX_CURSOR_LENGTH,
@@ -48,7 +53,7 @@ class Pagination(Sortable):
         description=(
             "How far rows are counted: `none`, `bounded` to what is cheap, or `exact`, which takes "
             "the longer the more there are. If absent, `bounded`; with a `cursor` `none`. What `q` "
-            "finds is never counted beyond 499."
+            f"finds is never counted beyond {MAX_HITS - 1}."
         ),
     )
 
@@ -79,7 +84,7 @@ class Page(OutputModel, Generic[ItemT]):
         description="`at_least`: there are more than `total`, and they were not counted"
     )
     page: int = Field(description="The number of this page, from 1", examples=[1])
-    size: int = Field(description="The `limit` that was asked for", examples=[100])
+    size: int = Field(description="The `limit` that was asked for", examples=[MAX_LIMIT])
     next_cursor: str | None = Field(
         description="The `cursor` of the next page; null on the last one",
         examples=["WzEsNTBd.n3q8dGFh"],

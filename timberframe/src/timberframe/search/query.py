@@ -26,11 +26,11 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from timberframe.data.base import Base
 from timberframe.data.schema_check import need_triggers
+from timberframe.schemas.page import MAX_HITS
 from timberframe.search.base import MAX_WORD, Lookup, SearchIndex, Term
 from timberframe.search.index import INDEXES, triggers_of
 from timberframe.search.vocabulary import Vocabulary
 
-MAX_HITS = 500
 MAX_WORDS = 10
 
 
