@@ -2,36 +2,39 @@
 
 import asyncio
 import contextlib
+import sqlite3
 import time
+from collections.abc import AsyncIterator
 
 import httpx2
 import psutil
 import pytest
 from sqlalchemy import func, select, text
+from sqlalchemy.engine import make_url
 
 from specimen.factories import CHAIR
 from specimen.models import Product
 from timberframe.crud.idempotency import IdempotencyKey
 from timberframe.data.session import Database
-from timberframe.testing import ALICE, BOB, ServerProcess, serving
+from timberframe.testing import ALICE, BOB, ServerProcess
 
 pytestmark = pytest.mark.seconds(4)
 
 HEADERS = ALICE.headers | {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 PATH = "/api/v1/products/"
 
-# Seconds of work between the effect and the commit.
+# Most of a second's work between the effect and the commit.
 SLOW_INSERT = {
     "sqlite": (
         "CREATE TRIGGER slow AFTER INSERT ON products BEGIN SELECT (WITH RECURSIVE n(i) AS "
-        "(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 8000000) SELECT max(i) FROM n); END",
-        "DROP TRIGGER slow",
+        "(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000000) SELECT max(i) FROM n); END",
+        "DROP TRIGGER IF EXISTS slow",
     ),
     "postgresql": (
-        "CREATE FUNCTION sleep() RETURNS trigger AS 'BEGIN PERFORM pg_sleep(3); RETURN NEW; END' "
+        "CREATE FUNCTION sleep() RETURNS trigger AS 'BEGIN PERFORM pg_sleep(0.8); RETURN NEW; END' "
         "LANGUAGE plpgsql",
         "CREATE TRIGGER slow AFTER INSERT ON products FOR EACH ROW EXECUTE FUNCTION sleep()",
-        "DROP TRIGGER slow ON products",
+        "DROP FUNCTION IF EXISTS sleep() CASCADE",
     ),
 }
 
@@ -88,46 +91,61 @@ async def test_without_a_key_all_fifty_are_done(server: ServerProcess, database:
 
 
 @pytest.fixture
-async def slow_inserts(engine: str, database: Database) -> str:
-    """The statement that makes them fast again."""
+async def slow_inserts(engine: str, database: Database) -> AsyncIterator[str]:
+    """The statement that makes them fast again, which is run in the end too."""
     *make_slow, make_fast = SLOW_INSERT[engine]
     async with database.transaction() as db:
         for statement in make_slow:
             await db.execute(text(statement))
-    return make_fast
+    yield make_fast
+    async with database.transaction() as db:
+        await db.execute(text(make_fast))
 
 
 async def test_client_that_hung_up_and_retries_has_one_effect(
-    database_url: str, database: Database, slow_inserts: str
+    server: ServerProcess, database: Database, slow_inserts: str
 ) -> None:
     """Whether the first request was still finished, or ended when its client went away."""
-    with serving("--workers", "2", DATABASE_URL=database_url) as server:
-        async with client_of(server) as client:
-            with pytest.raises(httpx2.ReadTimeout):
-                await client.post(PATH, json=CHAIR, headers=HEADERS, timeout=0.7)
-            answer = await retried(client)
+    async with client_of(server) as client:
+        with pytest.raises(httpx2.ReadTimeout):
+            await client.post(PATH, json=CHAIR, headers=HEADERS, timeout=0.2)
+        answer = await retried(client)
     assert answer.status_code == 201
     assert await rows(database) == (1, 1)
 
 
 async def test_killed_worker_leaves_nothing_behind(
-    database_url: str, database: Database, slow_inserts: str
+    server: ServerProcess, database: Database, database_url: str, slow_inserts: str
 ) -> None:
-    with serving("--workers", "1", DATABASE_URL=database_url) as server:
-        async with client_of(server) as client:
-            request = asyncio.create_task(client.post(PATH, json=CHAIR, headers=HEADERS))
-            await asyncio.wait([request], timeout=1)
+    async with client_of(server) as client:
+        request = asyncio.create_task(client.post(PATH, json=CHAIR, headers=HEADERS))
+        while not await is_inserting(database, database_url):
             assert not request.done()
-            kill_workers(server)
-            with pytest.raises(httpx2.TransportError):
-                await request
-            assert await rows(database) == (0, 0)
-            async with database.transaction() as db:
-                await db.execute(text(slow_inserts))
-            answer = await retried(client)
+            await asyncio.sleep(0.02)
+        kill_workers(server)
+        with pytest.raises(httpx2.TransportError):
+            await request
+        assert await rows(database) == (0, 0)
+        async with database.transaction() as db:
+            await db.execute(text(slow_inserts))
+        answer = await retried(client)
     assert answer.status_code == 201
     assert "idempotency-replayed" not in answer.headers
     assert await rows(database) == (1, 1)
+
+
+async def is_inserting(database: Database, url: str) -> bool:
+    """Whether somebody is in the midst of a slow insert."""
+    if database.engine.dialect.name == "postgresql":
+        async with database.reading() as db:
+            sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+            return bool(await db.scalar(text(sleeping)))
+    with contextlib.closing(sqlite3.connect(make_url(url).database or "", timeout=0)) as other:
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:  # somebody writes
+            return True
+    return False
 
 
 def kill_workers(server: ServerProcess) -> None:

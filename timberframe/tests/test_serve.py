@@ -189,7 +189,7 @@ def test_idle_connections_beyond_the_open_files_cost_nothing(database_url: str) 
         before = sum(sum(process.cpu_times()[:2]) for process in processes(server))
         time.sleep(1.5)
         after = sum(sum(process.cpu_times()[:2]) for process in processes(server))
-        assert after - before < 0.75  # a loop that finds no file takes all of the time
+        assert after - before < 0.3  # a loop that finds no file takes all of the time
         assert len(processes(server)) == 2
 
 
@@ -209,7 +209,7 @@ def test_too_few_open_files_are_told_at_the_start(database_url: str) -> None:
     assert "`ulimit -n` allows 256: enough for " in line
 
 
-@pytest.mark.parametrize("after", [0, 0.1, 0.3])
+@pytest.mark.parametrize("after", [0, 0.05, 0.3])
 def test_signal_is_heard_at_any_moment(after: float, database_url: str, tmp_path: Path) -> None:
     """While workers are forked, start and begin to serve: so long after "serving" is logged."""
     log = tmp_path / "log"
