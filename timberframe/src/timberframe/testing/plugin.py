@@ -42,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
         servers.create_postgresql_user()
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """A file or less is run in this process: two more would take longer to start."""
     is_small = len(config.args) == 1 and ".py" in config.args[0]
@@ -50,13 +51,22 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: what is left in the end is short, and shared out among all workers."""
+    """Run the longest first, so that the workers end together; skip the checks that are named.
+
+    `[tool.timberframe.skipped_checks]` has a reason for each of them, by the name of its function.
+    """
 
     def seconds(item: pytest.Item) -> int:
         marker = item.get_closest_marker("seconds")
         return int(marker.args[0]) if marker else 0
 
     items.sort(key=seconds, reverse=True)
+    reasons = subject.skipped_checks()
+    for item in items:
+        function = getattr(item, "function", None)
+        is_check = getattr(function, "__module__", "").startswith("timberframe.testing.checks.")
+        if is_check and (reason := reasons.get(getattr(function, "__name__", ""))):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

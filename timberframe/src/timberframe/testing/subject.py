@@ -56,6 +56,11 @@ def stated_routes() -> tuple[Any, ...]:
     return cast(tuple[Any, ...], _load(target))
 
 
+def skipped_checks() -> dict[str, str]:
+    """The reason for each check that the project skips, by the name of its function."""
+    return cast(dict[str, str], _tools()["timberframe"].get("skipped_checks", {}))
+
+
 def _load(target: str) -> Any:
     module, _, name = target.partition(":")
     return getattr(import_module(module), name)

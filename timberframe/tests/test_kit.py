@@ -1,0 +1,63 @@
+"""The test kit: what it takes from a project, and what it refuses."""
+
+import pytest
+
+PROJECT = """
+[project]
+name = "shop"
+
+[project.scripts]
+shop = "shop:main"
+
+[tool.timberframe]
+{more}
+[tool.pytest]
+addopts = ["-p", "no:xdist", "-p", "no:schemathesis", "-p", "no:hypothesispytest"]
+"""
+ENTRYPOINT = '\n[tool.fastapi]\nentrypoint = "shop:app"\n'
+
+
+def run_pytest(pytester: pytest.Pytester, pyproject: str, test: str) -> pytest.RunResult:
+    pytester.makepyprojecttoml(pyproject)
+    pytester.makepyfile(shop="app = None", test_shop=test)
+    return pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider", timeout=60)
+
+
+def test_project_without_an_entrypoint_is_told_in_one_line(pytester: pytest.Pytester) -> None:
+    result = run_pytest(pytester, PROJECT.format(more=""), "def test() -> None: pass")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    lines = [line for line in result.errlines if line]
+    assert len(lines) == 1
+    assert lines[0].endswith('pyproject.toml: needs [tool.fastapi] entrypoint = "app.main:app"')
+
+
+def test_project_of_another_kind_is_left_alone(pytester: pytest.Pytester) -> None:
+    test = "import sys\n\ndef test() -> None: assert 'timberframe' not in sys.modules"
+    pyproject = "[tool.pytest]\naddopts = ['-p', 'no:xdist']\n"
+    run_pytest(pytester, pyproject, test).assert_outcomes(passed=1)
+
+
+TESTS = """
+import os
+import sys
+from timberframe.testing.checks.documentation import *
+
+def test_frame_is_there() -> None:
+    assert "timberframe.testing.plugin" in sys.modules
+
+def test_settings_of_the_developer_are_not() -> None:
+    assert "DATABASE_URL" not in os.environ
+"""
+SKIPPED = """
+[tool.timberframe.skipped_checks]
+test_example_settings_are_known = "there is no example"
+"""
+
+
+def test_project_of_ours_is_prepared_and_may_skip_a_check(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check that is not skipped fails, which is the control: there is no application."""
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///precious.db")
+    result = run_pytest(pytester, PROJECT.format(more=ENTRYPOINT + SKIPPED), TESTS)
+    result.assert_outcomes(passed=2, skipped=1, failed=1)
