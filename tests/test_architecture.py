@@ -45,6 +45,22 @@ def test_importing_the_frame_runs_nothing(tmp_path: Path) -> None:
     assert (imported.returncode, imported.stdout, imported.stderr) == (0, "", "")
 
 
+TESTS = sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "timberframe/tests").rglob("*.py")])
+IMPORT = re.compile(r"^\s*(?:from|import) (\S+)", re.MULTILINE)
+
+
+def test_no_test_module_imports_another() -> None:
+    """What several need is in `factories`, or in the frame's test kit."""
+    for path in TESTS:
+        imported = IMPORT.findall(path.read_text())
+        assert not [name for name in imported if ".test_" in f".{name}"], path
+
+
+def test_frame_is_tested_without_the_app() -> None:
+    for path in [path for path in TESTS if "timberframe" in path.parts]:
+        assert "app" not in {name.split(".")[0] for name in IMPORT.findall(path.read_text())}, path
+
+
 def test_only_the_session_module_commits() -> None:
     committing = {path.name for path in MODULES if ".commit(" in path.read_text()}
     assert committing == {"session.py"}
