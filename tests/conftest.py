@@ -166,7 +166,11 @@ async def _add_cast() -> None:
 
 
 def _async_url(url: str) -> SecretStr:
-    return type(settings)(DATABASE_URL=SecretStr(url)).DATABASE_URL
+    """As the settings have it: to make settings would take as long as the rest of the fixture."""
+    parsed = make_url(url)
+    driver = {"sqlite": "aiosqlite", "postgresql": "asyncpg"}[parsed.get_backend_name()]
+    named = parsed.set(drivername=f"{parsed.get_backend_name()}+{driver}")
+    return SecretStr(named.render_as_string(hide_password=False))
 
 
 def _database(url: str, name: str) -> str:
