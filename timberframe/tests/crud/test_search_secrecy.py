@@ -43,6 +43,13 @@ VIEWERS: dict[str, Principal | None] = {
     "bob": Principal(BOB.id, is_superuser=False),
     "admin": Principal(ADMIN.id, is_superuser=True),
 }
+READERS = (
+    ("everybody", "anonymous"),
+    ("owner", "bob"),
+    ("active", "anonymous"),
+    ("active-or-own", "bob"),
+    ("superusers", "admin"),
+)
 
 
 class Kind(NamedTuple):
@@ -136,7 +143,7 @@ async def answers(
             params = CommonQueryParams(q=q, sort=sort)
             page = await crud.get_multi(database, params=params, viewer=viewer)
             found[q, sort] = page.items, page.total, page.total_is
-        if number % 2:
+        if number % 3:
             continue
         async with database.snapshot() as db:
             params = CommonQueryParams(q=q)
@@ -152,36 +159,28 @@ async def answers(
     return found
 
 
-@pytest.mark.parametrize(
-    ("rule", "viewer"),
-    [
-        ("everybody", "anonymous"),
-        ("owner", "bob"),
-        ("active", "anonymous"),
-        ("active-or-own", "bob"),
-        ("superusers", "admin"),
-    ],
-)
-async def test_hidden_rows_change_no_answer(database: Database, rule: str, viewer: str) -> None:
-    crud, who = crud_of(RULES[rule]), VIEWERS[viewer]
+async def test_hidden_rows_change_no_answer(database: Database) -> None:
+    """All of these viewers may read the same rows: they get the same answers."""
     await add(database, SHOWN_NAMES, SHOWN)
-    hidden = [kind for kind in KINDS if await is_hidden(database, crud, who, kind)]
-    assert hidden, "deleted rows are in no list"
-    before = await answers(database, crud, who, QUERIES)
-    await add(database, PRIVATE_WORDS, *hidden)
-    assert await answers(database, crud, who, QUERIES) == before
+    before: dict[tuple[str, str | None], Any] = {}
+    for rule, viewer in READERS:
+        crud, who = crud_of(RULES[rule]), VIEWERS[viewer]
+        before = before or await answers(database, crud, who, QUERIES)
+        hidden = [kind for kind in KINDS if await is_hidden(database, crud, who, kind)]
+        assert hidden, "deleted rows are in no list"
+        await add(database, PRIVATE_WORDS, *hidden)
+        assert await answers(database, crud, who, QUERIES) == before, rule
+        await remove_hidden(database)
 
 
 async def test_rows_that_may_be_read_change_answers(database: Database) -> None:
-    """The control."""
-    crud = crud_of(RULES["owner"])
+    """The control: to a superuser, the rows that an owner hides from others."""
+    crud, admin = crud_of(RULES["owner"]), VIEWERS["admin"]
     await add(database, SHOWN_NAMES, SHOWN)
-    bob, admin = VIEWERS["bob"], VIEWERS["admin"]
-    before = [await answers(database, crud, who, QUERIES) for who in (bob, admin)]
+    before = await answers(database, crud, admin, QUERIES)
     await add(database, PRIVATE_WORDS, Kind(ALICE))
-    after = [await answers(database, crud, who, QUERIES) for who in (bob, admin)]
-    assert before[0] == after[0] == before[1]
-    changed = {q for q, kind in after[1] if after[1][q, kind] != before[1][q, kind]}
+    after = await answers(database, crud, admin, QUERIES)
+    changed = {q for q, kind in after if after[q, kind] != before[q, kind]}
     assert {"secr", "chai", "chair", "foldin ch", "kettel", "blankte", "secretplna"} <= changed
 
 
@@ -205,7 +204,7 @@ async def test_no_corpus_tells_of_hidden_rows(
 
     crud, bob = crud_of(RULES["active-or-own"]), VIEWERS["bob"]
     await add(database, [text(2) for _ in range(30)], SHOWN)
-    queries = [text(3) for _ in range(20)]
+    queries = [text(3) for _ in range(12)]
     before = await answers(database, crud, bob, queries)
     assert any(total for _, total, *_ in before.values())
     for _ in range(2):
