@@ -44,12 +44,6 @@ ROUTES = (
     Route("PATCH", "/users/{user_id}", SUPERUSER, json=CHANGE, takes=BY_SUPERUSERS, shows=USER),
     Route("DELETE", "/users/{user_id}", SUPERUSER, 204),
     Route(
-        "GET",
-        "/categories/counts",
-        PUBLIC,
-        shows=frozenset({"items", "category", "products"}),
-    ),
-    Route(
         "POST",
         "/send-notification/",
         SUPERUSER,

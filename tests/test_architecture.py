@@ -61,6 +61,29 @@ def test_frame_is_tested_without_the_app() -> None:
         assert "app" not in {name.split(".")[0] for name in IMPORT.findall(path.read_text())}, path
 
 
+def test_app_needs_only_the_public_names_of_the_frame() -> None:
+    readme = (ROOT / "timberframe/README.md").read_text()
+    tables = re.findall(r"\*\*`(timberframe\.\w+)`\*\*[^\n]*\n\n(\|(?:.+\n)+)", readme)
+    listed = {f"{module}.{name}" for module, table in tables for name in _names(table)}
+    for words in re.findall(r"`timberframe\.[\w.]+`(?:(?:,| and) `\w+`)*", readme):
+        first, *others = re.findall(r"`([\w.]+)`", words)
+        listed |= {first, *(f"{first.rpartition('.')[0]}.{name}" for name in others)}
+    used = {
+        f"{node.module}.{alias.name}"
+        for path in (ROOT / "app").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("timberframe")
+        for alias in node.names
+    }
+    listed |= {name.rpartition(".")[0] for name in listed}  # a module of names that are listed
+    whole_modules = ("timberframe.errors.", "timberframe.schemas.fields.")
+    assert {name for name in used - listed if not name.startswith(whole_modules)} == set()
+
+
+def _names(table: str) -> list[str]:
+    return re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+
 def test_only_the_session_module_commits() -> None:
     committing = {path.name for path in MODULES if ".commit(" in path.read_text()}
     assert committing == {"session.py"}

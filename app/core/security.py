@@ -1,9 +1,5 @@
-"""Passwords and tokens of this project; the frame does the work."""
+"""The passwords of this project; `Passwords(HashCost(…))` makes their hashes cost more."""
 
 from timberframe.security.passwords import Passwords
-from timberframe.security.tokens import Tokens
-
-from app.core.config import settings
 
 passwords = Passwords()
-tokens = Tokens.of(settings)

@@ -12,7 +12,7 @@ from timberframe.data.retries import TransactionConflict
 from timberframe.data.session import Database
 from timberframe.errors import InvalidInput
 from timberframe.testing import ADMIN
-from timberframe.testing.routes import WRITES, Resource
+from timberframe.testing.routes import PUBLIC, WRITES, Resource, Route
 from timberframe.testing.values import WRONG_LINES
 
 from app.crud.category import CRUDCategory, category_crud
@@ -39,6 +39,11 @@ RESOURCE = Resource(
     valid=valid_category,
     change=change_category,
     fixed=frozenset({"slug"}),
+    further=(
+        Route(
+            "GET", "/categories/counts", PUBLIC, shows=frozenset({"items", "category", "products"})
+        ),
+    ),
 )
 
 

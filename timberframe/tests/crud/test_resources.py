@@ -220,6 +220,7 @@ WRONG_OF_PRODUCTS: dict[str, dict[str, Any]] = {
     "User.email in search: it is no column": {"search": Search(Product, User.email)},
     "has the search of User": {"search": Search(User, User.email)},
     "cannot search stock: it is no text": {"search": Search(Product, Product.stock)},
+    "must state its max_limit as a number from 1 to 499": {"max_limit": 500},
     "by name: it is not unique": {"natural_key": "name"},
     "'skew' in natural_key": {"natural_key": "skew"},
     "'Product.sku' in natural_key": {"natural_key": Product.sku},

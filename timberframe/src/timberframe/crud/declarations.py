@@ -16,7 +16,7 @@ from timberframe.crud.policy import Policy, Principal
 from timberframe.crud.row_limit import RowLimit
 from timberframe.errors import WrongDeclaration
 from timberframe.schemas.bulk import ExportParams
-from timberframe.schemas.page import CommonQueryParams
+from timberframe.schemas.page import MAX_HITS, CommonQueryParams
 from timberframe.search.query import Search
 
 if TYPE_CHECKING:
@@ -52,10 +52,17 @@ def check_declarations(crud: "ReadBase[Any]") -> None:
             _check_keys,
             _check_search,
             _check_limit,
+            _check_max_limit,
         ):
             check(crud)
     except TypeError as wrong:
         raise WrongDeclaration(f"{type(crud).__name__} {wrong}") from None
+
+
+def _check_max_limit(crud: "ReadBase[Any]") -> None:
+    # A search finds no more, so a longer page would be longer than its total.
+    if not (type(crud.max_limit) is int and 1 <= crud.max_limit < MAX_HITS):
+        raise TypeError(f"must state its max_limit as a number from 1 to {MAX_HITS - 1}")
 
 
 def _check_stated(crud: "ReadBase[Any]") -> None:

@@ -37,7 +37,7 @@ from timberframe.data.query import AnySelect, Fetch
 from timberframe.data.rows_as_json import SEPARATOR, JoinedJSON, RowJSON
 from timberframe.data.session import Database
 from timberframe.data.unit_of_work import ReadSession
-from timberframe.schemas.page import MAX_HITS, Counting, Pagination, Sortable, TotalIs
+from timberframe.schemas.page import MAX_HITS, MAX_LIMIT, Counting, Pagination, Sortable, TotalIs
 from timberframe.search.query import ResolvedQuery, Search
 from timberframe.security.keys import Keys
 
@@ -63,6 +63,7 @@ class ReadBase(Generic[ModelT]):
     further_filters: ClassVar[Sequence[Filter]] = ()
     sorted_by: ClassVar[Sequence[InstrumentedAttribute[Any]]] = ()
     search: ClassVar[Search | None] = None
+    max_limit: ClassVar[int] = MAX_LIMIT  # rows of one page
     natural_key: ClassVar[str]  # the unique field by which owners identify a row
 
     def __init__(self, model: type[ModelT]) -> None:

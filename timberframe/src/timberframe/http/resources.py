@@ -34,7 +34,7 @@ from timberframe.http.exchange import exchange_of
 from timberframe.http.idempotency import has_kept_answer
 from timberframe.schemas.bulk import ExportParams
 from timberframe.schemas.fields import Moment
-from timberframe.schemas.page import REPEATABLE, CommonQueryParams, Pagination, Sortable
+from timberframe.schemas.page import MAX_LIMIT, REPEATABLE, CommonQueryParams, Pagination, Sortable
 
 MAX_SORT_LENGTH = 200
 # Each combination is a statement of its own, which is compiled and cached.
@@ -195,6 +195,9 @@ def listed(crud: Crud[Any]) -> ListParams[Pagination]:
     if issubclass(crud.model, SoftDeletable):
         fields["is_deleted"] = (bool, Field(False, description="Those that you may restore"))
     base: type[Pagination] = CommonQueryParams if crud.search else Pagination
+    if crud.max_limit != MAX_LIMIT:
+        about = Pagination.model_fields["limit"].description
+        fields["limit"] = (int, Field(crud.max_limit, ge=1, le=crud.max_limit, description=about))
     return ListParams(create_model(f"{crud.model.__name__}Params", __base__=base, **fields))
 
 
