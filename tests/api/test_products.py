@@ -1,10 +1,15 @@
 """Products over HTTP."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
 import httpx2
 import pytest
+from sqlalchemy import insert
+from timberframe.data.session import Database
+
+from app.models import Product
 
 CHAIR: dict[str, Any] = {"sku": "CH-1", "name": "Chair", "price": "19.90"}
 
@@ -19,6 +24,14 @@ async def create(owner: httpx2.AsyncClient, **changes: Any) -> dict[str, Any]:
 async def create_another(owner: httpx2.AsyncClient) -> dict[str, Any]:
     """Whatever there is already."""
     return await create(owner, sku=f"CH-{uuid4().hex}")
+
+
+async def add(database: Database, rows: Sequence[dict[str, Any]]) -> None:
+    """Many rows at once; without `render_nulls`, each change from null to a value begins another
+    INSERT.
+    """
+    async with database.transaction() as db:
+        await db.execute(insert(Product), rows, execution_options={"render_nulls": True})
 
 
 async def test_created_product_belongs_to_its_creator(alice: httpx2.AsyncClient) -> None:

@@ -25,6 +25,7 @@ from timberframe.search import query as search
 
 from app import models
 from app.crud.product import CRUDProduct
+from tests.api.test_products import add as add_products
 from tests.conftest import ADMIN, ALICE, BOB, Person
 
 Crud = CRUDBase[models.Product, Any, Any]
@@ -109,9 +110,7 @@ def rows(names: Sequence[str], kind: Kind) -> list[dict[str, Any]]:
 
 
 async def add(database: Database, names: Sequence[str], *kinds: Kind) -> None:
-    async with database.transaction() as db:
-        for kind in kinds:
-            await db.execute(insert(models.Product), rows(names, kind))
+    await add_products(database, [row for kind in kinds for row in rows(names, kind)])
 
 
 async def remove_hidden(database: Database) -> None:
