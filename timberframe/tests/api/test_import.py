@@ -94,11 +94,12 @@ async def test_jsonl_creates_and_updates_by_sku(alice: httpx2.AsyncClient) -> No
 async def test_the_same_again_changes_nothing(
     alice: httpx2.AsyncClient, database: Database
 ) -> None:
-    text = HEAD + "".join(f"S-{n},Name,{n}\r\n" for n in range(1500))
-    assert facts(await send(alice, text)) == NOTHING | {"created": 1500}
+    count = imports.BATCH_ROWS + 1
+    text = HEAD + "".join(f"S-{n},Name,{n}\r\n" for n in range(count))
+    assert facts(await send(alice, text)) == NOTHING | {"created": count}
     before = await stored(database)
     for mode in ("all", "skip"):
-        assert facts(await send(alice, text, mode=mode)) == NOTHING | {"unchanged": 1500}
+        assert facts(await send(alice, text, mode=mode)) == NOTHING | {"unchanged": count}
     assert await stored(database) == before
 
 
@@ -370,17 +371,19 @@ async def test_rows_of_others_are_not_touched_by_superusers_either(
     bob: httpx2.AsyncClient,
     admin: httpx2.AsyncClient,
     database: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(imports, "BATCH_ROWS", 10)
     await create(alice, sku="Z-1")
     await create(alice, sku="Z-2", is_active=False)
     before = await stored(database)
-    good = "".join(f"S-{n},Name,1\r\n" for n in range(1200))
+    good = "".join(f"S-{n},Name,1\r\n" for n in range(12))
     for other in (bob, admin):
         answer = await send(other, HEAD + "Z-2,Mine,1\r\n" + good + "Z-1,Mine,1\r\n")
         assert answer.status_code == 422
         assert errors(answer) == [
             (2, "sku", "is taken by another's row"),
-            (1203, "sku", "is taken by another's row"),
+            (15, "sku", "is taken by another's row"),
         ]
         assert await stored(database) == before
     answer = await send(bob, HEAD + "Z-2,Mine,1\r\nB-1,Mine,1\r\n", mode="skip")
@@ -484,7 +487,9 @@ async def test_upload_waits_in_no_place_of_an_import(
 async def test_full_disk_is_told_and_holds_nothing(
     alice: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = HEAD + "".join(f"S-{n},{'x' * 150},1\r\n" for n in range(8000))  # more than a piece
+    head, description = "sku,name,price,description\r\n", "x" * 10_000
+    text = head + "".join(f"S-{n},Name,1,{description}\r\n" for n in range(110))
+    assert len(text) > transfers._PIECE_BYTES
     # As a disk is that has nothing left for others.
     monkeypatch.setattr(transfers, "_DISK_RESERVE_BYTES", 2**62)
     monkeypatch.setattr(transfers, "_DISK_SHARE", 1)
@@ -494,7 +499,7 @@ async def test_full_disk_is_told_and_holds_nothing(
     assert await stored(database) == []
     assert not app.state.transfer_slots.uploads.held
     monkeypatch.undo()
-    assert facts(await send(alice, text)) == NOTHING | {"created": 8000}
+    assert facts(await send(alice, text)) == NOTHING | {"created": 110}
 
 
 LOSSES: dict[str, tuple[dict[str, Any], int]] = {
@@ -535,6 +540,7 @@ async def test_rights_lost_between_batches_stop_the_import(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     values, status = LOSSES[loss]
+    monkeypatch.setattr(imports, "BATCH_ROWS", 100)
     await change_alice(database, is_superuser=True)
     run, batches = Upsert.run, 0
 
@@ -552,17 +558,17 @@ async def test_rights_lost_between_batches_stop_the_import(
         return done
 
     monkeypatch.setattr(Upsert, "run", run_and_lose)
-    text = HEAD + "".join(f"S-{n},Name,1\r\n" for n in range(3500))
+    text = HEAD + "".join(f"S-{n},Name,1\r\n" for n in range(350))
     answer = await send(alice, text, mode=mode)
     assert answer.status_code == status
     kept = len(await stored(database))
     if status == 200:
-        assert kept == 3500
+        assert kept == 350
     elif mode == "all":
         assert kept == 0
     else:
-        assert kept == answer.json()["created"] == 1000
-        assert "1,000 rows had been written" in answer.json()["detail"]
+        assert kept == answer.json()["created"] == 100
+        assert "100 rows had been written" in answer.json()["detail"]
         assert batches == 2
 
 
@@ -660,7 +666,7 @@ async def test_threads_take_turns_while_files_are_checked(
 
     readers = {**files.READERS, "csv": reading}
     monkeypatch.setattr("timberframe.bulk.imports.READERS", readers)
-    long, short = (HEAD + "".join(f"S-{n},a,1\r\n" for n in range(count)) for count in (5000, 1))
+    long, short = (HEAD + "".join(f"S-{n},a,1\r\n" for n in range(count)) for count in (2000, 1))
     await asyncio.gather(send(alice, long), send(bob, short.replace("S-", "B-")))
     assert seen
     assert max(seen) < imports._SLICE_SECONDS < usual

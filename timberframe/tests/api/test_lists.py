@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import Boolean, ColumnElement, delete, insert, literal_column, select
+from sqlalchemy import Boolean, ColumnElement, delete, literal_column, select
 
-from specimen.factories import row
+from specimen.factories import add, row
 from specimen.main import app
 from specimen.models import Product
 from timberframe.crud import reading
@@ -27,9 +27,8 @@ from timberframe.testing import ADMIN, ALICE, BOB, change_state
 @pytest.fixture
 async def rows(database: Database) -> list[Product]:
     """Sixty products, in the order of their ids."""
-    async with database.transaction() as db:
-        await db.execute(insert(Product), [row(number) for number in range(60)])
-        await db.execute(insert(Product), [row(99, is_active=False, owner_id=ALICE.id)])
+    hidden = row(99, is_active=False, owner_id=ALICE.id)
+    await add(database, [*(row(number) for number in range(60)), hidden])
     async with database.reading() as db:
         return list(await db.scalars(select(Product).where(Product.is_active).order_by(Product.id)))
 
@@ -284,9 +283,9 @@ async def test_walk_gives_every_old_row_once_while_rows_come_and_go(
     async for page in walk(client, sort="-price,name", limit=5):
         found += [item["id"] for item in page["items"]]
         pages += 1
+        new = range(1000 * pages, 1000 * pages + 9)
+        await add(database, [row(number, price=Decimal(number % 20)) for number in new])
         async with database.transaction() as db:
-            new = [row(n, price=Decimal(n % 20)) for n in range(1000 * pages, 1000 * pages + 9)]
-            await db.execute(insert(Product), new)
             gone = sorted(doomed - set(found))[:2]
             await db.execute(delete(Product).where(Product.id.in_(gone)))
     assert len(found) == len(set(found))
@@ -301,8 +300,7 @@ async def test_walk_by_skip_misses_and_repeats_rows(
     for skip in range(0, 60, 5):
         answer = await client.get("/products/", params={"skip": skip, "limit": 5, "sort": "-id"})
         found += [item["id"] for item in answer.json()["items"]]
-        async with database.transaction() as db:
-            await db.execute(insert(Product), [row(1000 + skip), row(1001 + skip)])
+        await add(database, [row(1000 + skip), row(1001 + skip)])
     assert len(found) > len(set(found))
 
 
@@ -500,9 +498,7 @@ async def answers_to(
 @pytest.fixture
 async def payload_rows(rows: list[Product], database: Database) -> list[Product]:
     """Those of `rows`, and one for each payload, which is its name and its number."""
-    async with database.transaction() as db:
-        new = [row(n, sku=text, name=text) for n, text in enumerate(SQL, start=100)]
-        await db.execute(insert(Product), new)
+    await add(database, [row(n, sku=text, name=text) for n, text in enumerate(SQL, start=100)])
     async with database.reading() as db:
         return list(await db.scalars(select(Product).where(Product.is_active).order_by(Product.id)))
 

@@ -10,6 +10,7 @@ from sqlalchemy import delete, insert
 
 from specimen import models
 from specimen.crud import CRUDProduct
+from specimen.factories import add as add_products
 from timberframe.crud.base import CRUDBase
 from timberframe.crud.policy import (
     Policy,
@@ -111,9 +112,7 @@ def rows(names: Sequence[str], kind: Kind) -> list[dict[str, Any]]:
 
 
 async def add(database: Database, names: Sequence[str], *kinds: Kind) -> None:
-    async with database.transaction() as db:
-        for kind in kinds:
-            await db.execute(insert(models.Product), rows(names, kind))
+    await add_products(database, [row for kind in kinds for row in rows(names, kind)])
 
 
 async def remove_hidden(database: Database) -> None:

@@ -1,12 +1,16 @@
 """Rows for the tests."""
 
 import random
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import httpx2
+from sqlalchemy import insert
 
+from specimen.models import Product
+from timberframe.data.session import Database
 from timberframe.testing import ALICE, BOB
 
 CHAIR: dict[str, Any] = {"sku": "CH-1", "name": "Chair", "price": "19.90"}
@@ -47,3 +51,12 @@ def row(number: int, **values: Any) -> dict[str, Any]:
         "owner_id": choose.choice((ALICE.id, BOB.id)),
         "description": choose.choice((None, "Text")),
     } | values
+
+
+async def add(database: Database, rows: Sequence[dict[str, Any]]) -> None:
+    """Many rows by one statement.
+
+    Without `render_nulls`, each change from null to a value begins another INSERT.
+    """
+    async with database.transaction() as db:
+        await db.execute(insert(Product), rows, execution_options={"render_nulls": True})
