@@ -138,7 +138,10 @@ async def is_inserting(database: Database, url: str) -> bool:
     """Whether somebody is in the midst of a slow insert."""
     if database.engine.dialect.name == "postgresql":
         async with database.reading() as db:
-            sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+            sleeping = (
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event = 'PgSleep'"
+            )
             return bool(await db.scalar(text(sleeping)))
     with contextlib.closing(sqlite3.connect(make_url(url).database or "", timeout=0)) as other:
         try:
