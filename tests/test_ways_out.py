@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -40,11 +41,15 @@ def create_app() -> FastAPI:
     return timberframe.app.create_app(settings, accounts=user_crud, routers={"/api/v1": api})
 
 
+@pytest.fixture(scope="module")
+def extended() -> FastAPI:
+    return create_app()
+
+
 @pytest.fixture
-async def app(database_url: str) -> AsyncIterator[FastAPI]:
-    app = create_app()
-    async with lifespan(app):
-        yield app
+async def app(extended: FastAPI, database_url: str) -> AsyncIterator[FastAPI]:
+    async with lifespan(extended):
+        yield extended
 
 
 def client_of(app: FastAPI, person: Person | None = None) -> httpx2.AsyncClient:
@@ -112,13 +117,16 @@ run(create_cli(settings, app="echoing:app", accounts="app.crud:user_crud"))
 """
 
 
-async def test_websocket_is_served_when_it_is_switched_on(tmp_path: Path) -> None:
+async def test_websocket_is_served_when_it_is_switched_on(
+    tmp_path: Path, sqlite_template: Path
+) -> None:
     [block] = [block for block in BLOCKS if "websocket" in block]
     (tmp_path / "echoing.py").write_text(block + ECHOING)
+    shutil.copyfile(sqlite_template, tmp_path / "echo.db")
     settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/echo.db", "PYTHONPATH": str(tmp_path)}
     for is_on, status in (("true", b"101"), ("false", b"404")):
         command = [sys.executable, "-c", SERVE]
-        with serving("--migrate", before=command, WEBSOCKETS=is_on, **settings) as server:
+        with serving(before=command, WEBSOCKETS=is_on, **settings) as server:
             assert await handshake(server.url) == status
 
 

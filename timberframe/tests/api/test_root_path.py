@@ -10,16 +10,26 @@ from pydantic import ValidationError
 
 from specimen.config import Settings
 from timberframe.testing import ALICE, serving
+from timberframe.testing.databases import ENGINES, new_database
 
 pytestmark = pytest.mark.seconds(4)
 
-PRODUCT = {"sku": "LAMP-1", "name": "Lamp", "price": "19.90"}
 PRODUCTS = "/shop/api/v1/products/"
 
 
-@pytest.fixture
-def url(database_url: str) -> Iterator[str]:
-    with serving(DATABASE_URL=database_url, ROOT_PATH="/shop") as server:
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def url(engine: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """One server for all of these tests, each of which makes products of its own."""
+    template = request.getfixturevalue(f"{engine}_template")
+    with (
+        new_database(engine, request, template) as database_url,
+        serving(DATABASE_URL=database_url, ROOT_PATH="/shop") as server,
+    ):
         yield server.url
 
 
@@ -32,15 +42,18 @@ def test_clients_see_the_prefix_everywhere(url: str, passed_on: str) -> None:
         bare = client.get(behind_proxy(PRODUCTS.rstrip("/")))
         assert bare.status_code == 307
         assert httpx2.URL(bare.headers["location"]).path == PRODUCTS
-        for sku in ("LAMP-1", "LAMP-2"):
-            created = client.post(behind_proxy(PRODUCTS), json=PRODUCT | {"sku": sku})
+        name = f"LAMP{passed_on.replace('/', '-')}"
+        product = {"name": name, "price": "19.90"}
+        for sku in (f"{name}-1", f"{name}-2"):
+            created = client.post(behind_proxy(PRODUCTS), json=product | {"sku": sku})
             assert created.headers["location"] == f"{PRODUCTS}{created.json()['id']}"
         read = client.get(behind_proxy(created.headers["location"]))
-        assert read.json()["sku"] == "LAMP-2"
-        page = client.get(behind_proxy(f"{PRODUCTS}?limit=1"))
+        assert read.json()["sku"] == f"{name}-2"
+        path = f"{PRODUCTS}?name={name}&limit=1"
+        page = client.get(behind_proxy(path))
         following = re.findall(r'<([^>]*)>; rel="next"', page.headers["link"])
-        target = urljoin(f"{PRODUCTS}?limit=1", following[0])
-        assert client.get(behind_proxy(target)).json()["items"][0]["sku"] == "LAMP-2"
+        target = urljoin(path, following[0])
+        assert client.get(behind_proxy(target)).json()["items"][0]["sku"] == f"{name}-2"
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
@@ -60,10 +73,12 @@ def test_pages_of_documentation_find_what_they_need(url: str) -> None:
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_limits_of_single_paths_hold_under_the_prefix(url: str) -> None:
-    rows = "sku,name,price\n" + "".join(f"LAMP-{n},{'x' * 100},1\n" for n in range(10_000))
+    text = "-" * 5000
+    rows = "sku,name,description,price\n" + "".join(f"B-{n},Bag,{text},1\n" for n in range(300))
+    assert len(rows) > Settings().MAX_BODY_BYTES
     headers = ALICE.headers | {"Content-Type": "text/csv"}
     answer = httpx2.post(f"{url}{PRODUCTS}import", content=rows, headers=headers, timeout=60)
-    assert answer.json()["created"] == 10_000
+    assert answer.json()["created"] == 300
     form = {"username": "a" * 20_000, "password": "b"}
     assert httpx2.post(f"{url}/shop/api/v1/auth/login", data=form).status_code == 413
 
