@@ -28,7 +28,6 @@ from timberframe.testing import (
     ServerProcess,
     call_command,
     environment,
-    run_command,
     serving,
 )
 from timberframe.testing.process import command as project_command
@@ -191,7 +190,7 @@ def test_import_and_export_are_commands(database_url: str, tmp_path: Path) -> No
     assert "1,200 created" in taken.stdout
 
     out = tmp_path / "out.jsonl"
-    exported = run_command("export", str(out), DATABASE_URL=database_url)
+    exported = call_command("export", str(out))
     assert exported.returncode == 0, exported.stderr
     assert out.read_bytes().count(b"\n") == 1200
     european = tmp_path / "european.csv"
