@@ -1,6 +1,5 @@
 """Routes: the router of a resource, and the dependencies of its handlers."""
 
-from timberframe.http.answers import check_precondition
 from timberframe.http.bulk import EXPORT_RESPONSES, IMPORT_RESPONSES, export_of, import_of
 from timberframe.http.dependencies import (
     CurrentSuperuser,
@@ -12,6 +11,7 @@ from timberframe.http.dependencies import (
     get_current_user,
     superuser_only,
 )
+from timberframe.http.preconditions import check_precondition
 from timberframe.http.problems import problems
 from timberframe.http.resources import creator_of, listed, readable, unchanged, writable
 from timberframe.http.routing import LineRoute, Router

@@ -22,10 +22,10 @@ from timberframe.errors import (
     UnsupportedContentCoding,
     UriTooLong,
 )
-from timberframe.http.answers import GZIP_SUFFIX
 from timberframe.http.bodies import Bodies, BodyLimit
 from timberframe.http.dependencies import SAFE_METHODS
 from timberframe.http.exchange import Exchange
+from timberframe.http.preconditions import GZIP_SUFFIX
 from timberframe.http.problems import Refusal, problem
 
 log = structlog.get_logger()

@@ -29,7 +29,6 @@ from timberframe.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from timberframe.http.answers import CONDITIONAL_METHODS
 from timberframe.http.bulk import body_is_file, file_body
 from timberframe.http.dependencies import may_be_anonymous, units_of_work
 from timberframe.http.idempotency import (
@@ -39,6 +38,7 @@ from timberframe.http.idempotency import (
     REPLAYED,
 )
 from timberframe.http.options import HttpOptions
+from timberframe.http.preconditions import CONDITIONAL_METHODS
 from timberframe.http.problems import problems
 from timberframe.http.resources import ListParams
 from timberframe.http.transfers import Download

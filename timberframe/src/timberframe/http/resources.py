@@ -22,7 +22,6 @@ from timberframe.crud.policy import Principal
 from timberframe.crud.results import Stored
 from timberframe.data.base import Base, SoftDeletable, Versioned
 from timberframe.errors import InvalidInput, NotFound, NotPermitted
-from timberframe.http.answers import check_precondition
 from timberframe.http.dependencies import (
     SAFE_METHODS,
     CurrentUser,
@@ -32,6 +31,7 @@ from timberframe.http.dependencies import (
 )
 from timberframe.http.exchange import exchange_of
 from timberframe.http.idempotency import has_kept_answer
+from timberframe.http.preconditions import check_precondition
 from timberframe.schemas.bulk import ExportParams
 from timberframe.schemas.fields import Moment
 from timberframe.schemas.page import MAX_LIMIT, REPEATABLE, CommonQueryParams, Pagination, Sortable
