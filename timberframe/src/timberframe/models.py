@@ -1,18 +1,14 @@
 """Base classes of models, and types of columns that behave alike on both engines."""
 
-from timberframe.data.base import (
-    Base,
+from timberframe.data.base import Base, Identified, Record, SoftDeletable, utc_now
+from timberframe.data.column_types import (
     BigInt,
     Document,
     FixedPoint,
-    Identified,
     Money,
-    Record,
-    SoftDeletable,
     StringList,
     Text,
     UTCDateTime,
-    utc_now,
 )
 from timberframe.data.schema_check import need_triggers
 

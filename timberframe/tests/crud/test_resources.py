@@ -20,7 +20,8 @@ from timberframe.crud.filters import EQUALITY, RANGE, Condition
 from timberframe.crud.policy import SERVER, Policy, Principal, everybody, owner
 from timberframe.crud.reading import ReadBase
 from timberframe.data.base import Base as AppBase
-from timberframe.data.base import Document, Identified, UTCDateTime, Versioned
+from timberframe.data.base import Identified, Versioned
+from timberframe.data.column_types import Document, UTCDateTime
 from timberframe.data.failures import ConstraintViolated
 from timberframe.data.session import Database
 from timberframe.errors import AlreadyExists, InvalidInput, WrongDeclaration
@@ -252,8 +253,8 @@ WRONG_OF_PRODUCTS: dict[str, dict[str, Any]] = {
 }
 WRONG_OF_VISITS: dict[str, dict[str, Any]] = {
     "needs short to be of type Text": {"filters": {Visit.short: ("prefix",)}},
-    "the JSON of Float": {"schema": Tall},
-    "Visit.score cannot be filtered": {"filters": {Visit.score: RANGE}},
+    "cannot show score: json_spelling of Float": {"schema": Tall},
+    "cannot filter by score: filter_type of Float": {"filters": {Visit.score: RANGE}},
 }
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from timberframe.data.base import Document, FixedPoint
+from timberframe.data.column_types import Document, FixedPoint
 from timberframe.data.rows_as_json import RowJSON
 from timberframe.data.session import Database
 

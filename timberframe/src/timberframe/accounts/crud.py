@@ -15,7 +15,8 @@ from timberframe.crud.base import CRUDBase
 from timberframe.crud.deletion import Deletion, check_nothing_forbids
 from timberframe.crud.policy import Principal
 from timberframe.crud.results import Created
-from timberframe.data.base import MAX_ID, UTCDateTime, utc_now
+from timberframe.data.base import MAX_ID, utc_now
+from timberframe.data.column_types import UTCDateTime
 from timberframe.data.query import AnySelect, Fetch, Rows
 from timberframe.data.replica import CHECK_SECONDS
 from timberframe.data.session import Database

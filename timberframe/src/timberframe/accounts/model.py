@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import Index, Table, false, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
-from timberframe.data.base import Record, UTCDateTime, utc_now
+from timberframe.data.base import Record, utc_now
+from timberframe.data.column_types import UTCDateTime
 
 
 class Account(Record):

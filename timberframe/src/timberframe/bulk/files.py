@@ -6,11 +6,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, Final, Literal, NamedTuple
+from types import NoneType
+from typing import Any, BinaryIO, Final, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from timberframe.bulk.cells import DecimalMark, is_nullable, reader_of
+from timberframe.bulk.cells import DecimalMark, reader_of
 from timberframe.errors import BrokenFile
 from timberframe.security import strict_json
 
@@ -45,6 +46,16 @@ _CSV_ERRORS = {
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, and .xls
 
 
+class Fields(NamedTuple):
+    """The fields of a file: those of `schema`, with the Python types of their columns."""
+
+    schema: type[BaseModel]
+    types: Mapping[str, type[Any]]
+
+    def is_nullable(self, name: str) -> bool:
+        return NoneType in get_args(self.schema.model_fields[name].annotation)
+
+
 class Dialect(NamedTuple):
     """The delimiter and the decimal mark of a CSV file."""
 
@@ -69,7 +80,7 @@ class Record(NamedTuple):
 Records = Iterator[Record | None]
 
 
-def read_jsonl(file: BinaryIO, schema: type[BaseModel], dialect: Dialect) -> Records:
+def read_jsonl(file: BinaryIO, fields: Fields, dialect: Dialect) -> Records:
     for number, line in enumerate(_lines(file), 1):
         if line.isspace():
             yield None
@@ -86,7 +97,7 @@ def read_jsonl(file: BinaryIO, schema: type[BaseModel], dialect: Dialect) -> Rec
             yield Record(number, row) if is_object else Record(number, {}, "is no JSON object")
 
 
-def read_csv(file: BinaryIO, schema: type[BaseModel], dialect: Dialect) -> Records:
+def read_csv(file: BinaryIO, fields: Fields, dialect: Dialect) -> Records:
     """An empty cell is null if the field is nullable, and otherwise counts as not sent."""
     rows = _csv_rows(file, _DELIMITERS[dialect.delimiter])
     names: Sequence[str] = []
@@ -94,11 +105,10 @@ def read_csv(file: BinaryIO, schema: type[BaseModel], dialect: Dialect) -> Recor
         if names:
             break
         yield None
-    _check_columns(names, schema, dialect)
-    fields = [schema.model_fields[name] for name in names]
+    _check_columns(names, fields.schema, dialect)
     columns = [
-        (name, reader_of(field, dialect.decimal), is_nullable(field))
-        for name, field in zip(names, fields, strict=True)
+        (name, reader_of(fields.types[name], dialect.decimal), fields.is_nullable(name))
+        for name in names
     ]
     for line, cells in rows:
         if not cells:
@@ -183,7 +193,7 @@ def _check_columns(names: Sequence[str], schema: type[BaseModel], dialect: Diale
         raise BrokenFile(1, f"column {', '.join(missing)} is missing")
 
 
-READERS: Final[Mapping[Format, Callable[[BinaryIO, type[BaseModel], Dialect], Records]]] = {
+READERS: Final[Mapping[Format, Callable[[BinaryIO, Fields, Dialect], Records]]] = {
     "csv": read_csv,
     "jsonl": read_jsonl,
 }

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from timberframe.bulk.files import NAME, READERS, Dialect, Format, Record
+from timberframe.bulk.files import NAME, READERS, Dialect, Fields, Format, Record
 from timberframe.bulk.reasons import reason_in_file
 from timberframe.bulk.stage import Stage
 from timberframe.bulk.upsert import Batch, Refused, Upsert, Upserted
@@ -69,7 +69,8 @@ class Import(Generic[SchemaT]):
         self.dialect = Dialect(params.delimiter, params.decimal)
         self.upsert = Upsert(crud, schema, viewer, database.engine.dialect)
         self.key = crud.natural_key
-        self.schema = schema
+        types = {name: c.type.python_type for name, c in self.upsert.columns.items()}
+        self.fields = Fields(schema, types)
         self.validate = TypeAdapter(schema).validate_python
         self.report = ImportReport(mode=params.mode, dry_run=params.dry_run)
         self.values = values
@@ -93,7 +94,7 @@ class Import(Generic[SchemaT]):
         waiting: dict[frozenset[str], list[bytes]] = defaultdict(list)
         waiting_bytes = 0
         slice_end = time.perf_counter() + _SLICE_SECONDS
-        for record in READERS[format](file, self.schema, self.dialect):
+        for record in READERS[format](file, self.fields, self.dialect):
             if record and (row := self._checked(record, stage)):
                 sent = frozenset(row.model_fields_set)
                 rows = waiting[sent]

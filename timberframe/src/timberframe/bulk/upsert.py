@@ -37,7 +37,8 @@ from sqlalchemy.types import JSON, String, TypeEngine
 
 from timberframe.crud.base import CRUDBase
 from timberframe.crud.policy import Principal
-from timberframe.data.base import Base, Document, SoftDeletable, Timestamped, Versioned, utc_now
+from timberframe.data.base import Base, SoftDeletable, Timestamped, Versioned, utc_now
+from timberframe.data.column_types import Document
 from timberframe.data.failures import ConstraintViolated
 from timberframe.data.query import bind_processor
 from timberframe.data.unit_of_work import UnitOfWork
@@ -189,7 +190,7 @@ class Upsert:
         refer to an unknown row, or they are new and `viewer` may not create them.
         """
         unpacked = _unpacked(_dialect(db), self.columns)
-        others = or_(*(self.table.c[name] != value for name, value in values.items()))
+        others = or_(false(), *(self.table.c[name] != value for name, value in values.items()))
         closed = not_(func.coalesce(self.crud.policy.write(self.viewer), false()))
         sent = select(unpacked[self.key_field].label("key"))
         taken = select(self.key).where(self.key.in_(sent), self._is_kept())
@@ -267,7 +268,7 @@ class Upsert:
             where=and_(
                 self._is_writable(),
                 *(self.table.c[name] == new[name] for name in values),
-                or_(*(c.is_distinct_from(new[c.name]) for c in changing)),
+                or_(false(), *(c.is_distinct_from(new[c.name]) for c in changing)),
             ),
         ).returning(self.key, self.table.c.version)
 

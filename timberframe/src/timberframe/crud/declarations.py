@@ -12,6 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import NullType
 
 from timberframe.crud.filters import EQUALITY, OPERATORS, RANGE, Filter, declared
+from timberframe.crud.keyset import json_reader_of
 from timberframe.crud.policy import Policy, Principal
 from timberframe.crud.row_limit import RowLimit
 from timberframe.errors import WrongDeclaration
@@ -169,14 +170,20 @@ def _check_orders(crud: "ReadBase[Any]") -> None:
             raise TypeError(f"cannot sort by {column.key}: its schema does not show it")
         if _column_of(column).nullable:
             raise TypeError(f"cannot sort by {column.key}: null is neither before nor after")
+        try:
+            json_reader_of(column.type)
+        except TypeError as unknown:
+            raise TypeError(f"cannot sort by {column.key}: {unknown}") from None
 
 
 def _check_keys(crud: "ReadBase[Any]") -> None:
     if key := getattr(type(crud), "natural_key", None):
-        column = getattr(crud.model, key, key) if isinstance(key, str) else str(key)
+        column: Any = getattr(crud.model, key, key) if isinstance(key, str) else str(key)
         _check_own(crud, "natural_key", column)
         if not _is_unique(column):
             raise TypeError(f"cannot know a row by {key}: it is not unique")
+        if not issubclass(column.type.python_type, (str, int)):
+            raise TypeError(f"cannot know a row by {key}: it is neither text nor a whole number")
     references = getattr(crud, "references", {})
     if not isinstance(references, Mapping):
         raise TypeError("must state its references as {column: crud of what it names}")

@@ -13,8 +13,10 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticKnownError
 from sqlalchemy import Column, ColumnElement, and_, bindparam, not_, select
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.types import TypeEngine
 
-from timberframe.data.base import LAST_CHARACTER, MAX_ID, FixedPoint
+from timberframe.data.base import MAX_ID
+from timberframe.data.column_types import LAST_CHARACTER, FixedPoint
 from timberframe.data.query import Fetch
 from timberframe.schemas.fields import Choice, Day, Line, Moment, Money, Number, Uuid
 from timberframe.schemas.page import REPEATABLE
@@ -119,17 +121,13 @@ class ColumnFilter(Filter):
     def value_type(self) -> Any:
         if self.operator == "isnull":
             return bool
-        python_type = self.column.type.python_type
-        # A type of your own may state what Pydantic takes for one of its values.
-        one = getattr(self.column.type, "filter_type", None)
-        one = one or _TYPES.get(type(self.column.type)) or _TYPES.get(python_type)
+        one = filter_type_of(self.column.type)
         if one is None:
-            raise TypeError(f"{self.column} cannot be filtered: {python_type.__name__} has no type")
-        if python_type is int:
-            one = Annotated[int, Field(ge=-MAX_ID, le=MAX_ID)]
+            why = f"filter_type of {self.column.type!r} is not known; state it on the type"
+            raise TypeError(f"cannot filter by {self.column.key}: {why}")
         if self.operator != "in":
             return one
-        if python_type is str:
+        if one is Line:
             one = Choice
         some = list[one]  # type: ignore[valid-type]  # made at run time
         bounds = Field(min_length=1, max_length=MAX_CHOICES)
@@ -187,6 +185,12 @@ def declared(filters: FieldOperators) -> Iterator[Filter]:
             yield ColumnFilter(f"{column.key}{suffix}", meaning, column, name)
 
 
+def filter_type_of(type_: TypeEngine[Any]) -> Any:
+    """What Pydantic makes a value of the column from; None if the type does not state it."""
+    own = getattr(type_, "filter_type", None)
+    return own or _TYPES.get(type(type_)) or _TYPES.get(type_.python_type)
+
+
 def _split(sent: list[str]) -> list[str]:
     """Split `["a,b", "c"]` into `a`, `b` and `c`: clients send OpenAPI's style `form` both ways.
 
@@ -202,7 +206,7 @@ def _split(sent: list[str]) -> list[str]:
 
 _TYPES: dict[type, Any] = {
     bool: bool,
-    int: int,
+    int: Annotated[int, Field(ge=-MAX_ID, le=MAX_ID)],
     str: Line,
     Decimal: Money,
     FixedPoint: Number,

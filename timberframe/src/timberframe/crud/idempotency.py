@@ -20,7 +20,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from timberframe.data.base import Base, Identified, UTCDateTime, utc_now
+from timberframe.data.base import Base, Identified, utc_now
+from timberframe.data.column_types import UTCDateTime
 from timberframe.data.retries import TransactionConflict
 from timberframe.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 from timberframe.security.keys import Keys

@@ -4,12 +4,12 @@ import binascii
 import operator
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from hmac import compare_digest
 from typing import Any, Self
 
-from pydantic import TypeAdapter
+from pydantic import PydanticSchemaGenerationError, TypeAdapter
 from pydantic_core import from_json, to_json
 from sqlalchemy import (
     BindParameter,
@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.elements import KeyedColumnElement
+from sqlalchemy.types import TypeEngine
 
 from timberframe.data.query import AnySelect
 from timberframe.data.rows_as_json import SEPARATOR
@@ -32,6 +33,7 @@ from timberframe.security.keys import Keys
 
 RANK = "*rank"  # how well a row matches a search; no field can have this name
 _SEAL_BYTES = 16
+_WHOLE: TypeAdapter[Any] = TypeAdapter(int)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class SortKey:
     name: str
     column: InstrumentedAttribute[Any] | KeyedColumnElement[Any]
     is_descending: bool
+    reader: TypeAdapter[Any] = _WHOLE  # of its values in JSON; an id and a rank are whole numbers
 
     def order(self, *, is_reversed: bool) -> UnaryExpression[Any]:
         return self.column.desc() if self.is_descending is not is_reversed else self.column.asc()
@@ -81,9 +84,8 @@ class Cursor:
         if not compare_digest(signature, seal.of(content)):
             raise InvalidCursor("The cursor is not one of this list, with this q and sort")
         page, is_before, *values = from_json(content)
-        types: list[Any] = [key.column.type.python_type for key in keys]
-        reader = _reader(*types)
-        return cls(reader.validate_python(values), is_before, page)
+        read = (key.reader.validate_python(v) for key, v in zip(keys, values, strict=True))
+        return cls(tuple(read), is_before, page)
 
     def rows_beyond(self, keys: Sequence[SortKey]) -> ColumnElement[bool]:
         """Rows after the position, or before it if the cursor looks back."""
@@ -190,6 +192,10 @@ class Window:
         return Cursor([fields[key.name] for key in self.keys], is_before, page).sealed_by(self.seal)
 
 
-@cache
-def _reader(*types: type) -> TypeAdapter[Any]:
-    return TypeAdapter(tuple[types])  # type: ignore[valid-type]  # made at run time
+def json_reader_of(type_: TypeEngine[Any]) -> TypeAdapter[Any]:
+    """Reads a value of the column in JSON; raise TypeError if the type does not say how."""
+    kind = getattr(type_, "filter_type", None) or type_.python_type
+    with suppress(PydanticSchemaGenerationError):
+        if kind is not object:
+            return TypeAdapter(kind)
+    raise TypeError(f"filter_type of {type_!r} is not known; state it on the type")

@@ -29,7 +29,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from timberframe.crud.declarations import check_declarations, index_orders
 from timberframe.crud.filters import FieldOperators, Filter, declared
-from timberframe.crud.keyset import RANK, Seal, SortKey, Window
+from timberframe.crud.keyset import RANK, Seal, SortKey, Window, json_reader_of
 from timberframe.crud.policy import Policy, Principal, viewer_values, with_rights_of
 from timberframe.crud.results import ModelT, Slice, Stored
 from timberframe.data.base import MAX_ID, SoftDeletable, Versioned
@@ -73,8 +73,9 @@ class ReadBase(Generic[ModelT]):
         own_id: FieldOperators = {model.id: ("in",)}
         self.declared_filters = (*declared(own_id), *declared(self.filters), *self.further_filters)
         self.sort_keys = {
-            f"{sign}{column.key}": SortKey(column.key, column, is_descending=sign == "-")
+            f"{sign}{column.key}": SortKey(column.key, column, sign == "-", reader)
             for column in (model.id, *self.sorted_by)
+            for reader in [json_reader_of(column.type)]
             for sign in ("", "-")
         }
 

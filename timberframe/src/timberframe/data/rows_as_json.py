@@ -36,10 +36,7 @@ _AS_IT_IS = {Integer, SmallInteger, BigInteger, String, Date}
 
 
 def spelling_of(type_: TypeEngine[Any], dialect: str) -> str | None:
-    """The SQL with which a column of this type is written into JSON; None if it has none.
-
-    A type of your own states `json_spelling`, SQL by dialect in which `{0}` is the column.
-    """
+    """The SQL with which a column of this type is written into JSON; None if it has none."""
     own: Mapping[str, str] | None = getattr(type_, "json_spelling", None)
     if own is not None:
         return own.get(dialect, "{0}")
@@ -57,8 +54,8 @@ class RowJSON(FunctionElement[str]):
     def __init__(self, columns: Mapping[str, Any]) -> None:
         for name, column in columns.items():
             if spelling_of(column.type, "sqlite") is None:
-                what = "state json_spelling on a type of your own"
-                raise TypeError(f"{name}: the JSON of {column.type!r} is not known; {what}")
+                why = f"json_spelling of {column.type!r} is not known; state it on the type"
+                raise TypeError(f"cannot show {name}: {why}")
         # Literals: the names are then part of the statement and of its cache key.
         pairs: Any = ((literal_column(f"'{name}'"), column) for name, column in columns.items())
         super().__init__(*(part for pair in pairs for part in pair))

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from timberframe.crud import EQUALITY, RANGE
 from timberframe.generator.call import Call, Field
-from timberframe.generator.kinds import EQUALITY, RANGE
 from timberframe.generator.layout import block, deeper, join, tuple_of
 
 _AS_WHOM = {

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from timberframe.crud import EQUALITY, RANGE
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -21,9 +23,6 @@ class Kind:
     may_be_indexed: bool = True
     may_be_searched: bool = False
 
-
-EQUALITY = ("eq", "in")
-RANGE = ("eq", "gte", "gt", "lte", "lt")
 
 KINDS = {
     "str": Kind(

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from timberframe.data.base import LAST_CHARACTER
+from timberframe.data.column_types import LAST_CHARACTER
 from timberframe.search.base import MAX_WORD, SearchIndex, Term
 
 MAX_COMPLETIONS = 32
