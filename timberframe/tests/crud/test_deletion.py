@@ -31,14 +31,15 @@ from timberframe.data.session import Database
 from timberframe.errors import Conflict, Unavailable
 from timberframe.testing import ADMIN, ALICE, BOB, client_of, lifespan
 
-ROWS = 600
+ROWS = 240
+SLOW_ROWS = 120  # more than a second, at 10 ms each
 PATH = f"/users/{ALICE.id}"
 
 
 @pytest.fixture(autouse=True)
 def one_small_batch_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deletion, "BATCH_ROWS", 100)
-    monkeypatch.setattr(deletion, "CASCADED_ROWS", 50)
+    monkeypatch.setattr(deletion, "BATCH_ROWS", 40)
+    monkeypatch.setattr(deletion, "CASCADED_ROWS", 20)
     monkeypatch.setattr(deletion, "SECONDS", 0)
 
 
@@ -78,7 +79,7 @@ async def test_account_is_disabled_at_once_and_deleted_request_by_request(
     other = await create(bob, category=None)
     async with database.transaction() as db:
         moved = {"product_id": other["id"], "delta": 1, "stock": 1, "reason": "Help"}
-        rows = [moved | {"moved_by_id": ALICE.id, "created_at": utc_now()}] * 250
+        rows = [moved | {"moved_by_id": ALICE.id, "created_at": utc_now()}] * 100
         await db.execute(insert(StockMovement), rows)
     await fill(database)
     condition = {"If-Match": (await admin.get(PATH)).headers["ETag"]}
@@ -106,7 +107,7 @@ async def test_account_is_disabled_at_once_and_deleted_request_by_request(
         assert list(await db.scalars(select(Product.id))) == [other["id"]]
         assert await db.scalar(select(func.count()).select_from(product_tags)) == 0
         movements = (await db.execute(select(StockMovement.moved_by_id, StockMovement.id))).all()
-        assert [row.moved_by_id for row in movements] == [None] * 250
+        assert [row.moved_by_id for row in movements] == [None] * 100
     assert (await admin.get("/products/", params={"q": "stool"})).json()["total"] == 0
 
 
@@ -141,12 +142,12 @@ async def test_deletions_of_one_account_at_once_delete_it_once(
 
 @pytest.fixture
 async def slow_rows(database: Database) -> Database:
-    """PostgreSQL takes 5 ms for each product that it deletes."""
+    """PostgreSQL takes 10 ms for each product that it deletes."""
     async with database.transaction() as db:
         await db.execute(
             text(
                 "CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql AS"
-                " $$ BEGIN PERFORM pg_sleep(0.005); RETURN OLD; END $$"
+                " $$ BEGIN PERFORM pg_sleep(0.01); RETURN OLD; END $$"
             )
         )
         on_delete = "BEFORE DELETE ON products FOR EACH ROW EXECUTE FUNCTION take_time()"
@@ -156,7 +157,7 @@ async def slow_rows(database: Database) -> Database:
 
 @pytest.fixture
 def short_statements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "DATABASE_STATEMENT_TIMEOUT_SECONDS", 1.5)
+    monkeypatch.setattr(settings, "DATABASE_STATEMENT_TIMEOUT_SECONDS", 1)
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
@@ -165,8 +166,8 @@ async def test_more_rows_than_one_statement_can_delete_are_deleted(
     slow_rows: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deletion, "SECONDS", 60)
-    monkeypatch.setattr(deletion, "BATCH_ROWS", 50)
-    await fill(slow_rows)
+    monkeypatch.setattr(deletion, "BATCH_ROWS", 20)
+    await fill(slow_rows, SLOW_ROWS)
     async with client_of(ADMIN) as admin:
         assert (await admin.delete(PATH)).status_code == 204
     assert await left(slow_rows) == 0
@@ -175,11 +176,11 @@ async def test_more_rows_than_one_statement_can_delete_are_deleted(
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 @pytest.mark.usefixtures("short_statements")
 async def test_control_one_statement_does_not_delete_them(slow_rows: Database) -> None:
-    await fill(slow_rows)
+    await fill(slow_rows, SLOW_ROWS)
     with pytest.raises(Unavailable):
         async with slow_rows.transaction() as db:
             await db.execute(delete(User).where(User.id == ALICE.id))
-    assert await left(slow_rows) == ROWS
+    assert await left(slow_rows) == SLOW_ROWS
 
 
 METADATA = MetaData()
