@@ -15,14 +15,14 @@ from timberframe.http import health
 from timberframe.http.bodies import Bodies, BodyLimit
 from timberframe.http.bulk import TransferSlots, body_is_file
 from timberframe.http.docs import add_docs
-from timberframe.http.middleware import CORS, Compression, Gate, RequestContext, RootPath
+from timberframe.http.middleware import CORS, Compression, RequestContext, RequestLimits, RootPath
 from timberframe.http.openapi import complete_schema
 from timberframe.http.options import HttpOptions
 from timberframe.http.problems import add_error_handlers
 from timberframe.http.routing import RouteIndex
 from timberframe.http.sign_in import SignInLimits, is_token_endpoint
 from timberframe.logging import configure_logging
-from timberframe.open_files import most_connections
+from timberframe.open_files import max_connections
 from timberframe.security.rate_limit import open_rate_limiter
 from timberframe.security.tokens import Tokens
 from timberframe.settings import Settings
@@ -113,11 +113,11 @@ def _add_middleware(
     limits = dict.fromkeys(_paths(routes, is_token_endpoint), form)
     limits |= dict.fromkeys(_paths(routes, body_is_file), file)
     app.add_middleware(
-        Gate,
+        RequestLimits,
         allowed_hosts=settings.ALLOWED_HOSTS,
         bodies=Bodies(
             piece_seconds=settings.BODY_PIECE_TIMEOUT_SECONDS,
-            most_waiting=most_connections(settings) // 2,
+            most_waiting=max_connections(settings) // 2,
         ),
         limit=BodyLimit(settings.MAX_BODY_BYTES, settings.BODY_TIMEOUT_SECONDS),
         other_limits={f"{settings.ROOT_PATH}{path}": limit for path, limit in limits.items()},

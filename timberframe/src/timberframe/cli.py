@@ -68,10 +68,10 @@ def run(cli: typer.Typer) -> None:
     except AppError as refused:
         sys.exit(f"{_command()}: {refused.detail}")
     except DBAPIError as failed:
-        from timberframe.data.failures import lacks_schema, words_of
+        from timberframe.data.failures import lacks_schema, message_of
 
         advice = f" (has the database been migrated? try: {_command()} migrate)"
-        sys.exit(f"{_command()}: {words_of(failed)}{advice if lacks_schema(failed) else ''}")
+        sys.exit(f"{_command()}: {message_of(failed)}{advice if lacks_schema(failed) else ''}")
 
 
 def _command() -> str:

@@ -14,7 +14,7 @@ from timberframe.settings import Settings
 _processors: list[Processor] = []
 
 
-class Lines:
+class LineWriter:
     """Writes finished lines: a LogRecord for each would cost more than the line itself."""
 
     stream: ClassVar[TextIO] = sys.stdout
@@ -28,7 +28,7 @@ class Lines:
 
 def configure_logging(settings: Settings) -> None:
     """Send our own lines and those of libraries to standard output, in the same form."""
-    Lines.stream = sys.stdout
+    LineWriter.stream = sys.stdout
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -50,7 +50,7 @@ def configure_logging(settings: Settings) -> None:
     _processors[:] = [*shared, *_rendered(settings)]
     structlog.configure(
         processors=_processors,
-        logger_factory=Lines,
+        logger_factory=LineWriter,
         wrapper_class=structlog.make_filtering_bound_logger(settings.LOG_LEVEL),
         cache_logger_on_first_use=True,
     )

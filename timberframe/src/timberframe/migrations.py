@@ -23,7 +23,7 @@ import timberframe.crud.idempotency
 import timberframe.data.table_copies  # noqa: F401 - a table that is copied on SQLite loses nothing
 from timberframe.data.base import Base
 from timberframe.data.engine import create_engine
-from timberframe.data.failures import words_of
+from timberframe.data.failures import message_of
 from timberframe.data.options import DatabaseOptions
 from timberframe.data.retries import TransactionConflict
 from timberframe.data.revisions import read_applied
@@ -67,7 +67,7 @@ def upgrade(
         raise CannotMigrate(asyncio.run(_explain(options, refused))) from refused
     except (DBAPIError, TransactionConflict, Unavailable) as failed:
         if file := _migration_that_failed(options.project, failed):
-            reason = getattr(failed, "reason", None) or words_of(failed)
+            reason = getattr(failed, "reason", None) or message_of(failed)
             raise CannotMigrate(f"{file} failed, and nothing was changed: {reason}") from failed
         raise
     return applied
@@ -143,7 +143,7 @@ def _run_migrations(connection: Connection) -> None:
     )
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
-            _take_turns(connection)
+            _take_lock(connection)
         context.run_migrations()
         if then := context.config.attributes.get("then"):
             then(connection)
@@ -167,7 +167,7 @@ def _is_of_models(item: Any, name: str | None, kind: str, reflected: bool, *rest
     return not (reflected and is_search_object(name))
 
 
-def _take_turns(connection: Connection) -> None:
+def _take_lock(connection: Connection) -> None:
     connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
     # A waiting ALTER TABLE blocks every reader behind it: better to fail and be run again.

@@ -20,7 +20,7 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer, WorkerProcess
 
 from timberframe.errors import CommandError
-from timberframe.open_files import most_connections
+from timberframe.open_files import max_connections
 from timberframe.settings import Settings
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -50,7 +50,7 @@ class Server(MPServer):
             http=HTTPModes.http1,
             http1_settings=HTTP1Settings(header_read_timeout=10_000, max_buffer_size=64 * 1024),
             websockets=settings.WEBSOCKETS,
-            backpressure=most_connections(settings),
+            backpressure=max_connections(settings),
             workers_kill_timeout=settings.GRACEFUL_TIMEOUT_SECONDS,
             log_level=LogLevels.warning,
             log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
@@ -184,7 +184,7 @@ async def _start(app: Callable[..., Any], scope: Any, receive: Any, send: Any) -
         await send(message)
         if message["type"] == "lifespan.startup.complete":
             # The first run of the loop ends three iterations after this message.
-            _in_turns(10, _start_serving)
+            _after_iterations(10, _start_serving)
 
     try:
         await app(scope, receive, send_then_act)
@@ -197,8 +197,8 @@ async def _start(app: Callable[..., Any], scope: Any, receive: Any, send: Any) -
         os._exit(1)  # granian, or the loop after a SystemExit, would log a traceback as well
 
 
-def _in_turns(turns: int, act: Callable[[], None]) -> None:
-    if turns:
-        asyncio.get_running_loop().call_soon(_in_turns, turns - 1, act)
+def _after_iterations(iterations: int, act: Callable[[], None]) -> None:
+    if iterations:
+        asyncio.get_running_loop().call_soon(_after_iterations, iterations - 1, act)
     else:
         act()

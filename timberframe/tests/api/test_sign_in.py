@@ -20,7 +20,7 @@ from specimen.main import app
 from timberframe.accounts import Account
 from timberframe.data.session import Database
 from timberframe.http import sign_in
-from timberframe.logging import Lines
+from timberframe.logging import LineWriter
 from timberframe.security.rate_limit import Attempt
 from timberframe.testing import ALICE, BOB, set_limits
 
@@ -138,7 +138,7 @@ async def test_account_that_is_limited_is_logged(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = StringIO()
-    monkeypatch.setattr(Lines, "stream", output)
+    monkeypatch.setattr(LineWriter, "stream", output)
     for _ in range(LIMIT + 1):
         await guess(client)
     lines = [line for line in output.getvalue().splitlines() if "account_limited" in line]

@@ -19,7 +19,7 @@ from specimen.config import settings
 from timberframe.logging import configure_logging
 from timberframe.testing import create_app, lifespan
 
-Lines = Callable[[], list[dict[str, Any]]]
+LineWriter = Callable[[], list[dict[str, Any]]]
 # All that ends a line or moves a terminal's cursor, but for the newline itself.
 CONTROLS = {chr(n) for n in (*range(10), *range(11, 32), *range(127, 160), 0x2028, 0x2029)}
 CANARY = "Canary-7f3a"
@@ -79,7 +79,7 @@ async def client(
 
 
 @pytest.fixture
-def lines(output: Output) -> Lines:
+def lines(output: Output) -> LineWriter:
     """What was logged since the last call; anything but lines of JSON fails the test."""
 
     def read() -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ def lines(output: Output) -> Lines:
     return read
 
 
-async def test_each_request_is_one_line(client: httpx2.AsyncClient, lines: Lines) -> None:
+async def test_each_request_is_one_line(client: httpx2.AsyncClient, lines: LineWriter) -> None:
     for method, path, route, status in (
         ("GET", "/products/", "/api/v1/products/", 200),
         ("GET", "/products/1", "/api/v1/products/{product_id}", 404),
@@ -122,7 +122,7 @@ async def test_each_request_is_one_line(client: httpx2.AsyncClient, lines: Lines
 
 
 async def test_unhandled_exception_is_logged_with_its_place_and_not_its_text(
-    client: httpx2.AsyncClient, lines: Lines
+    client: httpx2.AsyncClient, lines: LineWriter
 ) -> None:
     for path, exception in (
         (f"/fail/{CANARY}", "RuntimeError"),
@@ -142,7 +142,7 @@ async def test_unhandled_exception_is_logged_with_its_place_and_not_its_text(
 
 
 async def test_control_characters_do_not_break_the_lines(
-    client: httpx2.AsyncClient, lines: Lines
+    client: httpx2.AsyncClient, lines: LineWriter
 ) -> None:
     forged = b'\r\n{"event": "request", "status": 200}\r\n\x1b[2J\x07\xe2\x80\xae\xc2\x85'
     for method, path, header in (
@@ -163,7 +163,7 @@ async def test_control_characters_do_not_break_the_lines(
 
 
 async def test_request_id_is_kept_if_well_formed_and_replaced_if_not(
-    client: httpx2.AsyncClient, lines: Lines
+    client: httpx2.AsyncClient, lines: LineWriter
 ) -> None:
     for kept in (b"a", b"x" * 64, b"0123-ABC_def.9", b"0f8fad5b-d9cb-469f-a165-70867728950e"):
         assert await request_id(client, lines, kept) == kept.decode()
@@ -184,7 +184,7 @@ async def test_request_id_is_kept_if_well_formed_and_replaced_if_not(
     assert await request_id(client, lines, b"a,b") != await request_id(client, lines, b"a,b")
 
 
-async def request_id(client: httpx2.AsyncClient, lines: Lines, sent: bytes) -> str:
+async def request_id(client: httpx2.AsyncClient, lines: LineWriter, sent: bytes) -> str:
     """The id under which the request was answered, and logged."""
     answer = await client.get("/users/me", headers=[(b"x-request-id", sent)])
     [line] = lines()

@@ -189,8 +189,8 @@ async def test_no_corpus_tells_of_hidden_rows(
 ) -> None:
     """Words that are much alike, and bounds that are soon reached."""
     monkeypatch.setattr(vocabulary, "MAX_COMPLETIONS", 3)
-    monkeypatch.setattr(vocabulary, "_CANDIDATES", 4)
-    monkeypatch.setattr(vocabulary, "_LOOKED_UP", 2)
+    monkeypatch.setattr(vocabulary, "_CANDIDATES_PER_QUERY", 4)
+    monkeypatch.setattr(vocabulary, "_TERMS_PER_QUERY", 2)
     monkeypatch.setattr(search, "MAX_HITS", 10)
     monkeypatch.setattr(on_postgresql, "_SAMPLE_ROWS", 10)
     choose = random.Random(seed)  # noqa: S311 - the same every time

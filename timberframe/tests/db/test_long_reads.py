@@ -95,7 +95,7 @@ async def test_cancelled_list_ends_in_the_database_too(database: Database, ask: 
 async def test_few_long_lists_go_on_while_others_need_connections(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(long_reads, "SHORT_LOOKS", 2)
+    monkeypatch.setattr(long_reads, "SHORT_CHECKS", 2)
     pool = database.engine.pool
     assert isinstance(pool, QueuePool)
     tasks = [asyncio.create_task(by_fetch(database, 10**9)) for _ in range(pool.size() + 2)]
@@ -114,7 +114,7 @@ async def test_long_list_goes_on_while_there_are_connections(
     database: Database, monkeypatch: pytest.MonkeyPatch, ask: Ask
 ) -> None:
     """The control."""
-    monkeypatch.setattr(long_reads, "SHORT_LOOKS", 1)
+    monkeypatch.setattr(long_reads, "SHORT_CHECKS", 1)
     await asyncio.gather(*(ask(database, 300_000) for _ in range(4)))
 
 
@@ -122,7 +122,7 @@ async def test_many_short_statements_are_no_long_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A search is several; in a busy process the time between them is that of others."""
-    monkeypatch.setattr(long_reads, "SHORT_LOOKS", 3)
+    monkeypatch.setattr(long_reads, "SHORT_CHECKS", 3)
     pool = database.engine.pool
     assert isinstance(pool, QueuePool)
 

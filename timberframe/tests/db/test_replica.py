@@ -36,7 +36,7 @@ async def database(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         monkeypatch.setattr(settings, name, getattr(urls, name))
     monkeypatch.setattr(settings, "DATABASE_REPLICA_MAX_LAG_SECONDS", 3600)
     monkeypatch.setattr(replica, "CHECK_SECONDS", 0)
-    monkeypatch.setattr(replica, "REST_SECONDS", 0)
+    monkeypatch.setattr(replica, "RETRY_SECONDS", 0)
     await execute(pair.primary, "DELETE FROM products")
     await execute(pair.primary, "UPDATE users SET last_write_at = NULL")
     await replayed(pair)
@@ -288,10 +288,10 @@ async def test_standby_that_hangs_is_left_soon(
     people: People, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     anybody, _, _ = people
-    monkeypatch.setattr(replica, "REST_SECONDS", 60)
+    monkeypatch.setattr(replica, "RETRY_SECONDS", 60)
     assert await seen_by(anybody) == []
     with pair.standby.frozen():
-        async with asyncio.timeout(replica.PATIENCE_SECONDS + 5):
+        async with asyncio.timeout(replica.CHECK_TIMEOUT_SECONDS + 5):
             for _ in range(10):
                 assert await seen_by(anybody) == []
 

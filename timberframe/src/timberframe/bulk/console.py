@@ -62,7 +62,7 @@ async def import_file(
     username: str,
 ) -> ImportReport:
     """Import rows from a file for a user; Ctrl-C rolls back the open transaction."""
-    with Bars() as bars, path.open("rb") as file:
+    with ProgressBars() as bars, path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
 
         def watch(phase: str, done: int, total: int | None) -> None:
@@ -119,7 +119,7 @@ async def export_file(
         viewer = Principal(user.id, user.is_superuser) if user else None
         async with database.reading() as db:
             total = await bulk.crud.count(db, params=params, viewer=viewer)
-        with Bars() as bars:
+        with ProgressBars() as bars:
             pieces = export(
                 database,
                 bulk.crud,
@@ -164,7 +164,7 @@ class Rate(ProgressColumn):
         return Text(f"{speed / 1e6:.1f} MB/s" if is_bytes else f"{speed:,.0f} rows/s")
 
 
-class Bars(Progress):
+class ProgressBars(Progress):
     """A progress bar for each phase, from when it is first shown."""
 
     def __init__(self) -> None:

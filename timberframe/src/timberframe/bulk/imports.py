@@ -86,7 +86,7 @@ class Import(Generic[SchemaT]):
         return self.report
 
     async def _check(self, file: BinaryIO, format: Format, stage: Stage) -> None:
-        with _threads_take_turns():
+        with _switching_threads_often():
             await self._check_rows(file, format, stage)
 
     async def _check_rows(self, file: BinaryIO, format: Format, stage: Stage) -> None:
@@ -217,7 +217,7 @@ class Import(Generic[SchemaT]):
 
 
 @contextmanager
-def _threads_take_turns() -> Iterator[None]:
+def _switching_threads_often() -> Iterator[None]:
     """Let threads that wait for the GIL have it before a slice is over.
 
     By default they wait for 5 ms, and each pause of the event loop restarts that wait: the server's

@@ -51,17 +51,19 @@ class Deletion:
 
     def __init__(self, database: Database, *, seconds: float) -> None:
         self._database = database
-        self._give_up_at = time.monotonic() + seconds
+        self._deadline = time.monotonic() + seconds
 
     async def run(self, table: Table, key: Sequence[Any]) -> bool:
         """Delete the row with this primary key; return whether it still existed.
 
         Raise `DeletionUnfinished` when the time is up, and `Conflict` if another row refers to one.
         """
-        await self._empty(table, [key], (table,))
+        await self._clear_references(table, [key], (table,))
         return await self._write(table.delete().where(_with_keys(table, [key]))) == 1
 
-    async def _empty(self, table: Table, keys: Sequence[Key], above: Sequence[Table]) -> None:
+    async def _clear_references(
+        self, table: Table, keys: Sequence[Key], above: Sequence[Table]
+    ) -> None:
         """Delete, or set to null, all that refers to these rows.
 
         In a cycle, a table that is already in `above` is left to the database's own cascade.
@@ -71,21 +73,21 @@ class Deletion:
             if child in above or reference.ondelete not in _RULES:
                 continue
             referring = _referring_to_keys(reference, keys)
-            if await self._are_few(child, referring):
+            if await self._cascade_suffices(child, referring):
                 continue
             last: Key | None = None
-            while some := await self._some(child, referring, after=last, in_order=len(keys) == 1):
-                rows = _with_keys(child, some)
+            while batch := await self._batch(child, referring, after=last, in_order=len(keys) == 1):
+                rows = _with_keys(child, batch)
                 if reference.ondelete == "CASCADE":
-                    await self._empty(child, some, (*above, child))
+                    await self._clear_references(child, batch, (*above, child))
                     await self._write(delete(child).where(rows))
                 else:
                     await self._write(_set_null(reference).where(rows))
-                if time.monotonic() > self._give_up_at:
+                if time.monotonic() > self._deadline:
                     raise DeletionUnfinished
-                last = some[-1]
+                last = batch[-1]
 
-    async def _are_few(self, table: Table, rows: Rows) -> bool:
+    async def _cascade_suffices(self, table: Table, rows: Rows) -> bool:
         """Whether the database's own cascade may delete or change these rows in one statement."""
         # Not if other rows refer to them, or if a foreign key of theirs could block the deletion of
         # another row before their own batch is reached.
@@ -98,7 +100,7 @@ class Deletion:
             count = await db.scalar(select(func.count()).select_from(one.subquery()))
         return (count or 0) <= CASCADED_ROWS
 
-    async def _some(
+    async def _batch(
         self, table: Table, rows: Rows, *, after: Key | None, in_order: bool
     ) -> Sequence[Key]:
         """The keys of a batch of these rows."""

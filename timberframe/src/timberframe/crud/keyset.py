@@ -32,7 +32,7 @@ from timberframe.schemas.page import Pagination
 from timberframe.security.keys import Keys
 
 RANK = "*rank"  # how well a row matches a search; no field can have this name
-_SEAL_BYTES = 16
+_SIGNATURE_BYTES = 16
 _WHOLE: TypeAdapter[Any] = TypeAdapter(int)
 
 
@@ -50,14 +50,14 @@ class SortKey:
 
 
 @dataclass(frozen=True)
-class Seal:
+class CursorSigner:
     """Signs cursors: each is valid only for one list, with the `q` and `sort` of `context`."""
 
     keys: Keys
     context: bytes
 
-    def of(self, content: bytes) -> bytes:
-        return self.keys.hash("cursor", self.context + b"\0" + content)[:_SEAL_BYTES]
+    def sign(self, content: bytes) -> bytes:
+        return self.keys.hash("cursor", self.context + b"\0" + content)[:_SIGNATURE_BYTES]
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,20 @@ class Cursor:
     is_before: bool
     page: int
 
-    def sealed_by(self, seal: Seal) -> str:
-        """The opaque, signed form; only the same seal opens it."""
+    def signed_by(self, signer: CursorSigner) -> str:
+        """The opaque, signed form; only the same signer opens it."""
         content = to_json([self.page, self.is_before, *self.position])
-        return urlsafe_b64encode(seal.of(content) + content).rstrip(b"=").decode()
+        return urlsafe_b64encode(signer.sign(content) + content).rstrip(b"=").decode()
 
     @classmethod
-    def open(cls, sealed: str, seal: Seal, keys: Sequence[SortKey]) -> Self:
-        """Raise `InvalidCursor` for anything that this seal did not make."""
+    def open(cls, signed: str, signer: CursorSigner, keys: Sequence[SortKey]) -> Self:
+        """Raise `InvalidCursor` for anything that this signer did not sign."""
         try:
-            decoded = urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+            decoded = urlsafe_b64decode(signed + "=" * (-len(signed) % 4))
         except (binascii.Error, ValueError):
             decoded = b""
-        signature, content = decoded[:_SEAL_BYTES], decoded[_SEAL_BYTES:]
-        if not compare_digest(signature, seal.of(content)):
+        signature, content = decoded[:_SIGNATURE_BYTES], decoded[_SIGNATURE_BYTES:]
+        if not compare_digest(signature, signer.sign(content)):
             raise InvalidCursor("The cursor is not one of this list, with this q and sort")
         page, is_before, *values = from_json(content)
         read = (key.reader.validate_python(v) for key, v in zip(keys, values, strict=True))
@@ -121,19 +121,19 @@ class Window:
     """The requested page: where it begins, in which order, and how long it is."""
 
     keys: Sequence[SortKey]
-    seal: Seal
+    signer: CursorSigner
     skip: int
     limit: int
     cursor: Cursor | None
 
     @classmethod
-    def of(cls, params: Pagination, keys: Sequence[SortKey], seal: Seal) -> Self:
+    def of(cls, params: Pagination, keys: Sequence[SortKey], signer: CursorSigner) -> Self:
         if params.cursor is None:
-            return cls(keys, seal, params.skip, params.limit, cursor=None)
+            return cls(keys, signer, params.skip, params.limit, cursor=None)
         if params.skip:
             raise InvalidCursor("A cursor and skip cannot be combined")
-        cursor = Cursor.open(params.cursor, seal, keys)
-        return cls(keys, seal, 0, params.limit, cursor)
+        cursor = Cursor.open(params.cursor, signer, keys)
+        return cls(keys, signer, 0, params.limit, cursor)
 
     @property
     def looks_back(self) -> bool:
@@ -189,7 +189,9 @@ class Window:
     def _cursor_at(self, item: str, rank: float | None, *, is_before: bool) -> str:
         page = max(1, self.page - 1) if is_before else self.page + 1
         fields = from_json(item) | {RANK: rank}
-        return Cursor([fields[key.name] for key in self.keys], is_before, page).sealed_by(self.seal)
+        return Cursor([fields[key.name] for key in self.keys], is_before, page).signed_by(
+            self.signer
+        )
 
 
 def json_reader_of(type_: TypeEngine[Any]) -> TypeAdapter[Any]:

@@ -29,7 +29,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from timberframe.crud.declarations import check_declarations, index_orders
 from timberframe.crud.filters import FieldOperators, Filter, declared
-from timberframe.crud.keyset import RANK, Seal, SortKey, Window, json_reader_of
+from timberframe.crud.keyset import RANK, CursorSigner, SortKey, Window, json_reader_of
 from timberframe.crud.policy import Policy, Principal, viewer_values, with_rights_of
 from timberframe.crud.results import ModelT, Slice, Stored
 from timberframe.data.base import MAX_ID, SoftDeletable, Versioned
@@ -273,7 +273,7 @@ class ReadBase(Generic[ModelT]):
     def _window(self, params: Pagination, sort_keys: Sequence[SortKey], keys: Keys) -> Window:
         order = [(key.name, key.is_descending) for key in sort_keys]
         context = to_json([self.model.__tablename__, order, vars(params).get("q")])
-        return Window.of(params, sort_keys, Seal(keys, context))
+        return Window.of(params, sort_keys, CursorSigner(keys, context))
 
     def _page(self, plan: ReadPlan, window: Window, counting: Counting) -> AnySelect:
         """All items and the total in one row: each further row costs time in the driver."""

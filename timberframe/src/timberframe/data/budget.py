@@ -9,7 +9,7 @@ from timberframe.errors import CommandError, Unavailable
 
 log = structlog.get_logger()
 
-_GIVEN = text("""
+_AVAILABLE = text("""
     SELECT sum(CASE name WHEN 'max_connections' THEN setting::int ELSE -setting::int END)
     FROM pg_settings
     WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')
@@ -34,19 +34,19 @@ async def _check(name: str, options: DatabaseOptions, workers: int) -> None:
     database = Database(options)
     try:
         async with database.reading() as db:
-            given = int(await db.scalar(_GIVEN) or 0)
+            available = int(await db.scalar(_AVAILABLE) or 0)
     except Unavailable:
         log.warning("connection_budget_not_checked", setting=name)
         return
     finally:
         await database.dispose()
     size = options.pool_size
-    if workers * size > given:
-        enough = f"a DATABASE_POOL_SIZE of {given // workers}"
-        if given < workers:
-            enough = f"{given // size} workers"
+    if workers * size > available:
+        enough = f"a DATABASE_POOL_SIZE of {available // workers}"
+        if available < workers:
+            enough = f"{available // size} workers"
         raise TooManyConnections(
             f"{workers} workers (WEB_CONCURRENCY, --workers) with a DATABASE_POOL_SIZE of {size}"
-            f" need {workers * size} connections, and the server of {name} gives {given}:"
+            f" need {workers * size} connections, and the server of {name} gives {available}:"
             f" enough for {enough}"
         )

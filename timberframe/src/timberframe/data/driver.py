@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 from sqlalchemy.util import greenlet_spawn
 
-from timberframe.data.failures import ConstraintViolated, meaning_of
+from timberframe.data.failures import ConstraintViolated, error_for
 from timberframe.data.long_reads import LongReads, ReadLimit
 from timberframe.data.options import DatabaseOptions
 from timberframe.data.query import AnyStatement, Queries
@@ -120,7 +120,7 @@ class Driver:
             except BaseException as failed:
                 # Whatever failed, the state of this connection is unknown: never reuse it.
                 await greenlet_spawn(connection.invalidate, failed)
-                if meaning := meaning_of(failed):
+                if meaning := error_for(failed):
                     raise meaning from failed
                 raise
             connection.close()  # does not await: no transaction was begun

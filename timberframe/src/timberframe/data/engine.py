@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util.concurrency import in_greenlet
 
-from timberframe.data.failures import translate, words_of
+from timberframe.data.failures import message_of, translate
 from timberframe.data.long_reads import ReadLimit
 from timberframe.data.options import DatabaseOptions
 from timberframe.errors import Unavailable
@@ -167,7 +167,7 @@ def _unreachable(url: URL, failed: Exception) -> Unavailable:
         hosts = url.normalized_query.get("host") or (url.host or "the default host",)
         port = f":{url.port}" if url.port else ""
         target = f"connect to the database {url.database} at {','.join(hosts)}{port}"
-    reason = f"cannot {target}: {words_of(failed)}"
+    reason = f"cannot {target}: {message_of(failed)}"
     log.warning("database_unreachable", error=type(failed).__name__, reason=reason)
     return Unavailable("The database", reason=reason)
 

@@ -79,7 +79,7 @@ class ConstraintViolated(Exception):
         return cls(str(raised), _KINDS.get(getattr(raised, "sqlite_errorcode", None)))
 
 
-def words_of(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """The message of the server, the driver or the operating system, for an operator."""
     raised = getattr(error, "orig", None) or error
     # SQLAlchemy puts the driver's class in front of the message.
@@ -111,10 +111,10 @@ def translate(context: ExceptionContext) -> Unavailable | TransactionConflict | 
         return None
     if isinstance(error, TimeoutError) or sqlstate == _READ_ONLY or _is_broken(error):
         context.is_disconnect = True
-    return meaning_of(error, is_disconnect=context.is_disconnect)
+    return error_for(error, is_disconnect=context.is_disconnect)
 
 
-def meaning_of(
+def error_for(
     error: BaseException, *, is_disconnect: bool = False
 ) -> Unavailable | TransactionConflict | None:
     """The exception to raise instead, or None if the error is a bug of ours."""
@@ -131,7 +131,7 @@ def meaning_of(
         or sqlite_code in _SQLITE_UNAVAILABLE
     ):
         log.warning("database_failed", error=type(error).__name__, sqlstate=sqlstate)
-        return Unavailable("The database", reason=words_of(error))
+        return Unavailable("The database", reason=message_of(error))
     return None
 
 

@@ -11,8 +11,8 @@ from timberframe.errors import ReadTooLong
 
 # After this many checks a statement counts as long. Checks rather than seconds: when the event loop
 # lags, a statement that finished long ago is noticed between two checks.
-SHORT_LOOKS = 5
-_LOOK_SECONDS = 0.1
+SHORT_CHECKS = 5
+_CHECK_SECONDS = 0.1
 
 
 class LongReads:
@@ -33,8 +33,8 @@ class ReadLimit:
     def __init__(self, long_reads: LongReads, pool: QueuePool) -> None:
         self._long_reads = long_reads
         self._pool = pool
-        self._has_place = False
-        self._looks = 0
+        self._has_slot = False
+        self._checks = 0
         self._refusal: ReadTooLong | None = None
 
     def __enter__(self) -> Self:
@@ -45,12 +45,12 @@ class ReadLimit:
         self._cancellations = task.cancelling()
         self._loop = asyncio.get_running_loop()
         self._end = self._loop.time() + self._long_reads.most_seconds
-        self._timer = self._loop.call_later(_LOOK_SECONDS, self._look)
+        self._timer = self._loop.call_later(_CHECK_SECONDS, self._check)
         return self
 
     def next_statement(self) -> None:
         """Start counting again: several short statements, with work in between, are not long."""
-        self._looks = 0
+        self._checks = 0
 
     def __exit__(
         self,
@@ -59,7 +59,7 @@ class ReadLimit:
         traceback: TracebackType | None,
     ) -> None:
         self._timer.cancel()
-        if self._has_place:
+        if self._has_slot:
             self._long_reads.free += 1
         if self._refusal is None:
             return
@@ -68,16 +68,16 @@ class ReadLimit:
         if is_ours_alone and kind is not None and issubclass(kind, asyncio.CancelledError):
             raise self._refusal from error
 
-    def _look(self) -> None:
-        self._looks += 1
-        is_long = self._looks >= SHORT_LOOKS
-        if is_long and not self._has_place and self._long_reads.free > 0:
+    def _check(self) -> None:
+        self._checks += 1
+        is_long = self._checks >= SHORT_CHECKS
+        if is_long and not self._has_slot and self._long_reads.free > 0:
             self._long_reads.free -= 1
-            self._has_place = True
+            self._has_slot = True
         is_full = self._pool.checkedout() >= self._pool.size()
-        is_in_the_way = is_long and not self._has_place and is_full
-        if is_in_the_way or self._loop.time() >= self._end:
+        blocks_others = is_long and not self._has_slot and is_full
+        if blocks_others or self._loop.time() >= self._end:
             self._refusal = ReadTooLong()
             self._task.cancel()
         else:
-            self._timer = self._loop.call_later(_LOOK_SECONDS, self._look)
+            self._timer = self._loop.call_later(_CHECK_SECONDS, self._check)

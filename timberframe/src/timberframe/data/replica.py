@@ -21,8 +21,8 @@ from timberframe.errors import Unavailable
 log = structlog.get_logger()
 
 CHECK_SECONDS = 1.0
-PATIENCE_SECONDS = 0.5  # for a check: a replica that hangs counts as down
-REST_SECONDS = 5.0  # before a replica that failed is tried again
+CHECK_TIMEOUT_SECONDS = 0.5  # for a check: a replica that hangs counts as down
+RETRY_SECONDS = 5.0  # before a replica that failed is tried again
 
 MAX_SAMPLES = 10_000
 
@@ -78,12 +78,12 @@ class Replica(Driver):
         """Record the primary's WAL position; while the primary is down, earlier samples must do."""
         now = time.monotonic()
         with suppress(TimeoutError, Unavailable, TransactionConflict):
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                 self._samples.append((now, await self._read_written()))
 
     async def _lag_seconds(self) -> float:
         """An upper bound of the lag, by the samples that were replayed or the last transaction."""
-        async with asyncio.timeout(PATIENCE_SECONDS), self.reading() as db:
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS), self.reading() as db:
             replayed, last_commit_seconds = (await db.execute(_REPLAYED)).one()
         if replayed is None:
             return 0  # not a standby
@@ -109,11 +109,11 @@ class Replica(Driver):
             raise TransactionConflict("the replica is away") from failed
 
     def mark_down(self) -> None:
-        """Do not use the replica for `REST_SECONDS`: it failed."""
-        self._check_at = time.monotonic() + REST_SECONDS
+        """Do not use the replica for `RETRY_SECONDS`: it failed."""
+        self._check_at = time.monotonic() + RETRY_SECONDS
         self._note(is_fresh=False)
 
     def _note(self, *, is_fresh: bool) -> None:
         if is_fresh is not self._is_fresh:
-            log.warning("replica_used_again" if is_fresh else "replica_left")
+            log.warning("replica_up" if is_fresh else "replica_down")
         self._is_fresh = is_fresh

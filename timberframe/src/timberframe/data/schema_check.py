@@ -125,7 +125,7 @@ def find_missing(connection: Connection, metadata: MetaData = Base.metadata) -> 
                 yield f"{rule} of {table.name}"
         for name, keys, definition in _unique_rules_of(table, dialect):
             of_database = found.definitions.get((table.name, name))
-            if of_database and _sense(of_database, table) != _sense(definition, table):
+            if of_database and _comparable(of_database, table) != _comparable(definition, table):
                 yield f"{name} of {table.name} as UNIQUE ({keys})"
         for column in table.columns:
             has = found.columns.get((table.name, column.name))
@@ -160,7 +160,7 @@ def _unique_rules_of(table: Table, dialect: Dialect) -> Iterator[tuple[str, str,
             yield str(index.name), keys, str(CreateIndex(index).compile(dialect=dialect))
 
 
-def _sense(definition: str, table: Table) -> str | None:
+def _comparable(definition: str, table: Table) -> str | None:
     """A unique rule reduced to its words, for comparison; None if it is not unique.
 
     PostgreSQL rewrites the condition of a partial index, so of that only the columns are compared.

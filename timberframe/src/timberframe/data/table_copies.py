@@ -31,7 +31,7 @@ class _Kept:
     highest_id: int | None  # that AUTOINCREMENT has given out
 
 
-class KeepingImpl(SQLiteImpl):
+class LosslessSQLiteImpl(SQLiteImpl):
     """Alembic's operations on SQLite, with copies that lose nothing."""
 
     __dialect__ = "sqlite"
@@ -52,9 +52,9 @@ class KeepingImpl(SQLiteImpl):
             highest = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
             highest_id = connection.scalar(highest, {"name": name})
         _name_references(new_table, name)
-        created_anew_by = self._sql(CreateTable(new_table))
+        recreated_by = self._sql(CreateTable(new_table))
         for words in _UNREADABLE:
-            if batch_impl.reflected and _count(words, created_by) > _count(words, created_anew_by):
+            if batch_impl.reflected and _count(words, created_by) > _count(words, recreated_by):
                 raise CommandError(f"{name}: Alembic's copy of the table would lose its {words}")
         statements = self._lost_indexes(batch_impl, _statements(connection, "index", name))
         statements |= _statements(connection, "trigger", name)
@@ -69,7 +69,7 @@ class KeepingImpl(SQLiteImpl):
         super().rename_table(old_table_name, new_table_name, schema)
         if self.connection and (kept := self._kept.pop(new_table_name, None)):
             self.connection.exec_driver_sql("PRAGMA legacy_alter_table = OFF")
-            _bring_back(self.connection, new_table_name, kept)
+            _restore(self.connection, new_table_name, kept)
 
     def _lost_indexes(
         self, batch_impl: ApplyBatchImpl, statements: dict[str, str]
@@ -99,7 +99,7 @@ def _name_references(new_table: Table, name: str) -> None:
             each.name = f"fk_{name}_{each.column_keys[0]}_{referred}"
 
 
-def _bring_back(connection: Connection, table: str, kept: _Kept) -> None:
+def _restore(connection: Connection, table: str, kept: _Kept) -> None:
     for name, statement in kept.statements.items():
         try:
             connection.exec_driver_sql(statement)

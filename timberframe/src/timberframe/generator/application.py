@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from timberframe.crud import EQUALITY, RANGE
-from timberframe.generator.call import Call, Field
 from timberframe.generator.layout import block, deeper, join, tuple_of
+from timberframe.generator.spec import Field, ResourceSpec
 
 _AS_WHOM = {
     "owner": ", as its owner or a superuser",
@@ -20,20 +20,20 @@ _POLICIES = {
 }
 
 
-def model_of(call: Call) -> dict[str, str]:
-    model = call.names.model
+def model_of(spec: ResourceSpec) -> dict[str, str]:
+    model = spec.names.model
     checks = [
         f'CheckConstraint("{field.column} BETWEEN 0 AND 999999999999", name="{field.name}")'
-        for field in call.fields
+        for field in spec.fields
         if field.kind.column == "Money"
     ]
     # The indexes for orders are made from the crud's declarations.
     columns = [
         f"{model}.{field.name}"
-        for field in call.fields
+        for field in spec.fields
         if not (field.is_unique or field.is_sortable) and (field.is_indexed or field.refers_to)
     ]
-    columns += [f"{model}.owner_id"] if call.has_owner else []
+    columns += [f"{model}.owner_id"] if spec.has_owner else []
     indexes = [
         f"for column in ({', '.join(columns)}):",
         f"    Index(None, column, {model}.id)",
@@ -42,18 +42,18 @@ def model_of(call: Call) -> dict[str, str]:
         indexes = [f"Index(None, {columns[0]}, {model}.id)"]
     if not columns:
         indexes = []
-    types = sorted({field.kind.column for field in call.fields} - {""})
+    types = sorted({field.kind.column for field in spec.fields} - {""})
     return {
-        "of_whom": ", each owned by the user who made it" if call.has_owner else "",
+        "of_whom": ", each owned by the user who made it" if spec.has_owner else "",
         "column_types": f"from timberframe.models import {', '.join(types)}" if types else "",
-        "columns": block(_columns(call)),
+        "columns": block(_columns(spec)),
         "constraints": block(["", f"__table_args__ = {tuple_of(checks)}"]) if checks else "",
         "indexes": "\n".join(indexes),
     }
 
 
-def _columns(call: Call) -> Iterator[str]:
-    for field in call.fields:
+def _columns(spec: ResourceSpec) -> Iterator[str]:
+    for field in spec.fields:
         options = [f'"{field.column}"'] if field.kind.suffix else []
         options += [field.kind.column] if field.kind.column else []
         if field.refers_to:
@@ -64,58 +64,58 @@ def _columns(call: Call) -> Iterator[str]:
             options.append(f"nullable={field.is_nullable}")
         column = f" = mapped_column({', '.join(options)})" if options else ""
         yield f"{field.name}: Mapped[{python_of(field)}]{column}"
-    if call.has_owner:
+    if spec.has_owner:
         yield 'owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))'
 
 
-def schema_of(call: Call) -> dict[str, str]:
+def schema_of(spec: ResourceSpec) -> dict[str, str]:
     for_create, for_update, for_output = [], [], []
-    for field in call.fields:
+    for field in spec.fields:
         sent = field.kind.input + (" | None" if field.is_nullable else "")
         for_create.append(f"{field.name}: {sent}{' = None' if field.is_nullable else ''}")
         for_update.append(f"{field.name}: {sent} | MISSING = MISSING")
         example = field.kind.sample or "1"
-        about = f'description="{_description(call, field)}", examples=[{example}]'
+        about = f'description="{_description(spec, field)}", examples=[{example}]'
         for_output.append(f"{field.name}: {python_of(field)} = Field({about})")
-    if call.has_owner:
+    if spec.has_owner:
         about = 'description="The `id` of the user who created it", examples=[1]'
         for_output.append(f"owner_id: int = Field({about})")
     return {
-        "inputs": _further({field.kind.input for field in call.fields} - {"bool"}),
+        "inputs": _further({field.kind.input for field in spec.fields} - {"bool"}),
         "for_create": block(for_create),
         "for_update": block(for_update),
         "for_output": block(for_output),
     }
 
 
-def _description(call: Call, field: Field) -> str:
+def _description(spec: ResourceSpec, field: Field) -> str:
     """A correct description to start from; the owner of the code knows what the field is for."""
     if field.refers_to:
         return f"The `id` of the {field.refers_to.one.replace('_', ' ')}"
     words = field.name.replace("_", " ")
     if field.kind.python == "bool":
-        return f"Whether the {call.names.words} is {words.removeprefix('is ')}"
+        return f"Whether the {spec.names.words} is {words.removeprefix('is ')}"
     if words.endswith((" at", " on")):
         return f"When it was {words[:-3]}"
-    return f"The {words} of the {call.names.words}"
+    return f"The {words} of the {spec.names.words}"
 
 
-def crud_of(call: Call) -> dict[str, str]:
-    model = call.names.model
-    targets = {f.refers_to.one for f in call.fields if f.refers_to}
-    references = [f"{model}.{f.name}: {f.refers_to.one}_crud" for f in call.fields if f.refers_to]
+def crud_of(spec: ResourceSpec) -> dict[str, str]:
+    model = spec.names.model
+    targets = {f.refers_to.one for f in spec.fields if f.refers_to}
+    references = [f"{model}.{f.name}: {f.refers_to.one}_crud" for f in spec.fields if f.refers_to]
     filters = [
         f"{model}.{field.name}: {_operators(field.operators)},"
-        for field in call.fields
+        for field in spec.fields
         if field.operators
     ]
-    if call.has_owner:
+    if spec.has_owner:
         filters.append(f"{model}.owner_id: EQUALITY,")
     filters += [f"{model}.{name}: RANGE," for name in ("created_at", "updated_at")]
-    sortable = [field.name for field in call.fields if field.is_sortable]
+    sortable = [field.name for field in spec.fields if field.is_sortable]
     sorted_by = [f"{model}.{name}" for name in (*sortable, "created_at", "updated_at")]
     return {
-        "policy": _POLICIES[call.policy].format(model),
+        "policy": _POLICIES[spec.policy].format(model),
         "crud_imports": "\n".join(f"from app.crud.{one} import {one}_crud" for one in targets),
         "declarations": block(
             [
@@ -123,16 +123,16 @@ def crud_of(call: Call) -> dict[str, str]:
                 "filters = {",
                 *deeper(filters),
                 "}",
-                *_searched(call),
+                *_searched(spec),
                 f"sorted_by = {tuple_of(sorted_by)}",
             ]
         ),
     }
 
 
-def _searched(call: Call) -> list[str]:
-    model = call.names.model
-    fields = [f"{model}.{field.name}" for field in call.fields if field.is_searched]
+def _searched(spec: ResourceSpec) -> list[str]:
+    model = spec.names.model
+    fields = [f"{model}.{field.name}" for field in spec.fields if field.is_searched]
     return [f"search = Search({join(model, *fields)})"] if fields else []
 
 
@@ -144,37 +144,37 @@ def _operators(names: Sequence[str]) -> str:
     return tuple_of(f'"{name}"' for name in names)
 
 
-def endpoints_of(call: Call) -> dict[str, str]:
-    one, model = call.names.one, call.names.model
-    refused = ["NotPermitted"] if call.policy == "superuser" else []
-    forbidden = ["NotPermitted"] if call.policy != "owner" else []
-    taken = ["AlreadyExists"] if call.unique_fields else []
-    gone = ["Conflict"] if call.references else []
-    is_public = call.policy in ("public-read", "published")
-    not_for_all = [] if call.has_owner else ["NotPermitted"]
+def endpoints_of(spec: ResourceSpec) -> dict[str, str]:
+    one, model = spec.names.one, spec.names.model
+    refused = ["NotPermitted"] if spec.policy == "superuser" else []
+    forbidden = ["NotPermitted"] if spec.policy != "owner" else []
+    taken = ["AlreadyExists"] if spec.unique_fields else []
+    gone = ["Conflict"] if spec.references else []
+    is_public = spec.policy in ("public-read", "published")
+    not_for_all = [] if spec.has_owner else ["NotPermitted"]
     viewer = "viewer" if is_public else "current_user"
     output = f"response_model=schemas.{model}"
     created = "status_code=status.HTTP_201_CREATED"
     deleted = "status_code=status.HTTP_204_NO_CONTENT"
     path = f'"/{{{one}_id:id}}"'
     update_problems = _problems(*taken, *forbidden, "NotFound", *gone)
-    seen_by = ["viewer=current_user"] if call.references else []
-    owned_by = ["owner_id=creator.id"] if call.has_owner else []
-    as_whom, a_words = _AS_WHOM[call.policy], call.names.a_words
+    seen_by = ["viewer=current_user"] if spec.references else []
+    owned_by = ["owner_id=creator.id"] if spec.has_owner else []
+    as_whom, a_words = _AS_WHOM[spec.policy], spec.names.a_words
     # Without it an anonymous caller would get 404 for somebody else's row, not 401.
-    signed_in = ["dependencies=[Depends(get_current_user)]"] if call.policy == "owner" else []
+    signed_in = ["dependencies=[Depends(get_current_user)]"] if spec.policy == "owner" else []
     guard = ["dependencies=[superuser_only]"] if refused else []
     return {
         "router_options": join(*guard),
         "viewer": f"{viewer}: {'OptionalUser' if is_public else 'CurrentUser'}",
         "viewer_name": viewer,
         "list_options": join('"/"', f"{output}List", _problems(*refused)),
-        "list_text": _list_text(call),
+        "list_text": _list_text(spec),
         "create_options": join('"/"', output, created, _problems(*taken, *not_for_all, *gone)),
-        "create_text": f"Create {a_words}{', owned by the caller' if call.has_owner else as_whom}.",
+        "create_text": f"Create {a_words}{', owned by the caller' if spec.has_owner else as_whom}.",
         "create_arguments": join("db", f"obj_in={one}_in", "viewer=creator", *owned_by),
         "read_options": join(path, output, *signed_in, _problems(*refused, "NotFound")),
-        "Writable": f"Own{model}" if call.has_owner else f"{model}ToChange",
+        "Writable": f"Own{model}" if spec.has_owner else f"{model}ToChange",
         "read_text": f"Read {a_words}{'' if is_public else as_whom}.",
         "update_options": join(path, output, update_problems),
         "updater": ", current_user: CurrentUser" if seen_by else "",
@@ -185,11 +185,11 @@ def endpoints_of(call: Call) -> dict[str, str]:
     }
 
 
-def _list_text(call: Call) -> str:
-    if call.policy == "owner":
-        return f"List one's own {call.names.many_words}; all of them as a superuser."
+def _list_text(spec: ResourceSpec) -> str:
+    if spec.policy == "owner":
+        return f"List one's own {spec.names.many_words}; all of them as a superuser."
     return (
-        f"List {call.names.many_words}{', for superusers' if call.policy == 'superuser' else ''}."
+        f"List {spec.names.many_words}{', for superusers' if spec.policy == 'superuser' else ''}."
     )
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from timberframe.data import revisions
-from timberframe.generator.call import CannotGenerate, Target
+from timberframe.generator.spec import CannotGenerate, Target
 from timberframe.project import Project
 
 COMMAND = "generate resource"

@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from timberframe.generator.call import CannotGenerate
+from timberframe.generator.spec import CannotGenerate
 
 _INDENT = " " * 4
 # An import of many names is folded before the unused ones go: unfold it if the rest fits on a line.

@@ -70,7 +70,7 @@ def in_words(name: str) -> str:
     return re.sub("[^a-z0-9]+", "_", parted.lower()).strip("_")
 
 
-def why_no_resource(name: str) -> str | None:
+def why_not_a_resource(name: str) -> str | None:
     if not re.search("[a-z]{2}", name):
         return "must have a word of two letters or more"
     if not WORDS.fullmatch(name):
@@ -86,7 +86,7 @@ def why_no_resource(name: str) -> str | None:
     return None
 
 
-def why_no_field(name: str) -> str | None:
+def why_not_a_field(name: str) -> str | None:
     if "__" in name:
         return "must not have __, which separates a filter from its operator"
     if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", name):

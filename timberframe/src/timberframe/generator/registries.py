@@ -4,9 +4,9 @@ import hashlib
 import re
 from pathlib import Path, PurePosixPath
 
-from timberframe.generator.call import CannotGenerate
 from timberframe.generator.layout import format_source
 from timberframe.generator.names import Names
+from timberframe.generator.spec import CannotGenerate
 
 MODELS = "app/models/__init__.py"
 SCHEMAS = "app/schemas/__init__.py"

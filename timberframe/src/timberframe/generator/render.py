@@ -4,8 +4,8 @@ from pathlib import Path
 from string import Template
 
 from timberframe.generator.application import crud_of, endpoints_of, model_of, schema_of
-from timberframe.generator.call import Call
 from timberframe.generator.migration import Stamp, migration_of
+from timberframe.generator.spec import ResourceSpec
 from timberframe.generator.tests import sections_of, test_of
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -17,31 +17,31 @@ _FOR_WHOM = {
 }
 
 
-def render(call: Call, stamp: Stamp, *, command: str) -> dict[str, str]:
+def render(spec: ResourceSpec, stamp: Stamp, *, command: str) -> dict[str, str]:
     """The sources by path; `command` is the one that generates a resource."""
-    one, many = call.names.one, call.names.many
+    one, many = spec.names.one, spec.names.many
     versions = f"alembic/versions/{stamp.made_at:%Y-%m-%d_%H%M}"
     return {
-        f"app/models/{one}.py": _fill(call, ["model"], model_of(call)),
-        f"app/schemas/{one}.py": _fill(call, ["schema"], schema_of(call)),
-        f"app/crud/{one}.py": _fill(call, ["crud"], crud_of(call)),
-        f"app/api/v1/endpoints/{many}.py": _fill(call, ["endpoints"], endpoints_of(call)),
-        f"{versions}_add_{many}.py": _fill(call, ["migration"], migration_of(call, stamp, command)),
-        f"tests/api/test_{many}.py": _fill(call, sections_of(call), test_of(call)),
+        f"app/models/{one}.py": _fill(spec, ["model"], model_of(spec)),
+        f"app/schemas/{one}.py": _fill(spec, ["schema"], schema_of(spec)),
+        f"app/crud/{one}.py": _fill(spec, ["crud"], crud_of(spec)),
+        f"app/api/v1/endpoints/{many}.py": _fill(spec, ["endpoints"], endpoints_of(spec)),
+        f"{versions}_add_{many}.py": _fill(spec, ["migration"], migration_of(spec, stamp, command)),
+        f"tests/api/test_{many}.py": _fill(spec, sections_of(spec), test_of(spec)),
     }
 
 
-def _fill(call: Call, templates: list[str], values: dict[str, str]) -> str:
+def _fill(spec: ResourceSpec, templates: list[str], values: dict[str, str]) -> str:
     names = {
-        "one": call.names.one,
-        "many": call.names.many,
-        "Model": call.names.model,
-        "words": call.names.words,
-        "many_words": call.names.many_words,
-        "title": call.names.many_words.capitalize(),
-        "path": call.names.path,
-        "policy": call.policy,
-        "for_whom": _FOR_WHOM[call.policy],
+        "one": spec.names.one,
+        "many": spec.names.many,
+        "Model": spec.names.model,
+        "words": spec.names.words,
+        "many_words": spec.names.many_words,
+        "title": spec.names.many_words.capitalize(),
+        "path": spec.names.path,
+        "policy": spec.policy,
+        "for_whom": _FOR_WHOM[spec.policy],
     }
     text = "\n\n".join((_TEMPLATES / f"{name}.py.tmpl").read_text() for name in templates)
     nothing = {f"${name}" for name, value in values.items() if not value}

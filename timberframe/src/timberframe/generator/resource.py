@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from timberframe.data.base import utc_now
-from timberframe.generator.call import Call, CannotGenerate, nearest, read_call
 from timberframe.generator.checkout import Checkout, Migration
 from timberframe.generator.layout import lay_out
 from timberframe.generator.migration import Stamp, identifiers
@@ -23,6 +22,7 @@ from timberframe.generator.registries import (
     unregister,
 )
 from timberframe.generator.render import render
+from timberframe.generator.spec import CannotGenerate, ResourceSpec, nearest, read_spec
 from timberframe.project import Project
 
 MAX_IDENTIFIER = 63  # bytes, PostgreSQL's
@@ -34,15 +34,15 @@ def generate(
 ) -> list[str]:
     """Write the resource; return what was done, a line for each file."""
     checkout = Checkout(project)
-    call = read_call(name, fields, policy=policy, plural=plural, models=checkout.targets())
-    _check_new(checkout, call.names)
+    spec = read_spec(name, fields, policy=policy, plural=plural, models=checkout.targets())
+    _check_new(checkout, spec.names)
     stamp = Stamp(secrets.token_hex(6), checkout.head(), utc_now())
-    sources = render(call, stamp, command=checkout.command)
-    _check_names(call, sources)
+    sources = render(spec, stamp, command=checkout.command)
+    _check_names(spec, sources)
     files = lay_out(sources, project.root)
-    _check_lengths(call, files)
+    _check_lengths(spec, files)
     kept = {path: checkout.read(path) for path in (MODELS, SCHEMAS, ROUTERS)}
-    registries = register(call.names, kept, project.root)
+    registries = register(spec.names, kept, project.root)
     migration = next(path for path in files if path.startswith("alembic/"))
     registries[LANDED] = record_migration(migration, files[migration], checkout.read(LANDED))
     if existing := next(filter(checkout.exists, files), None):
@@ -55,17 +55,17 @@ def destroy(project: Project, name: str, *, is_forced: bool) -> list[str]:
     """Remove what `generate` wrote; files that were changed since only if `is_forced`."""
     checkout = Checkout(project)
     migration = _migration_of(checkout, name)
-    call = _call_of(checkout, migration)
+    spec = _spec_of(checkout, migration)
     _check_last(checkout, name, migration)
     made_at = datetime.strptime(migration.path.name[:15], "%Y-%m-%d_%H%M").replace(tzinfo=UTC)
     down_revision = next(iter(migration.down_revisions), None)
     stamp = Stamp(migration.revision, down_revision, made_at)
-    files = lay_out(render(call, stamp, command=checkout.command), project.root)
+    files = lay_out(render(spec, stamp, command=checkout.command), project.root)
     changed = [p for p, text in files.items() if not checkout.exists(p) or checkout.read(p) != text]
     if changed and not is_forced:
         raise CannotGenerate(f"{changed[0]} was changed since; --force removes it all the same")
     kept = {path: checkout.read(path) for path in (MODELS, SCHEMAS, ROUTERS)}
-    registries = unregister(call.names, kept, project.root, is_forced=is_forced)
+    registries = unregister(spec.names, kept, project.root, is_forced=is_forced)
     registries[LANDED] = forget_migration(migration.path.name, checkout.read(LANDED))
     found = [path for path in files if checkout.exists(path)]
     checkout.change(dict.fromkeys(found) | registries)
@@ -93,9 +93,9 @@ def _check_new(checkout: Checkout, names: Names) -> None:
         raise CannotGenerate(f"{many}: is there already; try: --plural {one}_list")
 
 
-def _check_names(call: Call, sources: Mapping[str, str]) -> None:
+def _check_names(spec: ResourceSpec, sources: Mapping[str, str]) -> None:
     """Refuse names that clash with others in the code."""
-    one = call.names.one
+    one = spec.names.one
     clash = CannotGenerate(f"{one}: the code uses that name itself; try: {one}_item")
     for source in sources.values():
         try:
@@ -116,12 +116,12 @@ def _check_names(call: Call, sources: Mapping[str, str]) -> None:
             raise clash
 
 
-def _check_lengths(call: Call, files: Mapping[str, str]) -> None:
+def _check_lengths(spec: ResourceSpec, files: Mapping[str, str]) -> None:
     """Refuse names that make lines or identifiers too long."""
     if any(len(line) > MAX_LINE for text in files.values() for line in text.splitlines()):
-        one = call.names.one
+        one = spec.names.one
         raise CannotGenerate(f"{one}: with names of this length the lines would be too long")
-    if too_long := next((n for n in identifiers(call) if len(n) > MAX_IDENTIFIER), None):
+    if too_long := next((n for n in identifiers(spec) if len(n) > MAX_IDENTIFIER), None):
         raise CannotGenerate(f"{too_long}: names in a database have up to {MAX_IDENTIFIER} letters")
 
 
@@ -137,11 +137,11 @@ def _migration_of(checkout: Checkout, name: str) -> Migration:
     return generated[name]
 
 
-def _call_of(checkout: Checkout, migration: Migration) -> Call:
+def _spec_of(checkout: Checkout, migration: Migration) -> ResourceSpec:
     name, *rest = migration.arguments
     fields = [argument for argument in rest if not argument.startswith("--")]
     options = dict(argument.split("=") for argument in rest if argument.startswith("--"))
-    return read_call(
+    return read_spec(
         name,
         fields,
         policy=options["--policy"],

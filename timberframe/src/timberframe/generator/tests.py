@@ -3,59 +3,59 @@
 import re
 from collections.abc import Iterator
 
-from timberframe.generator.call import Call, Field
 from timberframe.generator.layout import block, deeper, dict_of, tuple_of
+from timberframe.generator.spec import Field, ResourceSpec
 
 _MOMENTS = ("created_at", "updated_at")
 
 
-def sections_of(call: Call) -> list[str]:
+def sections_of(spec: ResourceSpec) -> list[str]:
     """The templates that make up its test module, in their order."""
     found = {
         "test": True,
-        "test_search": any(field.is_searched for field in call.fields),
+        "test_search": any(field.is_searched for field in spec.fields),
         "test_wrong": True,
-        "test_required": any(not field.is_nullable for field in call.fields),
-        "test_null": any(field.is_nullable for field in call.fields),
-        "test_unique": bool(call.unique_fields),
-        "test_references": bool(_hideable(call)),
-        "test_referred_user": any(_is_to_user(field) for field in call.references),
+        "test_required": any(not field.is_nullable for field in spec.fields),
+        "test_null": any(field.is_nullable for field in spec.fields),
+        "test_unique": bool(spec.unique_fields),
+        "test_references": bool(_hideable(spec)),
+        "test_referred_user": any(_is_to_user(field) for field in spec.references),
         "test_decided": True,
-        f"test_{call.policy}": True,
+        f"test_{spec.policy}": True,
     }
     return [name for name, is_needed in found.items() if is_needed]
 
 
-def test_of(call: Call) -> dict[str, str]:
-    writer = "alice" if call.has_owner else "admin"
-    fixed = [field for field in call.plain_fields if not field.is_unique]
+def test_of(spec: ResourceSpec) -> dict[str, str]:
+    writer = "alice" if spec.has_owner else "admin"
+    fixed = [field for field in spec.plain_fields if not field.is_unique]
     samples = {field.name: field.kind.sample for field in fixed}
     others = {field.name: "None" if field.is_nullable else field.kind.other for field in fixed}
-    changes = _changes(call)
-    apart = {f.name: "BOB.id" for f in call.references if f.name not in changes}
+    changes = _changes(spec)
+    apart = {f.name: "BOB.id" for f in spec.references if f.name not in changes}
     changer = writer
     if not others | changes:
         # It has only references to users, and only superusers may refer to another user.
         changer, changes, apart = "admin", apart, {}
-    owner = ("owner_id",) if call.has_owner else ()
+    owner = ("owner_id",) if spec.has_owner else ()
     return {
         "samples": "\n".join(_samples(samples, others)),
-        "numbers": _numbers(call),
-        "valid": block(_body("SAMPLE" if samples else "", _new_values(call))),
+        "numbers": _numbers(spec),
+        "valid": block(_body("SAMPLE" if samples else "", _new_values(spec))),
         "change": block(_body("OTHER" if others else "", changes)),
         "writer": writer,
         "changer": changer,
         "decided": tuple_of(f'"{name}"' for name in ("id", *owner, *_MOMENTS)),
         "apart": "".join(f", {name}={value}" for name, value in apart.items()),
-        "filters": tuple_of(_filters(call)),
-        "sorted": _names((*(f.name for f in call.fields if f.is_sortable), *_MOMENTS)),
-        "searched": _names(field.name for field in call.fields if field.is_searched),
-        "wrong": "\n".join(deeper(_wrong(call))),
-        "required": _names(field.name for field in call.fields if not field.is_nullable),
-        "nullable": _names(field.name for field in call.fields if field.is_nullable),
-        "unique": _names(field.name for field in call.unique_fields),
-        "hidden": tuple_of(_hideable(call)) if _hideable(call) else "",
-        "user_field": next((f.name for f in call.references if _is_to_user(f)), ""),
+        "filters": tuple_of(_filters(spec)),
+        "sorted": _names((*(f.name for f in spec.fields if f.is_sortable), *_MOMENTS)),
+        "searched": _names(field.name for field in spec.fields if field.is_searched),
+        "wrong": "\n".join(deeper(_wrong(spec))),
+        "required": _names(field.name for field in spec.fields if not field.is_nullable),
+        "nullable": _names(field.name for field in spec.fields if field.is_nullable),
+        "unique": _names(field.name for field in spec.unique_fields),
+        "hidden": tuple_of(_hideable(spec)) if _hideable(spec) else "",
+        "user_field": next((f.name for f in spec.references if _is_to_user(f)), ""),
     }
 
 
@@ -69,16 +69,16 @@ def _samples(samples: dict[str, str], others: dict[str, str]) -> Iterator[str]:
         yield f"OTHER: dict[str, Any] = {dict_of(others)}"
 
 
-def _numbers(call: Call) -> str:
-    if not any(field.is_unique and not field.refers_to for field in call.fields):
+def _numbers(spec: ResourceSpec) -> str:
+    if not any(field.is_unique and not field.refers_to for field in spec.fields):
         return ""
     return "# For the values that no two rows share.\nNUMBERS = count(100)"
 
 
-def _new_values(call: Call) -> dict[str, str]:
+def _new_values(spec: ResourceSpec) -> dict[str, str]:
     """Values that must be new in each row, and references to rows that the writer may use."""
     values = {}
-    for field in call.fields:
+    for field in spec.fields:
         if field.refers_to:
             new = f'(await new_row("/{field.refers_to.path}/", writer))["id"]'
             values[field.name] = "await own_id(writer)" if _is_to_user(field) else new
@@ -87,13 +87,13 @@ def _new_values(call: Call) -> dict[str, str]:
     return values
 
 
-def _changes(call: Call) -> dict[str, str]:
+def _changes(spec: ResourceSpec) -> dict[str, str]:
     """The same, but null where possible; without users, whom only superusers may change."""
-    nullable = {field.name for field in call.fields if field.is_nullable}
-    users = {field.name for field in call.references if _is_to_user(field)}
+    nullable = {field.name for field in spec.fields if field.is_nullable}
+    users = {field.name for field in spec.references if _is_to_user(field)}
     return {
         name: "None" if name in nullable else value
-        for name, value in _new_values(call).items()
+        for name, value in _new_values(spec).items()
         if name in nullable or name not in users
     }
 
@@ -107,9 +107,9 @@ def _body(constant: str, values: dict[str, str]) -> Iterator[str]:
     )
 
 
-def _filters(call: Call) -> Iterator[str]:
+def _filters(spec: ResourceSpec) -> Iterator[str]:
     """Cases: `(parameter, value, which of two rows it finds)`."""
-    for field in call.fields:
+    for field in spec.fields:
         first, second = f'first["{field.name}"]', f'second["{field.name}"]'
         for name in field.operators:
             parameter = field.name if name == "eq" else f"{field.name}__{name}"
@@ -136,19 +136,19 @@ def _names(names: Iterator[str] | tuple[str, ...]) -> str:
     return tuple_of(found) if found else ""
 
 
-def _wrong(call: Call) -> Iterator[str]:
-    for field in call.fields:
+def _wrong(spec: ResourceSpec) -> Iterator[str]:
+    for field in spec.fields:
         values = field.kind.wrong
         yield f'"{field.name}": {values if field.is_nullable else f"(*{values}, None)"},'
 
 
-def _hideable(call: Call) -> list[str]:
+def _hideable(spec: ResourceSpec) -> list[str]:
     """Cases: `(field, a row that is not alice's)`."""
-    if not call.has_owner:
+    if not spec.has_owner:
         return []
     return [
         f'("{field.name}", {"BOB.id" if _is_to_user(field) else _of_bob(field)})'
-        for field in call.references
+        for field in spec.references
         if field.refers_to and field.refers_to.is_hidden
     ]
 

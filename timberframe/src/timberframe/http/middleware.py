@@ -140,9 +140,9 @@ def _route_template(scope: Scope) -> str | None:
 
 
 class CORS(CORSMiddleware):
-    """Starlette's CORS, but preflights pass the checks of `Gate`, and errors are problem details.
+    """Starlette's CORS, but preflights pass `RequestLimits`, and errors are problem details.
 
-    It is outside `Gate`, so that browsers let scripts read the errors of `Gate` too.
+    It is outside `RequestLimits`, so that browsers let scripts read the errors of those too.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -228,7 +228,7 @@ def _codings(accept_encoding: str) -> tuple[bool, bool]:
 _NO_WEIGHT = re.compile(r"\bq\s*=\s*0(\.0*)?\s*(;|$)", re.IGNORECASE)
 
 
-class Gate:
+class RequestLimits:
     """Innermost: requires one known Host header, limits the body, and catches every exception.
 
     A preflight that passes gets the answer that `CORS` has prepared.

@@ -99,7 +99,7 @@ def writable(crud: Crud[ModelT], *, with_deleted: bool = False) -> Callable[...,
             raise NotFound(crud.model.__name__)
         if isinstance(row, Versioned):
             check_precondition(request, row)
-        _drop_what_stays(request, crud, row)
+        _drop_unchanged(request, crud, row)
         return row
 
     return get_writable
@@ -110,13 +110,13 @@ def unchanged(crud: Crud[Any], get_row: Callable[..., Any]) -> Callable[..., Awa
 
     async def get_unchanged(request: Request, row: Annotated[Any, Depends(get_row)]) -> Any:
         check_precondition(request, row)
-        _drop_what_stays(request, crud, row)
+        _drop_unchanged(request, crud, row)
         return row
 
     return get_unchanged
 
 
-def _drop_what_stays(request: Request, crud: Crud[Any], row: Base) -> None:
+def _drop_unchanged(request: Request, crud: Crud[Any], row: Base) -> None:
     """Remove from a PUT's body the members that equal the current values of the row.
 
     So a client can send back all that GET returned, read-only fields included; one that differs is

@@ -31,7 +31,7 @@ from timberframe.settings import Settings
 
 log = structlog.get_logger()
 
-_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class PasswordCheck:
             user: Account | None = await self.accounts.get_by_login(db, login=login)
         account = str(user.id) if user else name
         from_address = await self.limiter.take(self.limits.per_address, self.address)
-        async with _turn(name):
+        async with _lock_of(name):
             try:
                 is_right = await self._check(account, user, password, from_address)
             except RateLimited:
@@ -97,7 +97,7 @@ class PasswordCheck:
         """Raise unless this is the password of `user`, who is signed in already."""
         if password is not None:
             from_address = await self.limiter.take(self.limits.per_address, self.address)
-            async with _turn(str(user.id)):
+            async with _lock_of(str(user.id)):
                 if await self._check(str(user.id), user, password, from_address):
                     return
         raise NotPermitted("The current_password is missing or wrong")
@@ -124,13 +124,13 @@ class PasswordCheck:
             await self.limiter.give_back(attempt)
 
 
-def _turn(name: str) -> asyncio.Lock:
+def _lock_of(name: str) -> asyncio.Lock:
     """One sign-in at a time, so that an owner's parallel sign-ins do not fill their own counter.
 
     The lock is per name, not per account: if two names waited for each other, that would reveal
     that they belong together.
     """
-    return _turns.setdefault(name, asyncio.Lock())
+    return _locks.setdefault(name, asyncio.Lock())
 
 
 def _hash_of(user: Account | None) -> str | None:

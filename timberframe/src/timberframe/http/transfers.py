@@ -61,7 +61,7 @@ class Slots:
 
 @asynccontextmanager
 async def uploaded(request: Request) -> AsyncIterator[BinaryIO]:
-    """The body as an unnamed temporary file; `Gate` limits its size and its time."""
+    """The body as an unnamed temporary file; `RequestLimits` limits its size and its time."""
     with tempfile.TemporaryFile() as file:
         piece = bytearray()
         try:

@@ -23,10 +23,10 @@ from timberframe.data.column_types import LAST_CHARACTER
 from timberframe.search.base import MAX_WORD, SearchIndex, Term
 
 MAX_COMPLETIONS = 32
-_CANDIDATES = 100  # words that are compared at a time for a correction
-_LOOKED_UP = 8  # terms that are looked up in one query
+_CANDIDATES_PER_QUERY = 100  # words that are compared at a time for a correction
+_TERMS_PER_QUERY = 8  # terms that are looked up in one query
 _MIN_CORRECTED = 4
-_LIKENESS = 0.7  # one wrong letter of four, two of seven
+_MIN_SIMILARITY = 0.7  # one wrong letter of four, two of seven
 
 
 class Vocabulary:
@@ -60,8 +60,8 @@ class Vocabulary:
         if self._readable is None:
             return terms[0] if terms else None
         index, readable = self._index, self._readable
-        for start in range(0, len(terms), _LOOKED_UP):
-            some = terms[start : start + _LOOKED_UP]
+        for start in range(0, len(terms), _TERMS_PER_QUERY):
+            some = terms[start : start + _TERMS_PER_QUERY]
             rows = (index.any_row(index.match(index.tiers[-1], [term]), readable) for term in some)
             # CASE evaluates no condition after the first true one.
             first = case(*((row, place) for place, row in enumerate(rows)))
@@ -98,19 +98,19 @@ class Vocabulary:
             return None
         candidates = self._candidates(word)
         matcher = SequenceMatcher(b=word)
-        best, likeness = None, 0.0
-        for offset in count(step=_CANDIDATES):
+        best, similarity = None, 0.0
+        for offset in count(step=_CANDIDATES_PER_QUERY):
             candidate_words = (await self._db.scalars(candidates.offset(offset))).all()
-            alike: dict[str, float] = {}
+            similar: dict[str, float] = {}
             for each in candidate_words:
                 matcher.set_seq1(each)
-                if (ratio := matcher.ratio()) > likeness and ratio >= _LIKENESS:
-                    alike[each] = ratio
+                if (ratio := matcher.ratio()) > similarity and ratio >= _MIN_SIMILARITY:
+                    similar[each] = ratio
             # A stable sort: equally similar words stay in the order of the candidates.
-            in_order = sorted(alike, key=lambda each: alike[each], reverse=True)
+            in_order = sorted(similar, key=lambda each: similar[each], reverse=True)
             if better := await self._first([Term(each, [each]) for each in in_order]):
-                best, likeness = better, alike[better.loose[0]]
-            if len(candidate_words) < _CANDIDATES or matcher.quick_ratio() <= likeness:
+                best, similarity = better, similar[better.loose[0]]
+            if len(candidate_words) < _CANDIDATES_PER_QUERY or matcher.quick_ratio() <= similarity:
                 break
         return best
 
@@ -135,9 +135,9 @@ class Vocabulary:
             select(self._word)
             .where(self._index.shares_any(trigrams))
             .where(length.between(len(word) - 2, len(word) + 2))
-            .where(bound >= int(_LIKENESS * 1_000_000))
+            .where(bound >= int(_MIN_SIMILARITY * 1_000_000))
             .order_by(bound.desc(), self._word)
-            .limit(_CANDIDATES)
+            .limit(_CANDIDATES_PER_QUERY)
         )
 
 

@@ -21,7 +21,7 @@ def loads(text: str) -> Any:
 
     A number other than zero that underflows as a float becomes the `Decimal` 1e-400 or -1e-400.
     """
-    if len(text) > MAX_VALUES and _holds_too_much(text):
+    if len(text) > MAX_VALUES and _exceeds_limits(text):
         refuse(f"More than {MAX_VALUES:,} values")
     try:
         return json.loads(
@@ -40,7 +40,7 @@ def refuse(reason: str) -> NoReturn:
     raise json.JSONDecodeError(reason, "", 0)
 
 
-def _holds_too_much(text: str) -> bool:
+def _exceeds_limits(text: str) -> bool:
     """Whether more than `MAX_VALUES` commas and brackets are outside of strings."""
     if text.count(",") + text.count("[") + text.count("{") <= MAX_VALUES:
         return False

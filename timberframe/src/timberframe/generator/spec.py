@@ -7,7 +7,13 @@ from typing import NoReturn
 
 from timberframe.errors import CommandError
 from timberframe.generator.kinds import KINDS, Kind
-from timberframe.generator.names import Names, in_words, plural_of, why_no_field, why_no_resource
+from timberframe.generator.names import (
+    Names,
+    in_words,
+    plural_of,
+    why_not_a_field,
+    why_not_a_resource,
+)
 
 POLICIES = ("public-read", "owner", "published", "superuser")
 WITHOUT_OWNER = ("published", "superuser")  # superusers write all rows
@@ -54,7 +60,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Call:
+class ResourceSpec:
     """The description of a resource to generate, checked."""
 
     names: Names
@@ -79,14 +85,14 @@ class Call:
         return tuple(field for field in self.fields if field.is_unique)
 
 
-def read_call(
+def read_spec(
     name: str,
     specifications: Sequence[str],
     *,
     policy: str,
     plural: str | None,
     models: Mapping[str, Target],
-) -> Call:
+) -> ResourceSpec:
     """`models` are those that a field may refer to, by name."""
     if policy not in POLICIES:
         _refuse("policy", policy, nearest(policy, POLICIES))
@@ -97,18 +103,18 @@ def read_call(
     _check_together(fields)
     _check_readers(fields, policy)
     options = [f"--policy={policy}", *([f"--plural={plural}"] if plural else [])]
-    return Call(names, fields, policy, (name, *specifications, *options))
+    return ResourceSpec(names, fields, policy, (name, *specifications, *options))
 
 
 def read_names(name: str, plural: str | None) -> Names:
-    if reason := why_no_resource(name):
+    if reason := why_not_a_resource(name):
         instead = in_words(name)
-        if why_no_resource(instead):
+        if why_not_a_resource(instead):
             instead = f"{instead}_item"
-        hint = f"; try: {instead}" if not why_no_resource(instead) else ""
+        hint = f"; try: {instead}" if not why_not_a_resource(instead) else ""
         raise CannotGenerate(f"{name}: the name of a resource {reason}{hint}")
     many = plural or plural_of(name)
-    if reason := why_no_resource(many):
+    if reason := why_not_a_resource(many):
         raise CannotGenerate(f"{many}: the plural {reason}; --plural sets another")
     if many == name:
         raise CannotGenerate(f"{name}: --plural must differ from the name, such as {name}_list")
@@ -149,11 +155,11 @@ def read_field(text: str, models: Mapping[str, Target]) -> Field:
 
 
 def _check_field_name(name: str) -> None:
-    if reason := why_no_field(name):
+    if reason := why_not_a_field(name):
         instead = in_words(name)
-        if why_no_field(instead):
+        if why_not_a_field(instead):
             instead = f"own_{instead}"
-        hint = f"; try: {instead}" if not why_no_field(instead) else ""
+        hint = f"; try: {instead}" if not why_not_a_field(instead) else ""
         raise CannotGenerate(f"{name}: the name of a field {reason}{hint}")
 
 
