@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx2
+import timberframe_pytest
 from timberframe.testing import ALICE, free_port, serving
 from timberframe.testing.databases import prepare
 from timberframe.testing.servers import valkey
@@ -284,6 +285,7 @@ def main() -> None:
     if missing := [command for command in needed if not shutil.which(command)]:
         packages = "on Debian: apt-get install nginx apache2 caddy openssl"
         sys.exit(f"make proxies needs {', '.join(missing)}; {packages}")
+    timberframe_pytest.set_environment()
     report = Report()
     with tempfile.TemporaryDirectory() as name, valkey() as redis_url:
         certificate = Path(name)

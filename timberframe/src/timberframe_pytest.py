@@ -28,8 +28,13 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"{entrypoint} was imported before the tests could set its settings"
         )
+    set_environment()
+    early_config.pluginmanager.import_plugin("timberframe.testing.plugin")
+
+
+def set_environment() -> None:
+    """Let no settings of the developer reach the application; tools beside pytest call it too."""
     os.environ["ENV_FILE"] = ""
     os.environ["SECRET_KEY"] = secrets.token_urlsafe(32)
     for name in _NOT_INHERITED:
         os.environ.pop(name, None)
-    early_config.pluginmanager.import_plugin("timberframe.testing.plugin")

@@ -22,16 +22,14 @@ _root: Path | None = None
 
 
 def use_project_in(root: Path) -> None:
-    """Tell the kit which project is tested; pytest's plugin does."""
+    """Tell the kit which project is tested: pytest's plugin does; otherwise it is the one here."""
     global _root
     _root = root
 
 
 @cache
 def project() -> Project:
-    if _root is None:
-        raise RuntimeError("no project is tested: pytest's plugin timberframe was not loaded")
-    return Project.find(_root)
+    return Project.find(_root or Path.cwd())
 
 
 @cache
