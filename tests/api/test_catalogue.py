@@ -179,7 +179,7 @@ async def test_import_names_the_rows_of_unknown_categories(
     file = "sku,name,price,category\nA,A,1,lamps\nB,B,1,nowhere\nBOB,C,1,nowhere\nD,D,1,\n"
     refused = [
         {"line": 3, "field": "category", "reason": "no such Category"},
-        {"line": 4, "field": "sku", "reason": "is taken by another's row"},
+        {"line": 4, "field": "sku", "reason": "belongs to a row of somebody else"},
     ]
     for params in ({"dry_run": True}, {}):
         report = await upload(alice, file, **params)

@@ -181,7 +181,7 @@ def test_import_and_export_are_commands(database_url: str, tmp_path: Path) -> No
     refused = call_command("import", str(file), "--as", "alice")
     assert refused.returncode == 1
     assert "1202" in refused.stdout
-    assert "stands already on line 3" in refused.stdout
+    assert "is already on line 3" in refused.stdout
     assert "0 created, 0 updated, 0 unchanged, 2 refused" in refused.stdout
     tried = call_command("import", str(file), "--as", "alice", "--mode", "skip", "--dry-run")
     assert "1,200 created, 0 updated, 0 unchanged, 2 refused" in tried.stdout
@@ -199,7 +199,7 @@ def test_import_and_export_are_commands(database_url: str, tmp_path: Path) -> No
     read = call_command("import", str(european), "--as", "alice", "--dry-run", *marks)
     assert "1 created, 0 updated" in read.stdout
     meaningless = call_command("import", str(out), "--as", "alice", *marks)
-    assert meaningless.stderr == "specimen: --delimiter and --decimal are for CSV alone\n"
+    assert meaningless.stderr == "specimen: --delimiter and --decimal are only for CSV\n"
     again = call_command("import", str(out), "--as", "alice")
     assert again.returncode == 0
     assert "0 created, 0 updated, 1,200 unchanged, 0 refused" in again.stdout
@@ -217,7 +217,8 @@ def test_what_commands_cannot_do_is_told_in_one_line(
     assert file.read_text() == "old"
     unknown = call_command("export", str(tmp_path / "products"))
     assert (
-        unknown.stderr == "specimen: products does not end with csv or jsonl: --format is needed\n"
+        unknown.stderr
+        == "specimen: products does not end with csv or jsonl: --format is required\n"
     )
     for failed in (unmigrated, unknown):
         assert failed.returncode == 1

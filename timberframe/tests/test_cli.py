@@ -68,7 +68,7 @@ async def test_existing_account_is_promoted_when_asked(client: httpx2.AsyncClien
         assert (other.returncode, other.stderr) == (1, expected)
     for _ in range(2):
         promoted = await call_in_thread(*create, "--promote")
-        assert (promoted.returncode, promoted.stdout) == (0, "Alice is a superuser\n")
+        assert (promoted.returncode, promoted.stdout) == (0, "Alice is now a superuser\n")
     form = {"username": "alice", "password": ALICE.password}
     token = (await client.post("/auth/login", data=form)).json()["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
@@ -246,7 +246,8 @@ async def test_server_does_not_start_without_what_its_models_need(
         await db.execute(text(LOST[engine]))
     name = LOST[engine].split()[2]
     expected = (
-        f"the database lacks {name} of users, which its migrations made: it was changed since"
+        f"the database lacks {name} of users, although its migrations created it:"
+        " it was changed afterwards"
     )
     with pytest.raises(AppError) as refused:
         await check_database(database_options(), workers=1)

@@ -157,62 +157,62 @@ BAD_CALLS = {
     "order title:strr?": "title: type 'strr' is not known; try: str",
     "order amount:float": "amount: type 'float' is not known; try: ",
     "order title:str:uniqe": "title: option 'uniqe' is not known; try: unique",
-    "order title:str:unique:unique": "title: an option stands there twice",
-    "order title:str:unique:index": "title: what is unique has an index",
+    "order title:str:unique:unique": "title: an option is given twice",
+    "order title:str:unique:index": "title: a unique field has an index anyway",
     "order note:text:unique": "note: text cannot be unique; str can",
     "order data:json:index": "data: json cannot be indexed; str can",
     "order amount:money:search": "amount: money cannot be searched; str and text can",
     "order is_paid:bool:unique": "is_paid: bool cannot be unique; str can",
-    "order title:str title:int": "title: title is there twice; leave one out",
-    "order amount:money amount_cents:int": "amount_cents: amount_cents is there already",
-    "order buyer:ref:user buyer_id:int": "buyer_id: buyer_id is there twice",
-    "order buyer:ref": "buyer: a ref says to what; try: buyer:ref:",
+    "order title:str title:int": "title: title is given twice; leave one out",
+    "order amount:money amount_cents:int": "amount_cents: amount_cents is already the",
+    "order buyer:ref:user buyer_id:int": "buyer_id: buyer_id is given twice",
+    "order buyer:ref": "buyer: a ref needs a resource; try: buyer:ref:",
     "order buyer:ref:usr": "buyer: resource 'usr' is not known; try: user",
     "order buyer:ref:idempotency_key": "buyer: resource 'idempotency_key' is not known; try: ",
-    "order buyer_id:ref:user": "buyer_id: a ref gets its _id by itself; try: buyer:ref",
+    "order buyer_id:ref:user": "buyer_id: a ref gets its _id automatically; try: buyer:ref",
     "order buyer:ref:user:unique": "buyer_id: a ref to user cannot be unique",
-    "order owner:ref:user": "owner_id: the name of a field cannot be had",
-    "order id:int": "id: the name of a field cannot be had: the project has a column",
-    "order version:int": "version: the name of a field cannot be had",
-    "order created_at:datetime": "created_at: the name of a field cannot be had",
-    "order deleted_at:datetime": "deleted_at: the name of a field cannot be had",
-    "order owner_id:int": "owner_id: the name of a field cannot be had",
-    "order metadata:json": "metadata: the name of a field cannot be had: SQLAlchemy",
-    "order registry:str": "registry: the name of a field cannot be had: SQLAlchemy",
-    "order model_config:str": "model_config: the name of a field cannot be had: Pydantic",
-    "order model_name:str": "model_name: the name of a field cannot be had: Pydantic",
-    "order copy:str": "copy: the name of a field cannot be had: Pydantic uses it",
-    "order sort:str": "sort: the name of a field cannot be had: lists have a parameter",
-    "order limit:int": "limit: the name of a field cannot be had: lists have a parameter",
-    "order q:str": "q: the name of a field cannot be had: lists have a parameter",
-    "order date:date": "date: the name of a field cannot be had: it is a type",
-    "order class:str": "class: the name of a field is a word of Python's; try: own_class",
+    "order owner:ref:user": "owner_id: the name of a field is reserved",
+    "order id:int": "id: the name of a field is reserved: the project has a column",
+    "order version:int": "version: the name of a field is reserved",
+    "order created_at:datetime": "created_at: the name of a field is reserved",
+    "order deleted_at:datetime": "deleted_at: the name of a field is reserved",
+    "order owner_id:int": "owner_id: the name of a field is reserved",
+    "order metadata:json": "metadata: the name of a field is reserved: SQLAlchemy",
+    "order registry:str": "registry: the name of a field is reserved: SQLAlchemy",
+    "order model_config:str": "model_config: the name of a field is reserved: Pydantic",
+    "order model_name:str": "model_name: the name of a field is reserved: Pydantic",
+    "order copy:str": "copy: the name of a field is reserved: Pydantic uses it",
+    "order sort:str": "sort: the name of a field is reserved: lists have a parameter",
+    "order limit:int": "limit: the name of a field is reserved: lists have a parameter",
+    "order q:str": "q: the name of a field is reserved: lists have a parameter",
+    "order date:date": "date: the name of a field is reserved: it is a type",
+    "order class:str": "class: the name of a field is a keyword of Python; try: own_class",
     "order price__lt:money": "price__lt: the name of a field must not have __",
     "order _hidden:str": "_hidden: the name of a field must be lower-case words",
-    "order IssuedOn:date": "IssuedOn: the name of a field must be lower-case words with _ between"
-    " them, such as issued_on; try: issued_on",
+    "order IssuedOn:date": "IssuedOn: the name of a field must be lower-case words joined by _,"
+    " such as issued_on; try: issued_on",
     f"order {'a' * 31}:str": f"{'a' * 31}: the name of a field is longer than 30 letters",
-    "OrderLine title:str": "OrderLine: the name of a resource must be lower-case words with _"
-    " between them, such as order or order_line; try: order_line",
+    "OrderLine title:str": "OrderLine: the name of a resource must be lower-case words joined"
+    " by _, such as order or order_line; try: order_line",
     "order-line title:str": "order-line: the name of a resource must be lower-case words",
     "../order title:str": "../order: the name of a resource must be lower-case words",
     "order2 title:str": "order2: the name of a resource must be lower-case words",
-    "class title:str": "class: the name of a resource is a word of Python's; try: class_item",
-    "none title:str": "none: the name of a resource is a word of Python's",
-    "list title:str": "list: the name of a resource is a builtin of Python's; try: list_item",
-    "warning title:str": "warning: the name of a resource is a builtin of Python's",
-    "search title:str": "search: the name of a resource must not have search in it",
-    "product title:str": "product: app/models/product.py is there already; try: product_item",
-    "page title:str": "page: there is a schema Page already; try: page_item",
-    "policy title:str": "policy: the code uses that name itself; try: policy_item",
-    "problem title:str": "problem: there is a schema Problem already; try: problem_item",
-    "line title:str": "line: the code uses that name itself; try: line_item",
+    "class title:str": "class: the name of a resource is a keyword of Python; try: class_item",
+    "none title:str": "none: the name of a resource is a keyword of Python",
+    "list title:str": "list: the name of a resource is a builtin of Python; try: list_item",
+    "warning title:str": "warning: the name of a resource is a builtin of Python",
+    "search title:str": "search: the name of a resource must not contain search",
+    "product title:str": "product: app/models/product.py already exists; try: product_item",
+    "page title:str": "page: there is already a schema Page; try: page_item",
+    "policy title:str": "policy: the generated code uses that name itself; try: policy_item",
+    "problem title:str": "problem: there is already a schema Problem; try: problem_item",
+    "line title:str": "line: the generated code uses that name itself; try: line_item",
     "a title:str": "a: the name of a resource must have a word of two letters or more",
-    "index title:str amount:int": "index: the code uses that name itself; try: index_item",
-    "money amount:money": "money: the code uses that name itself; try: money_item",
-    "db title:str": "db: the code uses that name itself; try: db_item",
-    "order title:str --plural products": "products: is there already; try: --plural order_list",
-    "order title:str --plural send_notification": "send_notification: is there already",
+    "index title:str amount:int": "index: the generated code uses that name",
+    "money amount:money": "money: the generated code uses that name itself; try: money_item",
+    "db title:str": "db: the generated code uses that name itself; try: db_item",
+    "order title:str --plural products": "products: already exists; try: --plural order_list",
+    "order title:str --plural send_notification": "send_notification: already exists",
     "order title:str --plural order": "order: --plural must differ from the name",
     "order title:str --plural Orders": "Orders: the plural must be lower-case words",
     "order title:str --policy ownr": "policy 'ownr' is not known; try: owner",
@@ -246,7 +246,7 @@ def test_without_ruff_it_says_what_to_install(
 def test_nothing_is_overwritten(checkout: Path, myapi: Myapi) -> None:
     (checkout / "tests/api/test_orders.py").write_text("# mine\n")
     before = tree(checkout)
-    assert myapi(f"generate resource {ORDER}")[1].startswith("myapi: orders: is there already")
+    assert myapi(f"generate resource {ORDER}")[1].startswith("myapi: orders: already exists")
     assert tree(checkout) == before
 
 
@@ -254,7 +254,7 @@ def test_resource_is_generated_once(checkout: Path, myapi: Myapi) -> None:
     myapi(f"generate resource {ORDER}")
     before = tree(checkout)
     failure = myapi(f"generate resource {ORDER}")[1]
-    assert failure == "myapi: order: app/models/order.py is there already; try: order_item"
+    assert failure == "myapi: order: app/models/order.py already exists; try: order_item"
     assert tree(checkout) == before
 
 
@@ -291,7 +291,7 @@ def test_outside_of_a_checkout_it_says_so(
 ) -> None:
     monkeypatch.setattr(Settings, "project", replace(settings.project, root=checkout / "app"))
     failure = myapi(f"generate resource {ORDER}")[1]
-    assert failure.endswith("is no checkout of the project: it has no pyproject.toml")
+    assert failure.endswith("is not a checkout of the project: it has no pyproject.toml")
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_only_the_last_of_those_generated_is_destroyed(checkout: Path, myapi: My
         myapi(f"generate resource {call}")
     before = tree(checkout)
     failure = myapi("destroy resource order")[1]
-    assert failure.endswith("builds on it; first: myapi destroy resource day_off")
+    assert failure.endswith("depends on it; first: myapi destroy resource day_off")
     assert myapi("destroy resource ordr")[1] == "myapi: ordr: was not generated; try: order"
     assert myapi("destroy resource product")[1].startswith("myapi: product: was not generated")
     assert tree(checkout) == before

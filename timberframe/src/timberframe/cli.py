@@ -98,7 +98,7 @@ def _add_serve(cli: typer.Typer, settings: Settings, app: str) -> None:
             bool, typer.Option("--migrate", help="Migrate the database first.")
         ] = False,
     ) -> None:
-        """Serve the API until stopped; requests under way are finished."""
+        """Serve the API until stopped; running requests are finished first."""
         for stop in (signal.SIGTERM, signal.SIGINT):
             # The first process of a container would ignore them otherwise.
             signal.signal(stop, lambda *_: sys.exit())
@@ -147,7 +147,7 @@ def _try_to_listen(host: str, port: int) -> None:
 def _add_migrate(cli: typer.Typer, settings: Settings, accounts: str) -> None:
     @cli.command()
     def migrate() -> None:
-        """Bring the database to the schema of this code; safe to run twice at once."""
+        """Migrate the database to the schema of this code; safe to run concurrently."""
         load(accounts)  # imports all models, so that their tables are checked
         typer.echo(_migrate(settings))
 
@@ -177,7 +177,7 @@ def _add_create_superuser(cli: typer.Typer, settings: Settings, accounts: str) -
     ) -> None:
         """Create a superuser.
 
-        The password is asked for, or read as one line of standard input.
+        Prompts for the password, or reads it as one line of standard input.
         """
         from timberframe.accounts.commands import create_superuser, promote_to_superuser
         from timberframe.data.options import DatabaseOptions
@@ -187,7 +187,7 @@ def _add_create_superuser(cli: typer.Typer, settings: Settings, accounts: str) -
         if promote:
             promoting = partial(promote_to_superuser, user_crud, options, email, username)
             asyncio.run(retrying(promoting))
-            typer.echo(f"{username} is a superuser")
+            typer.echo(f"{username} is now a superuser")
             return
         password = _read_password()
         try:
@@ -232,17 +232,21 @@ def add_bulk_commands(cli: typer.Typer, settings: Settings, get_bulk: Callable[[
         file: Annotated[
             Path, typer.Argument(help="CSV or JSON Lines.", exists=True, dir_okay=False)
         ],
-        username: Annotated[str, typer.Option("--as", help="Whose rows they are.")],
+        username: Annotated[str, typer.Option("--as", help="The user who owns the rows.")],
         mode: Annotated[
-            ImportMode, typer.Option(help="Every row or none, or the good ones.")
+            ImportMode, typer.Option(help="Import every row or none, or skip refused rows.")
         ] = "all",
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Keep nothing.")] = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Check everything, but keep nothing.")
+        ] = False,
         format: Annotated[
-            Format | None, typer.Option(help="If the file's name does not say.")
+            Format | None, typer.Option(help="Needed if the file name does not end with it.")
         ] = None,
-        delimiter: Annotated[Delimiter, typer.Option(help="Between cells of CSV.")] = "comma",
+        delimiter: Annotated[
+            Delimiter, typer.Option(help="What separates the cells of a CSV file.")
+        ] = "comma",
         decimal: Annotated[
-            DecimalMark, typer.Option(help="Before the fraction of a number.")
+            DecimalMark, typer.Option(help="The decimal mark of a CSV file.")
         ] = "point",
     ) -> None:
         """Create rows from a file, and update those of the user that have the same key."""
@@ -251,10 +255,10 @@ def add_bulk_commands(cli: typer.Typer, settings: Settings, get_bulk: Callable[[
         from timberframe.schemas.bulk import ImportParams
 
         if not file.is_file():
-            sys.exit(f"{_command()}: the file must be a plain one, not a pipe")
+            sys.exit(f"{_command()}: the file must be a regular file, not a pipe")
         file_format = format or _format_of(file)
         if file_format != "csv" and (delimiter, decimal) != ("comma", "point"):
-            sys.exit(f"{_command()}: --delimiter and --decimal are for CSV alone")
+            sys.exit(f"{_command()}: --delimiter and --decimal are only for CSV")
         params = ImportParams(mode=mode, dry_run=dry_run, delimiter=delimiter, decimal=decimal)
         options = DatabaseOptions.of(settings)
         importing = import_file(
@@ -269,10 +273,11 @@ def add_bulk_commands(cli: typer.Typer, settings: Settings, get_bulk: Callable[[
     def export_file(
         file: Annotated[Path, typer.Argument(help="CSV or JSON Lines.", dir_okay=False)],
         username: Annotated[
-            str | None, typer.Option("--as", help="Whose view: without it, everybody's.")
+            str | None,
+            typer.Option("--as", help="Export what this user may read, not what everybody may."),
         ] = None,
         format: Annotated[
-            Format | None, typer.Option(help="If the file's name does not say.")
+            Format | None, typer.Option(help="Needed if the file name does not end with it.")
         ] = None,
     ) -> None:
         """Write rows to a file that can be imported again."""
@@ -287,7 +292,7 @@ def _format_of(file: Path) -> Format:
     known = get_args(Format)
     suffix = file.suffix.lower().removeprefix(".")
     if suffix not in known:
-        what = f"{file.name} does not end with {' or '.join(known)}: --format is needed"
+        what = f"{file.name} does not end with {' or '.join(known)}: --format is required"
         sys.exit(f"{_command()}: {what}")
     return cast(Format, suffix)
 
@@ -299,14 +304,14 @@ Write model, schemas, crud, endpoints, migration and tests of a resource.
 Types:
   str text int bool money decimal date datetime uuid json
   ref:product       the id of a row of another resource
-  str?  ref:user?   a ? after it: it may be null
+  str?  ref:user?   with a ?: it may be null
 
 \b
-Policies; superusers may do all:
+Policies; superusers may do everything:
   owner             its owner reads and writes it
   public-read       everybody reads it, its owner writes it
   published         everybody reads it, nobody else writes it
-  superuser         nobody else has anything to do with it
+  superuser         nobody else reads or writes it
 
 \b
 Examples:
@@ -331,7 +336,7 @@ def _add_generate(cli: typer.Typer, settings: Settings) -> None:
         policy: Annotated[
             str, typer.Option(help="owner, public-read, published or superuser.")
         ] = "owner",
-        plural: Annotated[str | None, typer.Option(help="If it is not the usual one.")] = None,
+        plural: Annotated[str | None, typer.Option(help="The plural, if it is irregular.")] = None,
     ) -> None:
         from timberframe.generator.resource import generate
 
@@ -342,16 +347,16 @@ def _add_generate(cli: typer.Typer, settings: Settings) -> None:
 
 def _add_destroy(cli: typer.Typer, settings: Settings) -> None:
     destroy = typer.Typer(cls=OneLineGroup, no_args_is_help=True)
-    cli.add_typer(destroy, name="destroy", help="Take a generated resource away again.")
+    cli.add_typer(destroy, name="destroy", help="Remove a generated resource.")
 
     @destroy.command("resource", no_args_is_help=True)
     def destroy_resource(
-        name: Annotated[str, typer.Argument(help="As it was generated.")],
+        name: Annotated[str, typer.Argument(help="The name that it was generated with.")],
         force: Annotated[
-            bool, typer.Option("--force", help="Though files were changed since.")
+            bool, typer.Option("--force", help="Even if files were changed since.")
         ] = False,
     ) -> None:
-        """Remove what `generate resource` wrote, to the letter; the last one first."""
+        """Remove everything that `generate resource` wrote; the last resource first."""
         from timberframe.data.options import DatabaseOptions
         from timberframe.generator.database import is_applied
         from timberframe.generator.resource import destroy, revision_of

@@ -137,7 +137,7 @@ class RowLimitReached(Conflict):
     code = "row_limit_reached"
 
     def __init__(self, resource: str, rows: int) -> None:
-        super().__init__(f"{resource}: one owner may have no more than {rows}")
+        super().__init__(f"{resource}: one owner may have at most {rows}")
 
 
 class PreconditionFailed(AppError):
@@ -203,15 +203,13 @@ class IdempotencyKeyReused(AppError):
 
 
 class ImportRefused(AppError):
-    """Some rows were refused, so none was imported; `report` is the one of the import."""
+    """Some rows were refused, so none was imported; `report` is that of the import."""
 
     status = 422
     code = "import_refused"
 
     def __init__(self, report: dict[str, Any]) -> None:
-        super().__init__(
-            f"Nothing was imported, because of rows that cannot be taken: {report['refused']}"
-        )
+        super().__init__(f"Nothing was imported, because rows were refused: {report['refused']}")
         self.members = report
 
 
@@ -247,7 +245,7 @@ class PreconditionRequired(AppError):
     code = "precondition_required"
 
     def __init__(self) -> None:
-        super().__init__("If-Match is needed, with the ETag of the state that this changes")
+        super().__init__("If-Match is required, with the ETag of the version to change")
 
 
 class RateLimited(AppError):
@@ -277,7 +275,7 @@ class DeletionUnfinished(AppError):
 
     def __init__(self) -> None:
         super().__init__(
-            "A part is deleted: send the same request again to delete the rest",
+            "Only a part was deleted: send the same request again to delete the rest",
             headers={"Retry-After": "1"},
         )
 
@@ -306,5 +304,5 @@ class ReadTooLong(AppError):
     code = "read_too_long"
 
     def __init__(self) -> None:
-        detail = "This takes too long: ask for less, with more filters or rarer words, or later"
+        detail = "This took too long: narrow it with filters or rarer words, or try again later"
         super().__init__(detail, headers={"Retry-After": "5"})

@@ -78,8 +78,8 @@ def check_result(connection: Connection) -> None:
     if missing := list(find_missing(connection)):
         raise CannotMigrate(
             "nothing was changed: after all migrations the database would lack"
-            f" {name_some(missing)}; a migration is not written yet, or was edited after this"
-            " database had it"
+            f" {name_some(missing)}; a migration is missing, or was edited after it was applied"
+            " here"
         )
 
 

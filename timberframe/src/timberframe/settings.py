@@ -165,7 +165,9 @@ class Settings(BaseSettings):
         """Proxies may forward the prefix or strip it, so a path must show which they did."""
         own = ("/api", "/health", info.data.get("API_V1_PREFIX", ""))
         if value and any(f"{path}/".startswith(f"{value}/") for path in own):
-            raise ValueError("must not begin the API's own paths: to publish those leave it empty")
+            raise ValueError(
+                "must not be a prefix of the API's own paths: to publish those, leave it empty"
+            )
         return value
 
     @field_validator("ALLOWED_HOSTS", "TRUSTED_PROXIES")
@@ -184,7 +186,7 @@ class Settings(BaseSettings):
         if _in_production(info) and "*" in value:
             raise ValueError("must not contain * in production")
         if any(o != "*" and not o.startswith(("http://", "https://")) for o in value):
-            raise ValueError("takes origins such as https://shop.example.com")
+            raise ValueError("must be origins such as https://shop.example.com")
         return [origin.rstrip("/") for origin in value]
 
     @field_validator("DATABASE_URL", "DATABASE_REPLICA_URL")
@@ -239,7 +241,7 @@ class Settings(BaseSettings):
         try:
             _ = value and urlsplit(value.get_secret_value()).port
         except ValueError:
-            raise ValueError("must have a number for a port") from None
+            raise ValueError("must have a number as its port") from None
         return value
 
     @property
@@ -257,9 +259,9 @@ def _check_parameters(url: URL) -> None:
     if not url.query.keys() <= _POSTGRESQL_PARAMETERS:
         # Do not name the unknown one: it may be part of a password that was not escaped.
         known = ", ".join(sorted(_POSTGRESQL_PARAMETERS))
-        raise ValueError(f"may have no parameters but {known}")
+        raise ValueError(f"has an unknown parameter; known are {known}")
     if url.query.get("sslmode", "prefer") not in _SSL_MODES:
-        raise ValueError(f"needs an sslmode of {', '.join(_SSL_MODES)}")
+        raise ValueError(f"must have an sslmode of {', '.join(_SSL_MODES)}")
 
 
 def _in_production(info: ValidationInfo) -> bool:
@@ -268,7 +270,7 @@ def _in_production(info: ValidationInfo) -> bool:
 
 def _key_for_this_run() -> str:
     """A random key for development, left in the environment so that worker processes share it."""
-    sys.stderr.write("SECRET_KEY is not set: tokens end with this process\n")
+    sys.stderr.write("SECRET_KEY is not set: tokens are invalid after a restart\n")
     return os.environ.setdefault("SECRET_KEY", secrets.token_urlsafe(MIN_SECRET_KEY_BYTES))
 
 
@@ -289,7 +291,7 @@ def load(settings_class: type[SettingsT]) -> SettingsT:
         lines = {error["loc"][0]: _describe(error, known) for error in reversed(invalid.errors())}
         raise SystemExit("\n".join(reversed(lines.values()))) from None
     except UnicodeDecodeError:
-        raise SystemExit("The file of settings is not UTF-8") from None
+        raise SystemExit("The settings file is not UTF-8") from None
 
 
 def _describe(error: ErrorDetails, known: list[str]) -> str:

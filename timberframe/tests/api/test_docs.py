@@ -281,7 +281,7 @@ def test_what_cannot_be_changed_is_read_only(schema: dict[str, Any]) -> None:
     assert read_only["User"] == decided | {"username"}
     for path in schema["paths"].values():
         if "put" in path:
-            assert "stays as it is" in path["put"]["description"]
+            assert "stay as they are" in path["put"]["description"]
 
 
 def test_every_error_is_documented_as_a_problem(schema: dict[str, Any]) -> None:

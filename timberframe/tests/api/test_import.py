@@ -117,8 +117,8 @@ BAD_ROWS = [
     ("A 1,Good,1", "sku", "must be 1 to 64 letters, digits"),
     ("A-1,Good", None, "has 2 cells, not 3"),
     ("A-1,Good,1,1", None, "has 4 cells, not 3"),
-    ("OK-1,Good,1", "sku", "stands already on line 2"),
-    ("BOB-1,Good,1", "sku", "is taken by another's row"),
+    ("OK-1,Good,1", "sku", "is already on line 2"),
+    ("BOB-1,Good,1", "sku", "belongs to a row of somebody else"),
 ]
 
 
@@ -154,11 +154,11 @@ async def test_bad_line_of_jsonl_is_one_bad_row(alice: httpx2.AsyncClient) -> No
     good = '{"sku": "A-1", "name": "Good", "price": 1}'
     bad = {
         "{": "is not JSON: ",
-        "[]": "is no JSON object",
+        "[]": "is not a JSON object",
         "[" * 100_000: "is not JSON",
         "9" * 5000: "is not JSON",
         '{"price": NaN}': "is not JSON: NaN is not JSON",
-        '{"sku": "A", "sku": "A"}': "is not JSON: A name stands twice in one object",
+        '{"sku": "A", "sku": "A"}': "is not JSON: A name appears twice in one object",
         good.replace("}", ', "secret value": 1}'): "is unknown",
         good.replace("Good", "a\\u0000b"): "must be one line of text",
         good.replace("Good", "\\ud800"): "must be valid Unicode, without half of a surrogate pair",
@@ -188,20 +188,20 @@ BROKEN = [
     (HEAD + 'A-1,b,1\r\nA-2,"torn,1\r\nA-3,"c",1\r\n', 3, "a quote is not closed"),
     (HEAD + f"A-1,{'x' * 200_000},1", 2, "a cell may have 131,072 characters"),
     (HEAD + 'A-1,"' + "\n" * 11_001, 2, "a row may have 11,000 lines"),
-    (HEAD.replace("\n", "") + "A-1,a,1\r", 1, "a CR stands outside of quotes"),
+    (HEAD.replace("\n", "") + "A-1,a,1\r", 1, "there is a CR outside of quotes"),
     ("PK\x03\x04", 1, "the file is a workbook; save it as CSV"),
     (HEAD + 'A-1,"' + "x\r\n" * 400_000, 2, ""),
     (HEAD + f"A-1,b,1\r\nA-2,{'x' * MAX_ROW_BYTES},1", 3, "a row may have"),
     (HEAD + ('"\n",' * 300_000), 2, "a row may have"),
-    (HEAD + "A-1,a\0b,1\r\n", 2, "a NUL character"),
+    (HEAD + "A-1,a\0b,1\r\n", 2, "there is a NUL character"),
     (HEAD + "A-1,a,1\r\n" * 9 + "A,\udce9,1\r\n", 11, "is not UTF-8"),
     ("", 1, "column sku, name, price is missing"),
     ("sku,name\r\n", 1, "column price is missing"),
-    ("sku,name,price,sku\r\n", 1, "column sku stands there twice"),
+    ("sku,name,price,sku\r\n", 1, "column sku appears twice"),
     ("sku,name,price,owner_id\r\n", 1, "column owner_id is unknown"),
     ("sku,name,price,a secret\r\n", 1, "column number 4 is unknown"),
-    ("sku;name;price\r\n", 1, "cells must have a comma between them; is it a semicolon?"),
-    ("sku\tname\tprice\r\n", 1, "cells must have a comma between them; is it a tab?"),
+    ("sku;name;price\r\n", 1, "cells must be separated by a comma; is it a semicolon?"),
+    ("sku\tname\tprice\r\n", 1, "cells must be separated by a comma; is it a tab?"),
 ]
 
 
@@ -382,8 +382,8 @@ async def test_rows_of_others_are_not_touched_by_superusers_either(
         answer = await send(other, HEAD + "Z-2,Mine,1\r\n" + good + "Z-1,Mine,1\r\n")
         assert answer.status_code == 422
         assert errors(answer) == [
-            (2, "sku", "is taken by another's row"),
-            (15, "sku", "is taken by another's row"),
+            (2, "sku", "belongs to a row of somebody else"),
+            (15, "sku", "belongs to a row of somebody else"),
         ]
         assert await stored(database) == before
     answer = await send(bob, HEAD + "Z-2,Mine,1\r\nB-1,Mine,1\r\n", mode="skip")
@@ -402,7 +402,7 @@ async def test_import_changes_no_row_that_patch_may_not_change(
     assert (await alice.patch(f"/products/{chair['id']}", json={"name": "N"})).status_code == 403
     answer = await send(alice, HEAD + "A-1,New,1\r\nCH-1,Armchair,25\r\n")
     assert answer.status_code == 422
-    assert errors(answer) == [(3, "sku", "is taken by a row that you may not change")]
+    assert errors(answer) == [(3, "sku", "belongs to a row that you may not change")]
     assert await stored(database) == before
 
 
@@ -415,7 +415,7 @@ async def test_import_creates_no_row_that_post_may_not_create(
     for mode, created in (("all", 0), ("skip", 1)):
         for dry_run in (True, False):
             answer = await send(alice, text, mode=mode, dry_run=dry_run)
-            assert errors(answer) == [(3, None, "is a row that you may not create")]
+            assert errors(answer) == [(3, None, "you may not create this row")]
             assert answer.json()["created"] == created
     assert [row[0] for row in await stored(database)] == ["A-1"]
 

@@ -89,8 +89,8 @@ JSON = Stored[Product]('{"name":"A"}', version=None)
     ("options", "stated"),
     [
         ({"status_code": 202}, "needs status_code=200"),
-        ({"response_model_exclude": {"name"}}, "response_model_exclude is not obeyed"),
-        ({"response_model_exclude_none": True}, "response_model_exclude_none is not obeyed"),
+        ({"response_model_exclude": {"name"}}, "response_model_exclude has no effect"),
+        ({"response_model_exclude_none": True}, "response_model_exclude_none has no effect"),
     ],
 )
 def test_what_is_stated_and_would_not_be_obeyed_is_refused(

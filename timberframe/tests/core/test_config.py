@@ -269,7 +269,7 @@ def test_development_without_a_key_makes_a_random_one_and_warns_once(
 ) -> None:
     key = load().SECRET_KEY.get_secret_value()
     assert len(key) >= 32
-    assert capsys.readouterr().err == "SECRET_KEY is not set: tokens end with this process\n"
+    assert capsys.readouterr().err == "SECRET_KEY is not set: tokens are invalid after a restart\n"
     # Worker processes, which inherit the environment, use the same one.
     assert load().SECRET_KEY.get_secret_value() == key
     assert capsys.readouterr().err == ""

@@ -40,4 +40,4 @@ def test_bad_settings_end_it_with_a_line_for_each(command: list[str], tmp_path: 
 def test_process_in_development_starts_without_a_key_and_warns(tmp_path: Path) -> None:
     started = run(PYTHON, tmp_path)
     assert started.returncode == 0
-    assert started.stderr == "SECRET_KEY is not set: tokens end with this process\n"
+    assert started.stderr == "SECRET_KEY is not set: tokens are invalid after a restart\n"

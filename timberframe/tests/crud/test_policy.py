@@ -181,7 +181,7 @@ async def test_import_changes_only_rows_that_may_be_written(
     assert await import_rows(database, crud, ALICE, product("A", "Chair")) == ((1, 0, 0), [])
     rows = product("A", "Desk"), product("B", "Sofa")
     again = await import_rows(database, crud, ALICE, *rows)
-    refusal = ["is taken by a row that you may not change"]
+    refusal = ["belongs to a row that you may not change"]
     assert again == (((1, 1, 0), []) if may_write else ((1, 0, 0), refusal))
     async with database.reading() as db:
         name = await db.scalar(select(Product.name).where(Product.sku == "A"))
@@ -205,7 +205,7 @@ async def test_rule_that_reads_other_rows_is_about_the_row_that_is_there(
     assert await import_rows(database, crud, ALICE, product("A", "Desk")) == ((0, 1, 0), [])
 
 
-NOT_CREATED = ["is a row that you may not create"]
+NOT_CREATED = ["you may not create this row"]
 
 # Of a chair that is active and a desk that is not, both new and alice's: which she may create.
 CREATABLE: dict[Policy, str] = {

@@ -198,11 +198,17 @@ WRONG_OF_PRODUCTS: dict[str, dict[str, Any]] = {
     "cannot show name under the alias title": {"schema": Aliased},
     "cannot show the computed field label": {"schema": Computed},
     "cannot show the serializer in_capitals": {"schema": Serialized},
-    "null is neither before nor after": {"sorted_by": (Product.description,)},
+    "it may be null, and null has no order": {"sorted_by": (Product.description,)},
     "its schema does not show it": {"sorted_by": (Product.version,)},
-    "lists have it": {"further_filters": (Condition("limit", "", Product.stock > 0),)},
-    "by format: lists have it": {"further_filters": (Condition("format", "", Product.stock > 0),)},
-    "by stock: lists have it": {"further_filters": (Condition("stock", "", Product.stock > 0),)},
+    "lists already have that parameter": {
+        "further_filters": (Condition("limit", "", Product.stock > 0),)
+    },
+    "by format: lists already have": {
+        "further_filters": (Condition("format", "", Product.stock > 0),)
+    },
+    "by stock: lists already have": {
+        "further_filters": (Condition("stock", "", Product.stock > 0),)
+    },
     "name by 'gte ': there are eq": {"filters": {Product.name: ("gte ",)}},
     "name by 'contains': there are eq": {"filters": {Product.name: ("eq", "contains")}},
     "stock by 'prefix': int has eq": {"filters": {Product.stock: ("prefix",)}},
@@ -211,16 +217,16 @@ WRONG_OF_PRODUCTS: dict[str, dict[str, Any]] = {
     "stock by 'isnull': it is never null": {"filters": {Product.stock: ("isnull",)}},
     r"filters, name as a tuple.*\(eq,\)": {"filters": {Product.name: ("eq")}},
     "filters as {column: operators}": {"filters": (Product.name,)},
-    "'name' in filters: it is no column": {"filters": {"name": EQUALITY}},
+    "'name' in filters: it is not a column": {"filters": {"name": EQUALITY}},
     r"sorted_by as a tuple.*\(name,\)": {"sorted_by": "name"},
     "sorted_by as a tuple": {"sorted_by": (Product.name)},
-    "'name' in sorted_by: it is no column of Product": {"sorted_by": ("name",)},
-    "User.username in sorted_by: it is no column of Product": {"sorted_by": (User.username,)},
+    "'name' in sorted_by: it is not a column of Product": {"sorted_by": ("name",)},
+    "User.username in sorted_by: it is not a column of Product": {"sorted_by": (User.username,)},
     "further_filters as a tuple": {"further_filters": Condition("cheap", "", Product.price < 1)},
-    "a further filter that is none": {"further_filters": (Product.price < 1,)},
-    "User.email in search: it is no column": {"search": Search(Product, User.email)},
+    "a further filter that is not a Filter": {"further_filters": (Product.price < 1,)},
+    "User.email in search: it is not a column": {"search": Search(Product, User.email)},
     "has the search of User": {"search": Search(User, User.email)},
-    "cannot search stock: it is no text": {"search": Search(Product, Product.stock)},
+    "cannot search stock: it is not text": {"search": Search(Product, Product.stock)},
     "must state its max_limit as a number from 1 to 499": {"max_limit": 500},
     "by name: it is not unique": {"natural_key": "name"},
     "'skew' in natural_key": {"natural_key": "skew"},
@@ -235,18 +241,18 @@ WRONG_OF_PRODUCTS: dict[str, dict[str, Any]] = {
     "category refer to 'categories': it must be a crud": {
         "references": {Product.category: "categories"}
     },
-    "a Pydantic model, such as schemas.Product: Product is none": {"schema": Product},
-    "such as schemas.Product: 'Product' is none": {"schema": "Product"},
-    r"Product.owner_id as the policy's write: a rule gives a condition, as owner\(Product": {
+    "a Pydantic model, such as schemas.Product: Product is not one": {"schema": Product},
+    "such as schemas.Product: 'Product' is not one": {"schema": "Product"},
+    r"Product.owner_id as the policy's write: a rule returns a condition, as owner\(Product": {
         "policy": Policy(read=everybody, write=BAD_RULE)
     },
     "'?x'? as the policy's create": {
         "policy": Policy(read=everybody, write=everybody, create=BAD_NAME)
     },
-    "whose write gives False: a rule gives": {
+    "whose write returns False: a rule returns": {
         "policy": Policy(read=everybody, write=owner(BAD_COLUMN))
     },
-    "whose read gives Product.owner_id": {
+    "whose read returns Product.owner_id": {
         "policy": Policy(read=lambda viewer: BAD_RULE, write=everybody)
     },
     "cannot show score: Product has no such": {"schema": Tall},
@@ -281,7 +287,7 @@ class NotesIn(BaseModel):
 
 def test_upsert_of_what_cannot_be_compared_does_not_start() -> None:
     dialect: Any = None
-    with pytest.raises(TypeError, match="JSON, which PostgreSQL cannot compare"):
+    with pytest.raises(TypeError, match="JSON columns, which PostgreSQL cannot compare"):
         Upsert(visit_crud, NotesIn, Principal(1, is_superuser=True), dialect)
 
 

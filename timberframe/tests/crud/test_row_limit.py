@@ -54,7 +54,7 @@ async def test_row_beyond_the_limit_is_refused(
     assert [answer.status_code for answer in made] == [201] * LIMIT
     refused = await create(alice, with_key=with_key)
     assert (refused.status_code, refused.json()["code"]) == (409, "row_limit_reached")
-    assert refused.json()["detail"] == "Product: one owner may have no more than 3"
+    assert refused.json()["detail"] == "Product: one owner may have at most 3"
     unknown = await create(alice, category="nowhere")
     assert unknown.json()["code"] == "unknown_reference"
     path = made[0].headers["Location"].removeprefix("/api/v1")
@@ -108,8 +108,8 @@ async def test_import_takes_as_many_new_rows_as_there_is_room_for(
         report = answer.json()
         assert [report[name] for name in figures] == [2, 1, 2], answer.text
         assert [(error["line"], error["reason"]) for error in report["errors"]] == [
-            (5, "one owner may have no more than 3"),
-            (6, "one owner may have no more than 3"),
+            (5, "one owner may have at most 3"),
+            (6, "one owner may have at most 3"),
         ]
         assert await count(database) == (1 if dry_run else 3)
 

@@ -125,6 +125,6 @@ async def test_document_that_python_takes_for_the_same_is_a_change(
 
 async def test_number_of_more_decimals_is_refused(database: Database, specimens: None) -> None:
     async with database.transaction() as db:
-        with pytest.raises(StatementError, match="no more than 6 decimals"):
+        with pytest.raises(StatementError, match="at most 6 decimals"):
             await db.execute(insert(Specimen), {"number": Decimal("0.0000001")})
         await db.rollback()

@@ -143,7 +143,7 @@ class Accounts(CRUDBase[AccountT, SignUpT, ChangeT]):
             raise NotFound(self.model.__name__)
 
     async def delete(self, db: AsyncSession, *, db_obj: AccountT) -> None:
-        raise NotImplementedError("by begin_deletion and finish_deletion")
+        raise NotImplementedError("use begin_deletion and finish_deletion")
 
     async def replace_hash(self, db: AsyncSession, *, user: AccountT, new_hash: str) -> None:
         """Store a stronger hash of the same password, unless the password was changed meanwhile."""

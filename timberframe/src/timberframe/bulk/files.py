@@ -35,12 +35,12 @@ NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # other column names are not repeate
 _DELIMITERS: Final[Mapping[Delimiter, str]] = {"comma": ",", "semicolon": ";", "tab": "\t"}
 _TOO_LONG = f"a row may have {MAX_ROW_BYTES:,} bytes; is a quote not closed?"
 _TOO_MANY_LINES = f"a row may have {MAX_ROW_LINES:,} lines; is a quote not closed?"
-_TORN = "a quote is not closed, or stands where none may"
+_TORN = "a quote is not closed, or is misplaced"
 # By the messages of the csv module, which are written for programmers.
 _CSV_ERRORS = {
     "end of data": _TORN,
     "expected after": _TORN,
-    "new-line character": "a CR stands outside of quotes; lines must end with LF or CRLF",
+    "new-line character": "there is a CR outside of quotes; lines must end with LF or CRLF",
     "field larger": f"a cell may have {csv.field_size_limit():,} characters",
 }
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, and .xls
@@ -91,10 +91,10 @@ def read_jsonl(file: BinaryIO, fields: Fields, dialect: Dialect) -> Records:
             place = f" at column {error.colno}" if error.doc else ""
             yield Record(number, {}, f"is not JSON: {error.msg.removesuffix(' at')}{place}")
         except (ValueError, RecursionError):
-            yield Record(number, {}, "is not JSON that can be read")
+            yield Record(number, {}, "is JSON that cannot be read")
         else:
             is_object = isinstance(row, dict)
-            yield Record(number, row) if is_object else Record(number, {}, "is no JSON object")
+            yield Record(number, row) if is_object else Record(number, {}, "is not a JSON object")
 
 
 def read_csv(file: BinaryIO, fields: Fields, dialect: Dialect) -> Records:
@@ -168,7 +168,7 @@ def _lines(file: BinaryIO) -> Iterator[str]:
         if len(line) > MAX_ROW_BYTES:
             raise BrokenFile(number, _TOO_LONG)
         if b"\0" in line:
-            raise BrokenFile(number, "a NUL character; is the file UTF-8?")
+            raise BrokenFile(number, "there is a NUL character; is the file UTF-8?")
         try:
             yield line.decode()
         except UnicodeDecodeError:
@@ -180,14 +180,14 @@ def _check_columns(names: Sequence[str], schema: type[BaseModel], dialect: Diale
     known = schema.model_fields
     for other, character in _DELIMITERS.items():
         if len(names) == 1 and character in names[0]:
-            reason = f"cells must have a {dialect.delimiter} between them; is it a {other}?"
+            reason = f"cells must be separated by a {dialect.delimiter}; is it a {other}?"
             raise BrokenFile(1, f"{reason} Then send delimiter={other}")
     for number, name in enumerate(names, 1):
         if name not in known:
             shown = name if NAME.fullmatch(name) else f"number {number}"
             raise BrokenFile(1, f"column {shown} is unknown; there are {', '.join(known)}")
     if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise BrokenFile(1, f"column {twice[0]} stands there twice")
+        raise BrokenFile(1, f"column {twice[0]} appears twice")
     needed = [name for name, field in known.items() if field.is_required()]
     if missing := [name for name in needed if name not in names]:
         raise BrokenFile(1, f"column {', '.join(missing)} is missing")

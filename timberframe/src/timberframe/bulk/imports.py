@@ -128,7 +128,7 @@ class Import(Generic[SchemaT]):
         key = getattr(row, self.key)
         if not stage.add_key(key, record.line):
             first = stage.line_of(key)
-            self.report.refuse(record.line, [(self.key, f"stands already on line {first}")])
+            self.report.refuse(record.line, [(self.key, f"is already on line {first}")])
             return None
         return row
 
@@ -202,7 +202,7 @@ class Import(Generic[SchemaT]):
         self._count(done)
         kept = self.report.created + self.report.updated
         log.warning("import_stopped", user_id=self.viewer.id, error=lost.code, kept=kept)
-        lost.detail += f"; the import was stopped, and {kept:,} rows had been written"
+        lost.detail += f"; the import was stopped after {kept:,} rows had been written"
         lost.members = self.report.model_dump()
 
     def _count(self, done: Sequence[Upserted]) -> None:

@@ -135,7 +135,9 @@ class Upsert:
             field: self.table.c[columns[field].name] for field in schema.model_fields
         }
         if any(isinstance(column.type, (JSON, Document)) for column in self.columns.values()):
-            raise TypeError(f"{self.model.__name__} has JSON, which PostgreSQL cannot compare")
+            raise TypeError(
+                f"{self.model.__name__} has JSON columns, which PostgreSQL cannot compare"
+            )
         self._stored = [
             # A plain string: SQLAlchemy's `quoted_name` would be serialized ten times as slowly.
             (field, str(column.name), _storer(column.type, dialect))
@@ -197,17 +199,17 @@ class Upsert:
         creatable = self._is_creatable(unpacked, values, or_row=self._row_of(unpacked))
         new = sent.where(not_(func.coalesce(creatable, false())))
         reasons: list[tuple[str | None, Select[Any], str]] = [
-            (self.key_field, taken.where(others), "is taken by another's row"),
+            (self.key_field, taken.where(others), "belongs to a row of somebody else"),
             (
                 self.key_field,
                 taken.where(closed),
-                "is taken by a row that you may not change",
+                "belongs to a row that you may not change",
             ),
         ]
         for each in self.references:
             unknown = sent.where(not_(each.is_known(unpacked[each.field])))
             reasons.append((each.field, unknown, f"no such {each.resource}"))
-        reasons.append((None, new, "is a row that you may not create"))
+        reasons.append((None, new, "you may not create this row"))
         # One query for all reasons: most batches that get here merely have unchanged rows.
         rows = union_all(
             *(query.add_columns(literal(rank)) for rank, (_, query, _) in enumerate(reasons))
@@ -235,7 +237,7 @@ class Upsert:
         there = select(self.key).where(self.key.in_(sent), self._is_kept())
         known = set(await db.scalars(there, {"rows": batch.rows}))
         new = [key for key in batch.keys(str(self.key.name)) if key not in known]
-        reason = f"one owner may have no more than {limit.rows}"
+        reason = f"one owner may have at most {limit.rows}"
         return [Refused(key, self.key_field, reason) for key in new[room:]]
 
     def _statement(self, dialect: str, sent: Set[str], values: Mapping[str, Any]) -> Any:

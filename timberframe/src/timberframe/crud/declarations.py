@@ -76,15 +76,15 @@ def _check_stated(crud: "ReadBase[Any]") -> None:
     if not (isinstance(crud.schema, type) and issubclass(crud.schema, BaseModel)):
         said = getattr(crud.schema, "__name__", repr(crud.schema))
         raise TypeError(
-            f"must state its schema as a Pydantic model, such as schemas.{model}: {said} is none"
+            f"must state its schema as a Pydantic model, such as schemas.{model}: {said} is not one"
         )
     for name in crud.schema.model_fields:
         if not hasattr(crud.model, name):
             raise TypeError(f"cannot show {name}: {crud.model.__name__} has no such column")
     if shaped := _shaped_by_pydantic(crud.schema):
         raise TypeError(
-            f"cannot show {shaped}: the database makes the JSON and obeys names and types alone;"
-            " answer with the schema itself, on a router of FastAPI's"
+            f"cannot show {shaped}: the database makes the JSON and knows only names and types;"
+            " return the schema itself, on a router of FastAPI's"
         )
     crud.shown()
 
@@ -109,7 +109,7 @@ def _shaped_by_pydantic(schema: type[BaseModel]) -> str | None:
 
 def _check_rules(crud: "ReadBase[Any]") -> None:
     """Try each rule with every kind of viewer: it may return a condition for some of them only."""
-    right = f"a rule gives a condition, as owner({crud.model.__name__}.owner_id) does of a column"
+    right = f"a rule returns a condition, as owner({crud.model.__name__}.owner_id) does"
     for name in ("read", "write", "create"):
         rule = getattr(crud.policy, name)
         if rule is None and name == "create":
@@ -121,7 +121,7 @@ def _check_rules(crud: "ReadBase[Any]") -> None:
         for viewer in (*nobody, *users):
             condition = rule(viewer)
             if not isinstance(getattr(condition, "type", None), (Boolean, NullType)):
-                raise TypeError(f"has a policy whose {name} gives {condition}: {right}")
+                raise TypeError(f"has a policy whose {name} returns {condition}: {right}")
 
 
 def _check_filters(crud: "ReadBase[Any]") -> None:
@@ -136,9 +136,9 @@ def _check_filters(crud: "ReadBase[Any]") -> None:
     known = set(_TAKEN)
     for each in (*declared(crud.filters), *crud.further_filters):
         if not isinstance(each, Filter):
-            raise TypeError(f"has a further filter that is none: {each!r}")
+            raise TypeError(f"has a further filter that is not a Filter: {each!r}")
         if each.parameter in known:
-            raise TypeError(f"cannot filter by {each.parameter}: lists have it already")
+            raise TypeError(f"cannot filter by {each.parameter}: lists already have that parameter")
         known.add(each.parameter)
         each.value_type  # noqa: B018 - raises TypeError where there is none
 
@@ -169,7 +169,7 @@ def _check_orders(crud: "ReadBase[Any]") -> None:
         if column.key not in crud.schema.model_fields:
             raise TypeError(f"cannot sort by {column.key}: its schema does not show it")
         if _column_of(column).nullable:
-            raise TypeError(f"cannot sort by {column.key}: null is neither before nor after")
+            raise TypeError(f"cannot sort by {column.key}: it may be null, and null has no order")
         try:
             json_reader_of(column.type)
         except TypeError as unknown:
@@ -181,9 +181,11 @@ def _check_keys(crud: "ReadBase[Any]") -> None:
         column: Any = getattr(crud.model, key, key) if isinstance(key, str) else str(key)
         _check_own(crud, "natural_key", column)
         if not _is_unique(column):
-            raise TypeError(f"cannot know a row by {key}: it is not unique")
+            raise TypeError(f"cannot identify a row by {key}: it is not unique")
         if not issubclass(column.type.python_type, (str, int)):
-            raise TypeError(f"cannot know a row by {key}: it is neither text nor a whole number")
+            raise TypeError(
+                f"cannot identify a row by {key}: it is neither text nor a whole number"
+            )
     references = getattr(crud, "references", {})
     if not isinstance(references, Mapping):
         raise TypeError("must state its references as {column: crud of what it names}")
@@ -211,7 +213,7 @@ def _check_search(crud: "ReadBase[Any]") -> None:
     for column in search.fields:
         _check_own(crud, "search", column)
         if column.type.python_type is not str:
-            raise TypeError(f"cannot search {column.key}: it is no text")
+            raise TypeError(f"cannot search {column.key}: it is not text")
 
 
 def _check_limit(crud: "ReadBase[Any]") -> None:
@@ -239,7 +241,9 @@ def _check_own(crud: "ReadBase[Any]", name: str, column: Any) -> None:
     is_column = isinstance(column, InstrumentedAttribute)
     if not is_column or getattr(crud.model, column.key, None) is not column:
         said = str(column) if is_column else repr(column)
-        raise TypeError(f"cannot have {said} in {name}: it is no column of {crud.model.__name__}")
+        raise TypeError(
+            f"cannot have {said} in {name}: it is not a column of {crud.model.__name__}"
+        )
 
 
 def _check_collation(column: InstrumentedAttribute[Any]) -> None:

@@ -126,7 +126,7 @@ class Deletion:
             except IntegrityError as error:
                 if ConstraintViolated.of(error).kind != "reference":
                     raise
-                raise Conflict("Other rows refer to what would be deleted") from error
+                raise Conflict("Other rows refer to a row that would be deleted") from error
             return int(result.rowcount)
 
 
@@ -143,7 +143,9 @@ async def check_nothing_forbids(db: AsyncSession, table: Table, rows: Rows) -> N
         child = key.parent.table
         stays = not_(func.coalesce(or_(false(), *going.get(child, ())), false()))
         if await db.scalar(select(key.parent).where(referring, stays).limit(1)) is not None:
-            raise Conflict(f"There are {child.name} of others that refer to what would be deleted")
+            raise Conflict(
+                f"There are {child.name} of others that refer to rows that would be deleted"
+            )
 
 
 def _all_references(

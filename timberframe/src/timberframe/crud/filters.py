@@ -46,7 +46,7 @@ _MEANINGS = {
     "gt": "Rows whose `{}` is more than this",
     "lte": "Rows whose `{}` is this or less",
     "lt": "Rows whose `{}` is less than this",
-    "in": "Rows whose `{}` is any of these: sent one by one, with commas between them, or both",
+    "in": "Rows whose `{}` is one of these: repeated, separated by commas, or both",
     "prefix": "Rows whose `{}` begins with this",
     "isnull": "`true`: rows without `{}`; `false`: rows that have it",
 }

@@ -82,7 +82,7 @@ class Cursor:
             decoded = b""
         signature, content = decoded[:_SIGNATURE_BYTES], decoded[_SIGNATURE_BYTES:]
         if not compare_digest(signature, signer.sign(content)):
-            raise InvalidCursor("The cursor is not one of this list, with this q and sort")
+            raise InvalidCursor("The cursor does not belong to this list with this q and sort")
         page, is_before, *values = from_json(content)
         read = (key.reader.validate_python(v) for key, v in zip(keys, values, strict=True))
         return cls(tuple(read), is_before, page)

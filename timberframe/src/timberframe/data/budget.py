@@ -47,6 +47,6 @@ async def _check(name: str, options: DatabaseOptions, workers: int) -> None:
             enough = f"{available // size} workers"
         raise TooManyConnections(
             f"{workers} workers (WEB_CONCURRENCY, --workers) with a DATABASE_POOL_SIZE of {size}"
-            f" need {workers * size} connections, and the server of {name} gives {available}:"
+            f" need {workers * size} connections, and the server of {name} allows {available}:"
             f" enough for {enough}"
         )

@@ -73,7 +73,7 @@ class FixedPoint(TypeDecorator[Decimal]):
             return None
         scaled = value.scaleb(self.places)
         if scaled != int(scaled):
-            raise ValueError(f"there are no more than {self.places} decimals")
+            raise ValueError(f"must have at most {self.places} decimals")
         return int(scaled)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:

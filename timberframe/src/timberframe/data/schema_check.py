@@ -94,8 +94,8 @@ async def check_schema(database: Database) -> None:
         missing = await connection.run_sync(lambda sync: list(find_missing(sync)))
     if missing:
         raise SchemaIncomplete(
-            f"the database lacks {name_some(missing)}, which its migrations made:"
-            " it was changed since"
+            f"the database lacks {name_some(missing)}, although its migrations created it:"
+            " it was changed afterwards"
         )
 
 

@@ -18,7 +18,7 @@ class Checkout:
         self.root = root = project.root
         for needed in _NEEDED:
             if not (root / needed).exists():
-                raise CannotGenerate(f"{root} is no checkout of the project: it has no {needed}")
+                raise CannotGenerate(f"{root} is not a checkout of the project: it has no {needed}")
             if not os.access(root / needed, os.W_OK):
                 raise CannotGenerate(f"{root / needed} cannot be written")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 from sqlalchemy.orm import DeclarativeBase
 
-_SEARCH = "must not have search in it, by which the index of full-text search is known"
+_SEARCH = "must not contain search, which marks the tables of full-text search"
 WORDS = re.compile("[a-z]+(_[a-z]+)*")
 MAX_NAME = 30  # longer ones exceed PostgreSQL's 63 bytes for an identifier, and lines of 100
 
@@ -74,15 +74,15 @@ def why_not_a_resource(name: str) -> str | None:
     if not re.search("[a-z]{2}", name):
         return "must have a word of two letters or more"
     if not WORDS.fullmatch(name):
-        return "must be lower-case words with _ between them, such as order or order_line"
+        return "must be lower-case words joined by _, such as order or order_line"
     if len(name) > MAX_NAME:
         return f"is longer than {MAX_NAME} letters"
     if keyword.iskeyword(name) or keyword.iskeyword(name.title()):
-        return "is a word of Python's"
+        return "is a keyword of Python"
     if "search" in name:
         return _SEARCH
     if {name, name.title().replace("_", "")} & set(dir(builtins)):
-        return "is a builtin of Python's"
+        return "is a builtin of Python"
     return None
 
 
@@ -90,17 +90,17 @@ def why_not_a_field(name: str) -> str | None:
     if "__" in name:
         return "must not have __, which separates a filter from its operator"
     if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
-        return "must be lower-case words with _ between them, such as issued_on"
+        return "must be lower-case words joined by _, such as issued_on"
     if len(name) > MAX_NAME:
         return f"is longer than {MAX_NAME} letters"
     if "search" in name:
         return _SEARCH
     if keyword.iskeyword(name):
-        return "is a word of Python's"
+        return "is a keyword of Python"
     if reason := _TAKEN.get(name):
-        return f"cannot be had: {reason}"
+        return f"is reserved: {reason}"
     if name.startswith("model_") or hasattr(BaseModel, name):
-        return "cannot be had: Pydantic uses it itself"
+        return "is reserved: Pydantic uses it itself"
     if hasattr(DeclarativeBase, name):
-        return "cannot be had: SQLAlchemy uses it itself"
+        return "is reserved: SQLAlchemy uses it itself"
     return None

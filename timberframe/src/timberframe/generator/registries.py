@@ -46,7 +46,7 @@ def unregister(
             if found:
                 left[path] = f"{before}\n{after}".removeprefix("\n")
             elif not is_forced:
-                changed = f"{path} has no longer the line {line.strip()!r}"
+                changed = f"{path} no longer has the line {line.strip()!r}"
                 raise CannotGenerate(f"{changed}; --force removes what is there")
     return left
 
@@ -97,7 +97,7 @@ def _insert_import(path: str, text: str, statement: str) -> str:
     module = statement.split()[1]
     starts = [(m[1], m.start()) for m in re.finditer(r"^from (app\S*) import ", text, re.MULTILINE)]
     if not starts:
-        raise CannotGenerate(f"{path}: there are no imports to stand beside")
+        raise CannotGenerate(f"{path}: there are no imports to add one to")
     later = [at for other, at in starts if other > module]
     at = later[0] if later else text.index("\n\n", starts[-1][1]) + 1
     return text[:at] + statement + text[at:]

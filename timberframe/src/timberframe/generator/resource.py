@@ -46,7 +46,7 @@ def generate(
     migration = next(path for path in files if path.startswith("alembic/"))
     registries[LANDED] = record_migration(migration, files[migration], checkout.read(LANDED))
     if existing := next(filter(checkout.exists, files), None):
-        raise CannotGenerate(f"{existing} exists already; nothing is overwritten")
+        raise CannotGenerate(f"{existing} already exists; nothing is overwritten")
     checkout.change(files | registries)
     return [*(f"create  {path}" for path in files), *(f"insert  {path}" for path in registries)]
 
@@ -63,7 +63,7 @@ def destroy(project: Project, name: str, *, is_forced: bool) -> list[str]:
     files = lay_out(render(spec, stamp, command=checkout.command), project.root)
     changed = [p for p, text in files.items() if not checkout.exists(p) or checkout.read(p) != text]
     if changed and not is_forced:
-        raise CannotGenerate(f"{changed[0]} was changed since; --force removes it all the same")
+        raise CannotGenerate(f"{changed[0]} was changed since; --force removes it anyway")
     kept = {path: checkout.read(path) for path in (MODELS, SCHEMAS, ROUTERS)}
     registries = unregister(spec.names, kept, project.root, is_forced=is_forced)
     registries[LANDED] = forget_migration(migration.path.name, checkout.read(LANDED))
@@ -81,22 +81,22 @@ def _check_new(checkout: Checkout, names: Names) -> None:
     one, many = names.one, names.many
     for folder in ("models", "schemas", "crud"):
         if one in checkout.names_in(f"app/{folder}"):
-            there = f"app/{folder}/{one}.py is there already"
+            there = f"app/{folder}/{one}.py already exists"
             raise CannotGenerate(f"{one}: {there}; try: {one}_item")
     schemas = checkout.read(SCHEMAS)
     if taken := next((name for name in schema_names(names) if f'"{name}"' in schemas), None):
-        raise CannotGenerate(f"{one}: there is a schema {taken} already; try: {one}_item")
+        raise CannotGenerate(f"{one}: there is already a schema {taken}; try: {one}_item")
     is_path_taken = f'prefix="/{names.path}"' in checkout.read(ROUTERS)
     has_tests = checkout.exists(f"tests/api/test_{many}.py")
     endpoints = checkout.names_in("app/api/v1/endpoints")
     if many in endpoints | checkout.tables() or is_path_taken or has_tests:
-        raise CannotGenerate(f"{many}: is there already; try: --plural {one}_list")
+        raise CannotGenerate(f"{many}: already exists; try: --plural {one}_list")
 
 
 def _check_names(spec: ResourceSpec, sources: Mapping[str, str]) -> None:
     """Refuse names that clash with others in the code."""
     one = spec.names.one
-    clash = CannotGenerate(f"{one}: the code uses that name itself; try: {one}_item")
+    clash = CannotGenerate(f"{one}: the generated code uses that name itself; try: {one}_item")
     for source in sources.values():
         try:
             module = ast.parse(source)
@@ -155,4 +155,4 @@ def _check_last(checkout: Checkout, name: str, migration: Migration) -> None:
         if migration.revision in other.down_revisions:
             destroying = f"{checkout.project.name} destroy resource"
             first = f"{destroying} {other.arguments[0]}" if other.arguments else "that"
-            raise CannotGenerate(f"{name}: {other.path.name} builds on it; first: {first}")
+            raise CannotGenerate(f"{name}: {other.path.name} depends on it; first: {first}")

@@ -177,10 +177,10 @@ def _read_target(
     name: str, parts: Sequence[str], models: Mapping[str, Target]
 ) -> tuple[Target, bool]:
     if name.endswith("_id"):
-        raise CannotGenerate(f"{name}: a ref gets its _id by itself; try: {name[:-3]}:ref")
+        raise CannotGenerate(f"{name}: a ref gets its _id automatically; try: {name[:-3]}:ref")
     if not parts:
         target = nearest(name, models).split(",")[0]
-        raise CannotGenerate(f"{name}: a ref says to what; try: {name}:ref:{target}")
+        raise CannotGenerate(f"{name}: a ref needs a resource; try: {name}:ref:{target}")
     target = parts[0].removesuffix("?")
     if target not in models:
         _refuse(f"{name}: resource", target, nearest(target, models))
@@ -189,7 +189,7 @@ def _read_target(
 
 def _check_options(name: str, type_name: str, kind: Kind, options: Sequence[str]) -> None:
     if len(set(options)) < len(options):
-        raise CannotGenerate(f"{name}: an option stands there twice")
+        raise CannotGenerate(f"{name}: an option is given twice")
     if "unique" in options and not kind.new:
         raise CannotGenerate(f"{name}: {type_name} cannot be unique; str can")
     if "index" in options and not kind.may_be_indexed:
@@ -197,7 +197,7 @@ def _check_options(name: str, type_name: str, kind: Kind, options: Sequence[str]
     if "search" in options and not kind.may_be_searched:
         raise CannotGenerate(f"{name}: {type_name} cannot be searched; str and text can")
     if {"unique", "index"} <= set(options):
-        raise CannotGenerate(f"{name}: what is unique has an index; leave :index out")
+        raise CannotGenerate(f"{name}: a unique field has an index anyway; leave out :index")
 
 
 def _check_together(fields: Sequence[Field]) -> None:
@@ -206,8 +206,8 @@ def _check_together(fields: Sequence[Field]) -> None:
         for name in {field.name, field.column}:
             if name in known:
                 twin = known[name].name
-                why = "twice" if twin == field.name else f"already, as the column of {twin}"
-                raise CannotGenerate(f"{field.name}: {name} is there {why}; leave one out")
+                why = "given twice" if twin == field.name else f"already the column of {twin}"
+                raise CannotGenerate(f"{field.name}: {name} is {why}; leave one out")
         known |= {field.name: field, field.column: field}
 
 

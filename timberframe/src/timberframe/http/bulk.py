@@ -87,7 +87,7 @@ def import_of(
         file_format = _format_of(request)
         if file_format != "csv":
             for name in params.model_fields_set & {"delimiter", "decimal"}:
-                raise InvalidInput.at("query", name, msg="is for CSV alone")
+                raise InvalidInput.at("query", name, msg="is only for CSV")
         database, accounts = database_of(request), accounts_of(request)
         slots = _slots_of(request)
         importing = Import(

@@ -14,7 +14,9 @@ router = APIRouter(prefix="/health", tags=["health"], route_class=Route)
 
 
 class Health(BaseModel):
-    status: Literal["healthy"] = Field(default="healthy", description="Else it is an error")
+    status: Literal["healthy"] = Field(
+        default="healthy", description="Otherwise the answer is an error"
+    )
 
 
 @router.get("")

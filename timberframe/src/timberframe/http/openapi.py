@@ -51,9 +51,9 @@ def _idempotency_key_parameter(lifetime: timedelta) -> dict[str, Any]:
         "in": "header",
         "required": False,
         "description": (
-            "Makes a retry safe: choose a random key, such as a UUID, for each thing to be done. "
-            "The same request with the same key is done once; sent again within "
-            f"{lifetime // timedelta(hours=1)} hours it gets the same answer again, with "
+            "Makes retries safe: choose a random key, such as a UUID, for each operation. A "
+            "request with the same key is processed only once; sent again within "
+            f"{lifetime // timedelta(hours=1)} hours, it gets the same answer, with "
             f"`{REPLAYED}: true`."
         ),
         "schema": {
@@ -75,10 +75,10 @@ def _condition(name: str, description: str, *, is_required: bool = False) -> dic
 
 
 _CONDITIONS_OF_READS = [
-    _condition("If-Match", "The `ETag` of the state to read; 412 if that is gone."),
+    _condition("If-Match", "The `ETag` of the version to read; 412 if the row has another one."),
     _condition(
         "If-None-Match",
-        "The `ETag` of the state that is known already, so that it is not sent again.",
+        "The `ETag` of the version that you have; 304 if it is the current one.",
     ),
 ]
 
@@ -87,10 +87,13 @@ def _conditions_of_changes(*, is_if_match_required: bool) -> list[dict[str, Any]
     return [
         _condition(
             "If-Match",
-            "The `ETag` of the state that this changes; it is refused if that is gone.",
+            "The `ETag` of the version to change; 412 if the row has another one.",
             is_required=is_if_match_required,
         ),
-        _condition("If-None-Match", "The `ETag` of a state that this must not change."),
+        _condition(
+            "If-None-Match",
+            "The `ETag` of a version that must not be changed; 412 if it is the current one.",
+        ),
     ]
 
 
@@ -105,16 +108,16 @@ def _header(description: str, example: str | int, *, is_always_sent: bool = True
 
 _HEADERS = {
     "Accept-Encoding": _header(
-        "How the body may be encoded; sent where `Content-Encoding` is refused",
+        "Which content codings are accepted; sent if `Content-Encoding` was refused",
         "identity",
         is_always_sent=False,
     ),
     "Cache-Control": _header("Whether the answer may be stored", "no-store"),
-    "Content-Disposition": _header("The name for the file", 'attachment; filename="products.csv"'),
-    "ETag": _header("Names this state, for `If-Match` and `If-None-Match`", '"3"'),
+    "Content-Disposition": _header("The name of the file", 'attachment; filename="products.csv"'),
+    "ETag": _header("Identifies this version, for `If-Match` and `If-None-Match`", '"3"'),
     REPLAYED: _header("Sent with a stored answer", "true", is_always_sent=False),
     "Link": _header(
-        "The pages `next` and `prev`, RFC 8288",
+        "Links to the `next` and `prev` pages, RFC 8288",
         '</api/v1/products/?cursor=abc>; rel="next"',
         is_always_sent=False,
     ),
@@ -123,7 +126,7 @@ _HEADERS = {
     "Vary": _header("The request headers that the answer depends on", "Origin, Authorization"),
     "WWW-Authenticate": _header("RFC 6750", 'Bearer error="invalid_token"'),
     "X-Request-ID": _header(
-        "Names this request in the log; yours, if it sent one",
+        "Identifies this request in the log; the one that was sent, if any",
         "c0225fc47ed8f46faadce03d32f594d3",
     ),
 }
@@ -137,8 +140,8 @@ _BY_STATUS = {
     "503": ["Retry-After"],
 }
 _MERGES = (
-    " A member that is absent stays as it is. All that GET gave can be sent back: members that say "
-    "what is there already are passed over, those that are read only too."
+    " Absent members stay as they are. The whole answer of GET can be sent back: members with "
+    "their current value are ignored, including read-only ones."
 )
 
 

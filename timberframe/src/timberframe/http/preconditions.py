@@ -52,7 +52,7 @@ def check_precondition(request: Request, resource: Versioned) -> None:
     if expected is not None and not _spelling_in(expected, etag):
         raise PreconditionFailed(f"{name} has changed since: read it again")
     if known is not None and _spelling_in(known, etag):
-        raise PreconditionFailed(f"{name} is in the state that If-None-Match excludes")
+        raise PreconditionFailed(f"{name} has a version that If-None-Match excludes")
 
 
 def etag_of(resource: Versioned | Stored[Any]) -> str:

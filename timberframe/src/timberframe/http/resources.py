@@ -193,7 +193,10 @@ def listed(crud: Crud[Any]) -> ListParams[Pagination]:
     """The parameters of a list: those that all lists have, and those that the crud declares."""
     fields = _declared_params(crud)
     if issubclass(crud.model, SoftDeletable):
-        fields["is_deleted"] = (bool, Field(False, description="Those that you may restore"))
+        fields["is_deleted"] = (
+            bool,
+            Field(False, description="`true`: deleted rows that you may restore"),
+        )
     base: type[Pagination] = CommonQueryParams if crud.search else Pagination
     if crud.max_limit != MAX_LIMIT:
         about = Pagination.model_fields["limit"].description
@@ -228,9 +231,9 @@ def _sort_type(crud: Crud[Any]) -> Any:
     def check(value: str) -> str:
         keys = value.split(",")
         if len(keys) > MAX_SORT_KEYS:
-            raise ValueError(f"must be no more than {MAX_SORT_KEYS} fields")
+            raise ValueError(f"must have at most {MAX_SORT_KEYS} fields")
         if not crud.sort_keys.keys() >= set(keys):
-            raise ValueError(f"must be some of {', '.join(names)}; a - before one turns it round")
+            raise ValueError(f"must be some of {', '.join(names)}; a - before one reverses it")
         return value
 
     key = f"-?({'|'.join(names)})"
@@ -238,7 +241,7 @@ def _sort_type(crud: Crud[Any]) -> Any:
         "type": "string",
         "maxLength": MAX_SORT_LENGTH,
         "pattern": f"^{key}(,{key}){{0,{MAX_SORT_KEYS - 1}}}$",
-        "description": "Fields with commas between them; a `-` before one turns it round",
+        "description": "Fields separated by commas; a `-` before one reverses its order",
         "examples": [f"-{names[0]}"],
     }
     return Annotated[

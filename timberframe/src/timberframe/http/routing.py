@@ -72,7 +72,9 @@ class Route(LineRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, _handled(endpoint), **options)
         if len(units_of_work(self.dependant)) > 1:
-            raise TypeError(f"{path}: DbSession or DbWrite, or one would wait for the other")
+            raise TypeError(
+                f"{path}: use DbSession or DbWrite, not both: one would wait for the other"
+            )
         returned = returned_by(endpoint, Created, Stored, Slice)
         if returned:
             self._check_obeyed(returned)
@@ -98,8 +100,8 @@ class Route(LineRoute):
         }
         if stated := [name for name, value in shaping.items() if value]:
             raise WrongDeclaration(
-                f"{self.path}: {stated[0]} is not obeyed: {returned.__name__} is JSON that the"
-                " database made; show fewer fields by another schema"
+                f"{self.path}: {stated[0]} has no effect: {returned.__name__} is JSON that the"
+                " database made; show fewer fields with another schema"
             )
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

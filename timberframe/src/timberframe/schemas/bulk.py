@@ -12,9 +12,12 @@ MAX_ROW_ERRORS = 100
 
 class _ImportMode(BaseModel):
     mode: Literal["all", "skip"] = Field(
-        default="all", description="`all`: every row or none; `skip`: those that are good"
+        default="all",
+        description="`all`: import every row or none; `skip`: leave out rows that are refused",
     )
-    dry_run: bool = Field(default=False, description="Do all, tell all, and keep nothing")
+    dry_run: bool = Field(
+        default=False, description="Check and report everything, but keep nothing"
+    )
 
 
 class ImportParams(_ImportMode):
@@ -23,10 +26,10 @@ class ImportParams(_ImportMode):
     model_config = ConfigDict(extra="forbid")
 
     delimiter: Literal["comma", "semicolon", "tab"] = Field(
-        default="comma", description="What is between the cells of a CSV file"
+        default="comma", description="What separates the cells of a CSV file"
     )
     decimal: Literal["point", "comma"] = Field(
-        default="point", description="What is before the fraction of a number in a CSV file"
+        default="point", description="The decimal mark of numbers in a CSV file"
     )
 
 
@@ -37,27 +40,29 @@ class ExportParams(Sortable):
 
 
 class RowError(BaseModel):
-    """Why a row cannot be taken."""
+    """Why a row was refused."""
 
     line: int = Field(description="Where the row begins in the file, from 1", examples=[2])
     field: str | None = Field(
         description="The field that is wrong; null for the whole row", examples=["price"]
     )
     reason: str = Field(
-        description="What would be taken", examples=["must be an amount such as 19.99"]
+        description="What would be accepted", examples=["must be an amount such as 19.99"]
     )
 
 
 class ImportReport(_ImportMode):
-    """Rows by what became of them; of the errors only the first ones are listed."""
+    """How many rows were created, updated, unchanged or refused; lists only the first errors."""
 
     created: int = Field(default=0, description="New rows")
-    updated: int = Field(default=0, description="Rows that were there and have changed")
-    unchanged: int = Field(default=0, description="Rows that were there and are as in the file")
-    refused: int = Field(default=0, description="Rows that cannot be taken")
-    errors_total: int = Field(default=0, description="Errors in all of them")
+    updated: int = Field(default=0, description="Existing rows that have changed")
+    unchanged: int = Field(default=0, description="Existing rows that are as in the file")
+    refused: int = Field(default=0, description="Rows that were refused")
+    errors_total: int = Field(
+        default=0, description="How many errors there are in all refused rows"
+    )
     errors: list[RowError] = Field(
-        default=[], max_length=MAX_ROW_ERRORS, description="The first of the errors"
+        default=[], max_length=MAX_ROW_ERRORS, description="The first errors"
     )
 
     @property

@@ -158,9 +158,11 @@ def check_document(value: Any) -> Any:
     try:
         size = len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
     except (TypeError, ValueError):  # 1e400, 1e-400, lone surrogates, huge integers
-        raise ValueError("must have numbers of a float's range and valid Unicode alone") from None
+        raise ValueError(
+            "must have only numbers in the range of a float, and valid Unicode"
+        ) from None
     if size > MAX_DOCUMENT_BYTES:
-        raise ValueError(f"must have no more than {MAX_DOCUMENT_BYTES} bytes")
+        raise ValueError(f"must have at most {MAX_DOCUMENT_BYTES} bytes")
     return value
 
 
@@ -175,7 +177,7 @@ def _depth(document: Any) -> int:
 
 
 RowId = Annotated[
-    int, Field(description="Given when it is created; never changed or given again", examples=[1])
+    int, Field(description="Assigned on creation; never changed and never reused", examples=[1])
 ]
 CreatedAt = Annotated[
     datetime, Field(description="When it was created", examples=["2026-11-24T12:00:00Z"])
@@ -201,7 +203,7 @@ Slug = Annotated[
     str,
     matching(
         f"^{SLUG}$",
-        "must be lower-case letters and digits, as words with hyphens between them",
+        "must be words of lower-case letters and digits, separated by hyphens",
         max_length=64,
     ),
 ]
@@ -228,7 +230,7 @@ Line = Annotated[
     str,
     matching(
         LINE,
-        "must be one line of text, neither blank nor with control characters",
+        "must be one line of text, not blank, without control characters",
         strip_whitespace=True,
         max_length=200,
     ),
@@ -236,7 +238,7 @@ Line = Annotated[
 # One item of a comma-separated list.
 Choice = Annotated[
     str,
-    matching(CHOICE, "must be texts with commas between them, none of them empty", max_length=200),
+    matching(CHOICE, "must be texts separated by commas, none of them empty", max_length=200),
 ]
 Text = Annotated[str, matching(TEXT, "must be text without control characters", max_length=10_000)]
 Money = Annotated[

@@ -12,37 +12,40 @@ class Message(BaseModel):
 
 
 class FieldError(BaseModel):
-    """What is wrong with one field; never with the value that was sent."""
+    """What is wrong with one field; the value that was sent is never repeated."""
 
     loc: list[str | int] = Field(
-        description="Where: `body`, `query`, `path` or `header`, then names and places",
+        description="Where: `body`, `query`, `path` or `header`, then names and indexes",
         examples=[["body", "price"]],
     )
-    msg: str = Field(description="What would be taken", examples=["must be a number such as -1.5"])
+    msg: str = Field(
+        description="What would be accepted", examples=["must be a number such as -1.5"]
+    )
     type: str = Field(description="The kind of error, for programs", examples=["value_error"])
 
 
 class Problem(BaseModel):
-    """RFC 9457; some errors have more members, which their `code` stands for."""
+    """RFC 9457; some errors have further members, depending on their `code`."""
 
     type: str = Field(description="What the title means", examples=["about:blank"])
-    title: str = Field(description="The phrase of the status", examples=["Not Found"])
+    title: str = Field(description="The reason phrase of the status", examples=["Not Found"])
     status: int = Field(description="The status of the answer", examples=[404])
     detail: str = Field(description="What went wrong, for people", examples=["Product not found"])
     code: str = Field(description="What went wrong, for programs", examples=["not_found"])
     request_id: str = Field(
-        description="Names the request in the log", examples=["c0225fc47ed8f46faadce03d32f594d3"]
+        description="Identifies the request in the log",
+        examples=["c0225fc47ed8f46faadce03d32f594d3"],
     )
     errors: list[FieldError] | list[RowError] | None = Field(
         default=None, description="What is wrong with fields, or with rows of a file"
     )
     error: str | None = Field(
         default=None,
-        description="At the token endpoint alone: RFC 6749 section 5.2",
+        description="Only at the token endpoint: RFC 6749 section 5.2",
         examples=["invalid_grant"],
     )
     error_description: str | None = Field(
         default=None,
-        description="At the token endpoint alone: RFC 6749 section 5.2",
+        description="Only at the token endpoint: RFC 6749 section 5.2",
         examples=["Incorrect username or password"],
     )

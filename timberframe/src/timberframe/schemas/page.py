@@ -37,23 +37,23 @@ class Pagination(Sortable):
         default=0,
         ge=0,
         le=MAX_SKIP,
-        description="Rows to pass over. Each costs; a `cursor` goes on from any depth for nothing.",
+        description="Rows to skip. Deep pages are slow; a `cursor` continues from any depth.",
     )
     limit: int = Field(
-        default=MAX_LIMIT, ge=1, le=MAX_LIMIT, description="Rows of one page, at most"
+        default=MAX_LIMIT, ge=1, le=MAX_LIMIT, description="The most rows that a page has"
     )
     cursor: str | None = Field(
         default=None,
         max_length=MAX_CURSOR_LENGTH,
-        description="The `next_cursor` of a page; `q` and `sort` as there, and no `skip`",
+        description="The `next_cursor` of a page; send the same `q` and `sort`, and no `skip`",
         examples=["WzEsNTBd.n3q8dGFh"],
     )
     total: Counting | MISSING = Field(
         default=MISSING,
         description=(
-            "How far rows are counted: `none`, `bounded` to what is cheap, or `exact`, which takes "
-            "the longer the more there are. If absent, `bounded`; with a `cursor` `none`. What `q` "
-            f"finds is never counted beyond {MAX_HITS - 1}."
+            "How rows are counted: `none`; `bounded`, only as far as that is cheap; or `exact`, "
+            "which takes longer the more there are. The default is `bounded`, with a `cursor` "
+            f"`none`. What `q` finds is never counted beyond {MAX_HITS - 1}."
         ),
     )
 
@@ -70,7 +70,7 @@ class CommonQueryParams(Pagination):
 
     q: Line | None = Field(
         default=None,
-        description="Rows that have all these words, or words that begin so; the best first",
+        description="Rows with all of these words, or words that begin with them; the best first",
         examples=["oak chair"],
     )
 
@@ -84,7 +84,7 @@ class Page(OutputModel, Generic[ItemT]):
         description="`at_least`: there are more than `total`, and they were not counted"
     )
     page: int = Field(description="The number of this page, from 1", examples=[1])
-    size: int = Field(description="The `limit` that was asked for", examples=[MAX_LIMIT])
+    size: int = Field(description="The `limit` of the request", examples=[MAX_LIMIT])
     next_cursor: str | None = Field(
         description="The `cursor` of the next page; null on the last one",
         examples=["WzEsNTBd.n3q8dGFh"],

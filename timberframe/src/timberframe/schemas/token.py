@@ -15,7 +15,7 @@ class LoginForm(InputModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    grant_type: Literal["password"] = Field(default="password", description="The only one")
+    grant_type: Literal["password"] = Field(default="password", description="The only grant type")
     username: str = Field(
         max_length=254, description="E-mail address or username", examples=["alice"]
     )

@@ -57,7 +57,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         refuse(f"An object with more than {MAX_NAMES:,} names")
     unique = dict(pairs)
     if len(unique) < len(pairs):
-        refuse("A name stands twice in one object")
+        refuse("A name appears twice in one object")
     return unique
 
 
