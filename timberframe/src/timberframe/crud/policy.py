@@ -73,7 +73,7 @@ def owner(column: InstrumentedAttribute[int]) -> Rule:
 
 
 def only(rows: ColumnElement[bool] | InstrumentedAttribute[bool]) -> Rule:
-    """Everybody, but only these rows; raise `WrongDeclaration` for what is no condition."""
+    """Everybody, but only these rows; raise `WrongDeclaration` unless it is a condition."""
     if not isinstance(rows, (ColumnElement, InstrumentedAttribute)):
         raise WrongDeclaration(f"only({rows!r}): it takes a condition, as only(Product.is_active)")
     return lambda viewer: or_(rows)

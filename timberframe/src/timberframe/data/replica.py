@@ -106,7 +106,7 @@ class Replica(Driver):
                     yield db
         except (Unavailable, TransactionConflict) as failed:
             self.mark_down()
-            raise TransactionConflict("the replica is away") from failed
+            raise TransactionConflict("the replica is unavailable") from failed
 
     def mark_down(self) -> None:
         """Do not use the replica for `RETRY_SECONDS`: it failed."""

@@ -21,18 +21,18 @@ class Health(BaseModel):
 
 @router.get("")
 async def health_check() -> Health:
-    """Say that this process answers."""
+    """Report that this process answers."""
     return Health()
 
 
 @router.get("/live")
 async def check_liveness() -> Health:
-    """Say that this process answers, whatever it depends on: restart it if not."""
+    """Report that this process answers, whatever it depends on; restart it if it does not."""
     return Health()
 
 
 @router.get("/ready", responses=problems(Unavailable))
 async def check_readiness(request: Request) -> Health:
-    """Say whether requests can be served: not while the database is away or lacks a migration."""
+    """Report whether requests can be served: the database answers and lacks no migration."""
     await check_migrated(request.app.state.database)
     return Health()
