@@ -19,6 +19,7 @@ from timberframe.data.session import Database
 # PostgreSQL name another one.
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 VARYING_FIELDS = {"request_id", "detail", "next_cursor", "access_token"}
+UNAVAILABLE = 503
 VARYING_HEADERS = {"x-request-id", "content-length", "link"}
 
 
@@ -40,7 +41,7 @@ class Answer(NamedTuple):
         if self.headers.get("content-encoding") == "gzip":
             content = gzip.decompress(content)
         body: Any = MOMENT.sub("", content.decode())
-        if "json" in self.headers.get("content-type", ""):
+        if self.headers.get("content-type", "").endswith(("/json", "+json")):
             body = json.loads(body)
             body = {name: body[name] if name not in VARYING_FIELDS else None for name in body}
         values = self.headers | dict.fromkeys(VARYING_HEADERS & self.headers.keys(), "")
@@ -61,7 +62,10 @@ class Mirror:
         body = await Request(scope, receive).body()
         answers = [await _answer(app, scope, body) for app in self._apps]
         one, other = (answer.facts for answer in answers)
-        if one != other:
+        # A busy machine may answer on one engine alone. And rows are some milliseconds older on
+        # one: a time of theirs, as a filter, finds no row of the other.
+        is_alike = UNAVAILABLE not in (one[0], other[0]) and b"_at" not in scope["query_string"]
+        if is_alike and one != other:
             request = f"{scope['method']} {scope['path']}?{scope['query_string']!r} {body[:500]!r}"
             self.differences.append(f"{request}\n{one}\n{other}")
         if scope["method"] == "POST":
