@@ -29,6 +29,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
             f"{entrypoint} was imported before the tests could set its settings"
         )
     set_environment()
+    # Without it a check that fails would show no values.
+    pytest.register_assert_rewrite("timberframe.testing.checks")
     early_config.pluginmanager.import_plugin("timberframe.testing.plugin")
 
 

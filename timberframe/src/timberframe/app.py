@@ -70,6 +70,7 @@ def create_app(
     app.state.accounts = accounts
     app.state.tokens = Tokens.of(settings)
     app.state.sign_in_limits = SignInLimits.of(settings)
+    app.state.header_names = frozenset(headers)
     app.state.transfer_slots = TransferSlots(settings.DATABASE_POOL_SIZE)
     for prefix, router in routers.items():
         app.include_router(router, prefix=prefix)
@@ -130,7 +131,7 @@ def _add_middleware(
         allow_credentials="*" not in settings.ALLOWED_ORIGINS,
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=ALLOWED_HEADERS,
-        expose_headers=EXPOSED_HEADERS,
+        expose_headers=[*EXPOSED_HEADERS, *headers],
     )
     app.add_middleware(RequestContext, server_name=settings.project.name, headers=headers)
     if settings.ROOT_PATH:

@@ -43,7 +43,8 @@ class Answer(NamedTuple):
         body: Any = MOMENT.sub("", content.decode())
         if self.headers.get("content-type", "").endswith(("/json", "+json")):
             body = json.loads(body)
-            body = {name: body[name] if name not in VARYING_FIELDS else None for name in body}
+            if isinstance(body, dict):
+                body |= dict.fromkeys(VARYING_FIELDS & body.keys())
         values = self.headers | dict.fromkeys(VARYING_HEADERS & self.headers.keys(), "")
         return self.status, values, body
 

@@ -148,7 +148,7 @@ def cheap_hashes() -> Iterator[None]:
 
 
 @pytest.fixture
-def real_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+def real_hashes(cheap_hashes: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of the hash itself: the application's own parameters."""
     accounts = subject.app().state.accounts
     monkeypatch.setattr(accounts, "passwords", type(accounts).passwords)
@@ -195,7 +195,15 @@ def empty_database_url(
 
 
 @pytest.fixture
-async def running_app(app: FastAPI, database_url: str) -> AsyncIterator[None]:
+def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder to which the application writes mail, since no server for it is set."""
+    folder = tmp_path / "outbox"
+    monkeypatch.setattr(subject.settings(), "MAIL_FOLDER", folder)
+    return folder
+
+
+@pytest.fixture
+async def running_app(app: FastAPI, database_url: str, outbox: Path) -> AsyncIterator[None]:
     async with subject.lifespan(app):
         yield
 

@@ -3,20 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx2
-import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import select, update
 
 from timberframe.data.base import Base
 from timberframe.data.session import Database
-from timberframe.http import dependencies
-from timberframe.http.idempotency import give_kept_answer
 from timberframe.http.routing import RouteIndex
 from timberframe.testing import subject
 from timberframe.testing.cast import ADMIN, ALICE, BOB, Person, client_of
@@ -26,11 +22,6 @@ CAROL = Person(4, "carol")  # signs up and is disabled, where a test needs such 
 SIGN_UP = {"email": CAROL.email, "username": CAROL.name, "password": CAROL.password}
 PROBLEM = {"type", "title", "status", "detail", "code", "request_id"}
 OUTSIDE_THE_SCHEMA = {"/api/openapi.json", "/api/docs", "/api/redoc", "/api/redoc/redoc.js"}
-
-
-@pytest.fixture(autouse=True)
-def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject.settings(), "MAIL_FOLDER", tmp_path)
 
 
 def test_table_names_every_route_and_no_other(app: FastAPI) -> None:
@@ -251,23 +242,6 @@ async def test_no_kept_answer_is_given_to_who_was_disabled(
     disabled = await answers_after_losing_rights(app, {"is_active": False}, alice, database)
     for route, (_, status, is_kept) in disabled.items():
         assert (status, is_kept) == (401, False), route
-
-
-async def test_control_answers_kept_before_rights_are_checked_would_be_given(
-    app: FastAPI,
-    alice: httpx2.AsyncClient,
-    database: Database,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def find_at_once(request: Request) -> Any:
-        keyed = await get_keyed_request(request)
-        give_kept_answer(request)
-        return keyed
-
-    get_keyed_request = dependencies.get_keyed_request
-    monkeypatch.setattr(dependencies, "get_keyed_request", find_at_once)
-    demoted = await answers_after_losing_rights(app, {"is_superuser": False}, alice, database)
-    assert any(is_kept and expected >= 400 for expected, _, is_kept in demoted.values())
 
 
 DISGUISES = (
