@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -51,6 +52,10 @@ def received(connection: socket.socket) -> bytes:
 def health(server: ServerProcess) -> int:
     # A connection of its own, as a probe has.
     return httpx2.get(f"{server.url}/health", timeout=PATIENCE_SECONDS).status_code
+
+
+def one_is_new(parent: psutil.Process, before: set[psutil.Process]) -> bool:
+    return len({*parent.children()} - before) == 1
 
 
 def processes(server: ServerProcess) -> list[psutil.Process]:
@@ -243,10 +248,10 @@ def test_workers_that_are_killed_are_replaced(database_url: str) -> None:
         [parent, *workers] = processes(server)
         wait_until(lambda: len(parent.children()) == 2)
         for _ in range(4):
-            before = parent.children()
-            chance.choice(before).kill()
+            children = parent.children()
+            chance.choice(children).kill()
             wait_until(
-                lambda: len({*parent.children()} - {*before}) == 1,  # noqa: B023 - at once
+                partial(one_is_new, parent, {*children}),
                 pause=0.05,  # it looks at all processes of the machine
             )
             assert len(parent.children()) == 2
