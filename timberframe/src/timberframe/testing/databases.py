@@ -46,11 +46,10 @@ def url_of(url: str, name: str) -> str:
     return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
-async def run_sql(url: str, *statements: str) -> None:
+async def run_sql(url: str, statement: str) -> None:
     connection = await asyncpg.connect(url)
     try:
-        for statement in statements:
-            await connection.execute(statement)
+        await connection.execute(statement)
     finally:
         await connection.close()
 

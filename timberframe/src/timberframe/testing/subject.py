@@ -34,12 +34,12 @@ def project() -> Project:
 
 @cache
 def app() -> FastAPI:
-    return cast(FastAPI, _load(":".join(_entrypoint())))
+    return cast(FastAPI, _load(_entrypoint()))
 
 
 def create_app() -> FastAPI:
     """Another application of the same project, with its settings as they are now."""
-    module, name = _entrypoint()
+    module, _, name = _entrypoint().partition(":")
     spec = importlib.util.find_spec(module)
     if spec is None or spec.loader is None:
         raise ModuleNotFoundError(module)
@@ -68,9 +68,8 @@ def _tools() -> dict[str, Any]:
     return cast(dict[str, Any], tomllib.loads(project().pyproject.read_text())["tool"])
 
 
-def _entrypoint() -> tuple[str, str]:
-    module, _, name = _tools()["fastapi"]["entrypoint"].partition(":")
-    return module, name
+def _entrypoint() -> str:
+    return str(_tools()["fastapi"]["entrypoint"])
 
 
 def command() -> str:
@@ -87,7 +86,7 @@ def main() -> None:
 def app_package() -> str:
     """The package that the application's modules are in, such as `app`."""
     app()
-    return _entrypoint()[0].partition(".")[0]
+    return _entrypoint().partition(":")[0].partition(".")[0]
 
 
 def settings() -> Settings:
