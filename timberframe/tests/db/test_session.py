@@ -210,7 +210,7 @@ async def test_reads_take_turns_and_none_waits_for_ever(
 
 
 async def test_held_lock_is_not_waited_for_long(
-    hasty_database: Database, database: Database, product: None
+    database: Database, hasty_database: Database, product: None
 ) -> None:
     change = "UPDATE products SET stock = 1"
     async with database.transaction() as db:
