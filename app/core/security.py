@@ -1,4 +1,7 @@
-"""The passwords of this project; `Passwords(HashCost(…))` makes their hashes cost more."""
+"""The passwords of this project.
+
+`Passwords(HashCost(…))` makes their hashes cost more; `Passwords(hasher)` makes others.
+"""
 
 from timberframe.security.passwords import Passwords
 

@@ -44,7 +44,7 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def counted(compute: Callable[..., Any]) -> Callable[..., Any]:
         def count_and_compute(hasher: Any, password: str, *args: Any, **kwargs: Any) -> Any:
-            computed.append(f"{compute.__qualname__} {password}")
+            computed.append(f"{type(hasher).__name__} {password}")
             return compute(hasher, password, *args, **kwargs)
 
         return count_and_compute
@@ -89,7 +89,7 @@ async def test_each_attempt_computes_one_hash_whoever_it_is_for(
     ):
         hashes.clear()
         assert (await guess(client, login, password)).status_code == status
-        assert hashes == [f"Argon2Hasher.verify {password}"], login
+        assert hashes == [f"Argon2Hasher {password}"], login
 
 
 @pytest.mark.parametrize("login", [ALICE.email, "nobody@example.com"])
@@ -98,13 +98,13 @@ async def test_ten_failures_are_allowed_to_an_account_whether_it_exists_or_not(
 ) -> None:
     limit_to(monkeypatch, "per_account", settings.SIGN_IN_FAILURES_PER_ACCOUNT)
     wrong = [await guess(client, login) for _ in range(10)]
-    assert hashes == [f"Argon2Hasher.verify {WRONG}"] * 10
+    assert hashes == [f"Argon2Hasher {WRONG}"] * 10
     hashes.clear()
     limited = [await guess(client, login), await guess(client, login, ALICE.password)]
     assert {str(shown(answer)) for answer in (*wrong, *limited)} == {str(shown(wrong[0]))}
     assert wrong[0].status_code == 401
     # The work of a wrong password is done, on none that was sent.
-    assert [each.partition(" ")[0] for each in hashes] == ["Argon2Hasher.verify"] * 2
+    assert [each.partition(" ")[0] for each in hashes] == ["Argon2Hasher"] * 2
     assert not any(password in str(hashes) for password in (WRONG, ALICE.password))
     assert (await guess(client, BOB.name, BOB.password)).status_code == 200
 
@@ -131,7 +131,7 @@ async def test_full_counter_of_an_outdated_hash_costs_what_a_wrong_password_cost
         assert (await guess(client)).status_code == 401
     hashes.clear()
     assert (await guess(client, ALICE.name, ALICE.password)).status_code == 401
-    assert [each.partition(" ")[0] for each in hashes] == ["BcryptHasher.verify"]
+    assert [each.partition(" ")[0] for each in hashes] == ["BcryptHasher"]
 
 
 async def test_account_that_is_limited_is_logged(
@@ -151,7 +151,7 @@ async def test_guesses_sent_at_once_do_not_slip_by(
     client: httpx2.AsyncClient, hashes: list[str], login: str
 ) -> None:
     assert await at_once(50, lambda: guess(client, login)) == {401: 50}
-    assert hashes.count(f"Argon2Hasher.verify {WRONG}") == LIMIT
+    assert hashes.count(f"Argon2Hasher {WRONG}") == LIMIT
 
 
 class CountedAfterTheCheck(sign_in.PasswordCheck):
@@ -173,7 +173,7 @@ async def test_guesses_sent_at_once_would_slip_by_if_counted_after_the_check(
 ) -> None:
     monkeypatch.setattr(sign_in, "PasswordCheck", CountedAfterTheCheck)
     await at_once(20, lambda: guess(client))
-    assert hashes.count(f"Argon2Hasher.verify {WRONG}") > LIMIT
+    assert hashes.count(f"Argon2Hasher {WRONG}") > LIMIT
 
 
 async def test_right_password_does_not_use_up_the_limit(client: httpx2.AsyncClient) -> None:
@@ -230,7 +230,7 @@ async def test_name_that_nobody_has_is_counted_once_however_it_is_spelt(
         hashes.clear()
         for login in spellings * 2:
             assert (await guess(client, login)).status_code == 401
-        assert hashes.count(f"Argon2Hasher.verify {WRONG}") == LIMIT
+        assert hashes.count(f"Argon2Hasher {WRONG}") == LIMIT
 
 
 async def test_disabled_account_is_limited_like_any_other(
@@ -239,4 +239,4 @@ async def test_disabled_account_is_limited_like_any_other(
     await admin.patch(f"/users/{BOB.id}", json={"is_active": False})
     for _ in range(LIMIT + 1):
         assert (await guess(client, BOB.name, BOB.password)).status_code == 401
-    assert hashes.count(f"Argon2Hasher.verify {BOB.password}") == LIMIT
+    assert hashes.count(f"Argon2Hasher {BOB.password}") == LIMIT

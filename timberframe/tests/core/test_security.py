@@ -2,19 +2,21 @@
 
 import asyncio
 import re
+import time
 
 import bcrypt
 import httpx2
 import pytest
-from argon2 import PasswordHasher, Type, extract_parameters
+from argon2 import PasswordHasher, Type
 from limits import RateLimitItemPerMinute
+from pwdlib.hashers.bcrypt import BcryptHasher
 from sqlalchemy import select, update
 
 from specimen import models
 from specimen.crud import user_crud
 from specimen.main import app
 from timberframe.data.session import Database
-from timberframe.security.passwords import OWASP, HashCost, Passwords
+from timberframe.security.passwords import HashCost, Passwords
 from timberframe.testing import ADMIN, ALICE, BOB, Person, client_of, set_limits
 
 # OWASP's Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
@@ -255,12 +257,78 @@ async def test_password_longer_than_bcrypt_reads_is_wrong_and_no_error(
     assert await sign_in(client, f"{longest}x") == 401
 
 
-@pytest.mark.parametrize("cost", [OWASP, HashCost(memory_kib=64, passes=3, lanes=2)])
-async def test_password_of_nobody_costs_what_any_other_does(cost: HashCost) -> None:
+class RecordedBcrypt(BcryptHasher):
+    """Another hasher, and what it was asked to do."""
+
+    def __init__(self) -> None:
+        super().__init__(rounds=4)
+        self.work: list[str] = []
+
+    def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+        self.work.append(f"hash {password!r}")
+        return super().hash(password, salt=salt)
+
+    def verify(self, password: str | bytes, hash: str | bytes) -> bool:
+        self.work.append(f"verify {password!r}")
+        return super().verify(password, hash)
+
+
+async def test_hashes_of_before_are_verified_and_upgraded_to_those_of_another_hasher(
+    client: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_crud, "passwords", Passwords(BcryptHasher(rounds=4)))
+    before = (await stored(database)).hashed_password
+    assert before.startswith("$argon2id$")
+    assert await sign_in(client, "Wrong-Pass-1") == 401
+    assert (await stored(database)).hashed_password == before
+
+    assert await sign_in(client) == 200
+    upgraded = (await stored(database)).hashed_password
+    assert BcryptHasher.identify(upgraded)
+    assert await sign_in(client) == 200
+    assert await sign_in(client, "Wrong-Pass-1") == 401
+    assert (await stored(database)).hashed_password == upgraded
+
+    user = {"email": "carol@example.com", "username": "carol", "password": "Carol-Pass-1"}
+    carol = await client.post("/users/", json=user)
+    async with database.reading() as db:
+        query = select(models.User.hashed_password).where(models.User.id == carol.json()["id"])
+        assert BcryptHasher.identify(str(await db.scalar(query)))
+
+
+async def test_hashes_of_no_named_hasher_let_nobody_in(
+    client: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasher = BcryptHasher(rounds=4)
+    monkeypatch.setattr(user_crud, "passwords", Passwords(hasher, also_verifies=()))
+    assert await sign_in(client) == 401
+    await store(database, hasher.hash(ALICE.password))
+    assert await sign_in(client) == 200
+
+
+async def test_password_of_nobody_costs_what_any_other_does(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Times would tell who has an account otherwise."""
-    passwords = Passwords(cost)
-    new_hash = await passwords.hash(ALICE.password)
-    assert extract_parameters(passwords._no_such_user) == extract_parameters(new_hash)
+    hasher = RecordedBcrypt()
+    monkeypatch.setattr(user_crud, "passwords", Passwords(hasher))
+    assert await sign_in(client) == 200  # from here on the hash is that of the hasher
+    hasher.work.clear()
+    assert await sign_in(client, "Wrong-Pass-1") == 401
+    nobody = {"username": "nobody", "password": "Wrong-Pass-1"}
+    assert (await client.post("/auth/login", data=nobody)).status_code == 401
+    assert hasher.work == ["verify 'Wrong-Pass-1'", "hash 'Wrong-Pass-1'"]
+
+
+async def test_password_of_nobody_is_hashed_at_the_cost_that_is_set() -> None:
+    costly = Passwords(HashCost(memory_kib=64 * 1024, passes=3, lanes=1))
+    cheap = Passwords(HashCost(memory_kib=8, passes=1, lanes=1))
+    seconds = []
+    for passwords in (costly, cheap):
+        start = time.perf_counter()
+        assert await passwords.verify(ALICE.password, None) == (False, None)
+        seconds.append(time.perf_counter() - start)
+    assert seconds[0] > 10 * seconds[1]
 
 
 UNKNOWN = (

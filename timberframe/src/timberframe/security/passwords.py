@@ -1,11 +1,11 @@
-"""Password hashes: Argon2id with OWASP's parameters, in few threads and off the event loop."""
+"""Password hashes: by default Argon2id as OWASP recommends it, in few threads of their own."""
 
 import asyncio
 import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from pwdlib import PasswordHash
 from pwdlib.exceptions import PwdlibError
+from pwdlib.hashers import HasherProtocol
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 
@@ -26,8 +27,6 @@ MAX_HASHING_SECONDS = 30  # including the wait for the hashes before it
 
 _HASHING_NICENESS = 15  # a thirtieth of a core that others compete for
 _M_MMAP_THRESHOLD = -3  # of mallopt(3)
-# Of a random password that nobody knows.
-_SALT_AND_DIGEST = "R2VLccRiA4TOijBcas1yVw$UlBaudJUhq5J5UXTMByH6BXU6xmDyQkle/2mhOvKqeA"
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,25 @@ OWASP = HashCost(memory_kib=19 * 1024, passes=2, lanes=1)
 class Passwords:
     """Hashes and verifies passwords; its threads start with the first password.
 
-    Imported bcrypt hashes are verified too; new hashes are always Argon2id. Only tests should make
-    them cheaper than OWASP recommends.
+    New hashes are made by `hasher`: Argon2id at a `HashCost`, or any hasher of pwdlib or with its
+    protocol. Hashes of `also_verifies` are verified too, and replaced at the next sign-in. Only
+    tests should make hashes cheaper than OWASP recommends.
+
+    Where a hasher does not take every password, such as bcrypt those of more than 72 bytes, the
+    schemas must bound them: it raises ValueError.
     """
 
-    def __init__(self, cost: HashCost = OWASP) -> None:
-        self._cost = cost
-        # Verified where there is no user, at the cost of a hash that is made.
-        self._no_such_user = (
-            f"$argon2id$v=19$m={cost.memory_kib},t={cost.passes},p={cost.lanes}${_SALT_AND_DIGEST}"
-        )
+    def __init__(
+        self,
+        hasher: HashCost | HasherProtocol = OWASP,
+        *,
+        also_verifies: Iterable[HasherProtocol] = (Argon2Hasher(), BcryptHasher()),
+    ) -> None:
+        if isinstance(hasher, HashCost):
+            hasher = Argon2Hasher(
+                time_cost=hasher.passes, memory_cost=hasher.memory_kib, parallelism=hasher.lanes
+            )
+        self._hashers = PasswordHash((hasher, *also_verifies))
         self._waiting = 0
 
     async def hash(self, password: str) -> str:
@@ -65,19 +73,10 @@ class Passwords:
     async def verify(self, password: str, hashed_password: str | None) -> tuple[bool, str | None]:
         """Whether the password is right, and a new hash when the stored one is outdated.
 
-        Without a stored hash the same work is done, so that response times do not reveal who has
-        an account.
+        Without a stored hash one is made, which is the same work, so that response times do not
+        reveal who has an account.
         """
         return await self._run(lambda: self._verify(password, hashed_password))
-
-    @cached_property
-    def _hashers(self) -> PasswordHash:
-        argon2 = Argon2Hasher(
-            time_cost=self._cost.passes,
-            memory_cost=self._cost.memory_kib,
-            parallelism=self._cost.lanes,
-        )
-        return PasswordHash((argon2, BcryptHasher()))
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
@@ -88,13 +87,13 @@ class Passwords:
 
     def _verify(self, password: str, hashed_password: str | None) -> tuple[bool, str | None]:
         try:
-            is_right, new_hash = self._hashers.verify_and_update(
-                password, hashed_password or self._no_such_user
-            )
+            if hashed_password:
+                return self._hashers.verify_and_update(password, hashed_password)
+            self._hashers.hash(password)
         except (PwdlibError, ValueError):
             # An unknown hash format, or more than the 72 bytes that bcrypt reads.
-            return False, None
-        return (is_right, new_hash) if hashed_password else (False, None)
+            pass
+        return False, None
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._waiting >= MAX_WAITING_HASHES:
