@@ -23,22 +23,26 @@ PAGE = Path(__file__).parents[1] / "docs" / "ways-out.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
-def routers() -> list[APIRouter]:
+def routers(name: str) -> list[APIRouter]:
     found = []
     for number, block in enumerate(BLOCKS):
         names: dict[str, object] = {"__name__": f"ways_out_{number}"}
         code = compile(block, f"{PAGE.name}, block {number + 1}", "exec")
         exec(code, names)  # noqa: S102 - of our own page
-        assert isinstance(names["router"], APIRouter)
-        found.append(names["router"])
+        if isinstance(router := names.get(name), APIRouter):
+            found.append(router)
     return found
 
 
 def create_app() -> FastAPI:
     api = APIRouter()
-    for router in (api_router, *routers()):
+    ways_out, (second,) = routers("router"), routers("v2_router")
+    assert len(ways_out) == len(BLOCKS) - 1
+    for router in (api_router, *ways_out):
         api.include_router(router)
-    return timberframe.app.create_app(settings, accounts=user_crud, routers={"/api/v1": api})
+    return timberframe.app.create_app(
+        settings, accounts=user_crud, routers={"/api/v1": api, "/api/v2": second}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,21 @@ async def test_each_way_out_works(app: FastAPI) -> None:
         assert (await alice.get("/reports/stock")).status_code == 403
         picture = await alice.post("/pictures", content=b"x" * 1000)
         assert picture.json() == {"bytes": 1000, "owner_id": ALICE.id}
+
+
+async def test_second_version_has_the_routes_of_the_first_but_one(app: FastAPI) -> None:
+    async with client_of(app, ALICE) as alice, client_of(app) as anybody:
+        chair = {"sku": "C", "name": "Chair", "price": "19.90"}
+        key = (await alice.post("/products/", json=chair)).json()["id"]
+        second = "http://testserver/api/v2/products/"
+        assert len((await anybody.get(second)).json()["items"]) == 1
+        assert (await anybody.get(f"/products/{key}")).status_code == 200
+        assert (await anybody.get(f"{second}{key}")).status_code == 401
+        assert (await alice.get(f"{second}{key}")).status_code == 200
+    changed = app.openapi()["paths"]["/api/v2/products/{product_id}"]
+    assert {changed[method]["operationId"] for method in changed} == {
+        *("v2_read_product", "v2_update_product", "v2_patch_product", "v2_delete_product")
+    }
 
 
 async def test_own_rule_leaves_nothing_of_either_table(app: FastAPI) -> None:

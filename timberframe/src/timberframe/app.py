@@ -16,7 +16,7 @@ from timberframe.http.bodies import Bodies, BodyLimit
 from timberframe.http.bulk import TransferSlots, body_is_file
 from timberframe.http.docs import add_docs
 from timberframe.http.middleware import CORS, Compression, RequestContext, RequestLimits, RootPath
-from timberframe.http.openapi import complete_schema
+from timberframe.http.openapi import complete_schema, operation_ids
 from timberframe.http.options import HttpOptions
 from timberframe.http.problems import add_error_handlers
 from timberframe.http.routing import RouteIndex
@@ -48,7 +48,9 @@ def create_app(
 ) -> FastAPI:
     """The application with `routers`, each under its prefix; `headers` are sent with every answer.
 
-    It connects to the database only when a request first needs it.
+    Ids of operations are the names of handlers; under all prefixes but the first they begin with
+    the prefix, so that several versions of an API may have the same routers. The application
+    connects to the database only when a request first needs it.
     """
     options = HttpOptions.of(settings)
     app = FastAPI(
@@ -59,7 +61,7 @@ def create_app(
         openapi_url="/api/openapi.json" if settings.DOCS_ENABLED else None,
         docs_url=None,
         redoc_url=None,
-        generate_unique_id_function=operation_id,
+        generate_unique_id_function=operation_ids(list(routers)),
         # The login form is the only one, and anybody may send it. Each field may be as large as the
         # body: unknown parameters are ignored, and some of OAuth's are long.
         form_limits={"max_fields": 20, "max_files": 0, "max_part_size": SIGN_IN_MAX_BODY_BYTES},
@@ -85,10 +87,6 @@ def create_app(
         add_docs(app)
     _add_middleware(app, settings, routes, headers)
     return app
-
-
-def operation_id(route: APIRoute) -> str:
-    return route.name
 
 
 @asynccontextmanager

@@ -134,7 +134,6 @@ async def read_user_me(current_user: CurrentUser, db: DbRead) -> Stored[models.U
     "/me",
     response_model=schemas.User,
     responses=problems(AlreadyExists, NotPermitted, RateLimited),
-    operation_id="patch_user_me",
 )
 async def update_user_me(
     db: DbSession,
@@ -245,7 +244,6 @@ async def read_product(product: ProductInPath) -> Stored[models.Product]:
     "/{product_id:id}",
     response_model=schemas.Product,
     responses=problems(AlreadyExists, NotPermitted, NotFound),
-    operation_id="patch_product",
 )
 async def update_product(
     db: DbSession,

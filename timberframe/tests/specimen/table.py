@@ -16,7 +16,6 @@ from timberframe.testing.routes import (
 )
 
 USER = frozenset({"id", "email", "username", "full_name", "is_active", "created_at", "updated_at"})
-CHANGE, OTHER_CHANGE = {"full_name": "New Name"}, {"full_name": "Other Name"}
 OF_ONESELF = frozenset({"email", "full_name", "password", "current_password"})
 BY_SUPERUSERS = frozenset({"email", "full_name", "is_active", "is_superuser"})
 
@@ -63,6 +62,10 @@ PRODUCTS = Resource(
 _NUMBERS = count()
 
 
+def new_name() -> dict[str, str]:
+    return {"full_name": f"Name {next(_NUMBERS)}"}
+
+
 def new_user() -> dict[str, str]:
     name = f"new{next(_NUMBERS)}"
     return {"email": f"{name}@example.com", "username": name, "password": "New-Pass-1"}
@@ -81,10 +84,10 @@ ROUTES = (
         "POST", "/users/", PUBLIC, 201, json=new_user, takes=frozenset({"full_name"}), shows=USER
     ),
     Route("GET", "/users/me", SIGNED_IN, shows=USER),
-    Route("PUT", "/users/me", SIGNED_IN, json=CHANGE, takes=OF_ONESELF, shows=USER),
-    Route("PATCH", "/users/me", SIGNED_IN, json=OTHER_CHANGE, takes=OF_ONESELF, shows=USER),
+    Route("PUT", "/users/me", SIGNED_IN, json=new_name, takes=OF_ONESELF, shows=USER),
+    Route("PATCH", "/users/me", SIGNED_IN, json=new_name, takes=OF_ONESELF, shows=USER),
     Route("GET", "/users/{user_id}", OWNER, shows=USER),
-    Route("PATCH", "/users/{user_id}", SUPERUSER, json=CHANGE, takes=BY_SUPERUSERS, shows=USER),
+    Route("PATCH", "/users/{user_id}", SUPERUSER, json=new_name, takes=BY_SUPERUSERS, shows=USER),
     Route("DELETE", "/users/{user_id}", SUPERUSER, 204),
     PRODUCTS,
 )

@@ -77,7 +77,6 @@ async def read_category(category: CategoryInPath) -> Stored[models.Category]:
     "/{category_id:id}",
     response_model=schemas.Category,
     responses=problems(NotPermitted, NotFound),
-    operation_id="patch_category",
 )
 async def update_category(
     db: DbSession,

@@ -73,7 +73,6 @@ async def read_product(product: ProductInPath) -> Stored[models.Product]:
     "/{product_id:id}",
     response_model=schemas.Product,
     responses=problems(AlreadyExists, NotPermitted, NotFound),
-    operation_id="patch_product",
 )
 async def update_product(
     db: DbSession,

@@ -84,7 +84,6 @@ async def read_user_me(current_user: CurrentUser, db: DbRead) -> Stored[models.U
     "/me",
     response_model=schemas.User,
     responses=problems(AlreadyExists, NotPermitted, RateLimited),
-    operation_id="patch_user_me",
 )
 async def update_user_me(
     db: DbSession,

@@ -1,14 +1,15 @@
 """Completes the OpenAPI document with what FastAPI cannot know: errors, headers, retries, texts."""
 
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -41,6 +42,7 @@ from timberframe.http.options import HttpOptions
 from timberframe.http.preconditions import CONDITIONAL_METHODS
 from timberframe.http.problems import problems
 from timberframe.http.resources import ListParams
+from timberframe.http.routing import shares_handler_with_put
 from timberframe.http.transfers import Download
 from timberframe.schemas.message import Problem
 
@@ -143,6 +145,27 @@ _MERGES = (
     " Absent members stay as they are. The whole answer of GET can be sent back: members with "
     "their current value are ignored, including read-only ones."
 )
+
+
+def operation_ids(prefixes: Sequence[str]) -> Callable[[APIRoute], str]:
+    """Make ids of operations: the handler's name, which clients name their functions after.
+
+    A PATCH that shares its handler with a PUT is `patch_…`. Below other prefixes than the first,
+    the prefix is part of the id, without what it has in common with the first: `v2_read_products`.
+    """
+    first = prefixes[0].split("/") if prefixes else []
+    names = {}
+    for prefix in sorted(prefixes, key=len, reverse=True):  # the longest that fits
+        names[f"{prefix}/"] = "_".join(part for part in prefix.split("/") if part not in first)
+
+    def operation_id(route: APIRoute) -> str:
+        name = route.name
+        if shares_handler_with_put(route):
+            name = "_".join(["patch", *name.split("_")[1:]])
+        inside = (below for prefix, below in names.items() if route.path.startswith(prefix))
+        return re.sub(r"\W", "_", f"{next(inside, '')}_{name}").lstrip("_")
+
+    return operation_id
 
 
 def complete_schema(app: FastAPI, options: HttpOptions) -> None:

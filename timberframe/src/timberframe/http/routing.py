@@ -7,10 +7,11 @@ from contextvars import ContextVar
 from functools import partial, wraps
 from json import JSONDecodeError
 from typing import Any, get_origin
+from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,6 +45,9 @@ register_url_convertor("id", IdConvertor())
 _PARAMETER = re.compile("{[^}]*}")
 _ID = re.compile(r"(?<=/)[0-9]+(?=/|\Z)")
 
+# By handler: one may serve both PUT and PATCH.
+_methods: WeakKeyDictionary[Callable[..., Any], set[str]] = WeakKeyDictionary()
+
 _request: ContextVar["StrictRequest"] = ContextVar("_request")
 
 
@@ -71,6 +75,7 @@ class Route(LineRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, _handled(endpoint), **options)
+        _methods.setdefault(endpoint, set()).update(self.methods or ())
         if len(units_of_work(self.dependant)) > 1:
             raise TypeError(
                 f"{path}: use DbSession or DbWrite, not both: one would wait for the other"
@@ -164,6 +169,11 @@ def returned_by(handler: Callable[..., Any], *types: type) -> type | None:
     return returned if returned in types else None
 
 
+def shares_handler_with_put(route: APIRoute) -> bool:
+    shared = _methods.get(inspect.unwrap(route.endpoint), ())
+    return route.methods == {"PATCH"} and "PUT" in shared
+
+
 class Router(APIRouter):
     """FastAPI's router, with routes that are strict about input and retried after a conflict."""
 
@@ -214,12 +224,12 @@ class RouteIndex(BaseRoute):
     """
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
-        self._routes = {
-            (method, _PARAMETER.sub("0", route.path_format)): route
-            for route in iter_route_contexts(routes)
-            if isinstance(route.original_route, Route) and route.path_format
-            for method in route.methods or ()
-        }
+        first: dict[tuple[str, str], RouteContext] = {}
+        for route in iter_route_contexts(routes):
+            for method in route.methods or ():
+                key = method, _PARAMETER.sub("0", route.path_format or "")
+                first.setdefault(key, route)
+        self._routes = {k: r for k, r in first.items() if isinstance(r.original_route, Route)}
         self._apps: dict[tuple[str, str], ASGIApp] = {
             key: direct_app(route) or partial(_run_repeatably, route.app)
             for key, route in self._routes.items()

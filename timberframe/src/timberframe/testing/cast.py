@@ -1,11 +1,13 @@
 """The cast of every test: alice, bob, and admin, who is a superuser."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
 
+from timberframe.accounts import Account, Accounts
 from timberframe.crud.policy import SERVER
-from timberframe.data.session import open_database
+from timberframe.crud.results import Created
+from timberframe.data.session import Database, open_database
 from timberframe.testing.subject import app, database_options, settings, tokens
 
 
@@ -30,22 +32,37 @@ ALICE, BOB, ADMIN = CAST = (Person(1, "alice"), Person(2, "bob"), Person(3, "adm
 
 
 async def add_cast() -> None:
-    accounts = app().state.accounts
     async with open_database(database_options()) as database:
         for person in CAST:
-            user_in = accounts.sign_up(
-                email=person.email, username=person.name, password=person.password
-            )
-            user = await accounts.create(
-                database, obj_in=user_in, viewer=SERVER, is_superuser=person is ADMIN
-            )
-            assert user.id == person.id
+            assert (await _add(person, database)).id == person.id
 
 
-def client_of(person: Person | None = None) -> httpx2.AsyncClient:
-    """A client of the application in this process; its paths are below the API's prefix."""
+async def bring_back(person: Person) -> None:
+    """Add them again if a route has deleted their account, as there may be two such routes."""
+    database: Database = app().state.database
+    accounts = app().state.accounts
+    async with database.reading() as db:
+        if await accounts.get_by_username(db, username=person.name):
+            return
+    await _add(person, database, id=person.id)
+
+
+async def _add(person: Person, database: Database, **values: int) -> Created[Account]:
+    accounts: Accounts[Account, Any, Any] = app().state.accounts
+    user_in = accounts.sign_up(email=person.email, username=person.name, password=person.password)
+    return await accounts.create(
+        database, obj_in=user_in, viewer=SERVER, is_superuser=person is ADMIN, **values
+    )
+
+
+def client_of(person: Person | None = None, *, prefix: str | None = None) -> httpx2.AsyncClient:
+    """A client of the application in this process; its paths are below `API_V1_PREFIX`, or another.
+
+    `prefix` is that of another version, such as `/api/v2`.
+    """
+    below = settings().API_V1_PREFIX if prefix is None else prefix
     return httpx2.AsyncClient(
         transport=httpx2.ASGITransport(app()),
-        base_url=f"http://testserver{settings().API_V1_PREFIX}",
+        base_url=f"http://testserver{below}",
         headers=person.headers if person else {},
     )

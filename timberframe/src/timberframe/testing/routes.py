@@ -2,12 +2,13 @@
 
 An application states the rows of its resources in their test modules, as `RESOURCE`, and its other
 routes as `ROUTES` in `tests/routes.py`, or where `[tool.timberframe] routes` says. The checks hold
-for every row, and one of them for there being a row for every route.
+for every row, and one of them for there being a row for every route. Rows of a second version are
+those of the first with another prefix: `replace(PRODUCTS, prefix="/api/v2")`.
 """
 
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ import httpx2
 
 from timberframe.crud import CRUDBase
 from timberframe.testing import subject
-from timberframe.testing.cast import ADMIN, ALICE, Person, client_of
+from timberframe.testing.cast import ADMIN, ALICE, Person, bring_back, client_of
 
 Body = dict[str, Any]
 
@@ -66,7 +67,7 @@ class Create(Protocol):
 
 @dataclass(frozen=True)
 class Route:
-    """A row of the table. `path` is written as in the OpenAPI document, below the API's prefix.
+    """A row of the table. `path` is written as in the OpenAPI document, below the prefix.
 
     `json` is a body that it takes, or makes one, where each must be new. `sends` are further
     arguments of the request, as `httpx2` takes them. A body may have the fields in `takes` too.
@@ -81,17 +82,16 @@ class Route:
     sends: Mapping[str, Any] = field(default_factory=dict)
     takes: frozenset[str] = frozenset()
     shows: frozenset[str] = frozenset()
-    prefix: str | None = None  # that of the API, unless it stands outside of it
+    prefix: str | None = None  # `API_V1_PREFIX`, unless it is of another version or of none
     resource: "Resource | None" = None
 
     @property
     def full_path(self) -> str:
-        prefix = subject.settings().API_V1_PREFIX if self.prefix is None else self.prefix
-        return f"{prefix}{self.path}"
+        return _below(self.prefix, self.path)
 
     @property
     def label(self) -> str:
-        return f"{self.method} {self.path}"
+        return f"{self.method} {self.full_path}"
 
     @property
     def parameters(self) -> list[str]:
@@ -105,6 +105,7 @@ class Route:
         ids = {}
         for parameter in self.parameters:
             if parameter == "user_id":
+                await bring_back(ALICE)
                 ids[parameter] = ALICE.id
                 continue
             resource = next(each for each in resources() if each.parameter == parameter)
@@ -160,6 +161,7 @@ class Resource:
     takes: frozenset[str] = frozenset()  # what a body may have beyond `valid`
     hiding: Mapping[str, Any] = field(default_factory=dict)  # what hides a row from strangers
     further: tuple[Route, ...] = ()
+    prefix: str | None = None  # as that of a `Route`
 
     @property
     def is_hidden(self) -> bool:
@@ -193,17 +195,22 @@ class Resource:
                 success,
                 takes=self.takes,
                 shows=shows if success != 204 else frozenset(),
+                prefix=self.prefix,
                 resource=self,
             )
-        yield from self.further
+        for route in self.further:
+            yield route if self.prefix is None else replace(route, prefix=self.prefix)
 
     def _fields(self) -> frozenset[str]:
         """What is documented of a row: the resource's own tests know each field."""
         document = subject.app().openapi()
-        path = f"{subject.settings().API_V1_PREFIX}{self.path}"
-        created = document["paths"][path]["post"]["responses"]["201"]
+        created = document["paths"][_below(self.prefix, self.path)]["post"]["responses"]["201"]
         name = created["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         return frozenset(document["components"]["schemas"][name]["properties"])
+
+
+def _below(prefix: str | None, path: str) -> str:
+    return f"{subject.settings().API_V1_PREFIX if prefix is None else prefix}{path}"
 
 
 # Those that every application has.
