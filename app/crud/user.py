@@ -5,11 +5,15 @@ from timberframe.crud import EQUALITY, RANGE, Policy, Search, everybody, owner, 
 
 from app import schemas
 from app.core.security import passwords
+from app.crud.base import CRUDBase
 from app.models import User
 from app.schemas import UserAdminUpdate, UserCreate, UserUpdate
 
 
-class CRUDUser(Accounts[User, UserCreate, UserUpdate | UserAdminUpdate]):
+class CRUDUser(
+    CRUDBase[User, UserCreate, UserUpdate | UserAdminUpdate],
+    Accounts[User, UserCreate, UserUpdate | UserAdminUpdate],
+):
     sign_up = UserCreate
     passwords = passwords
     policy = Policy(read=owner(User.id), write=superusers, create=everybody)
