@@ -115,15 +115,9 @@ _HEADERS = {
         is_always_sent=False,
     ),
     "Cache-Control": _header("Whether the answer may be stored", "no-store"),
-    "Content-Disposition": _header("The name of the file", 'attachment; filename="products.csv"'),
+    "Content-Disposition": _header("The name of the file", 'attachment; filename="rows.csv"'),
     "ETag": _header("Identifies this version, for `If-Match` and `If-None-Match`", '"3"'),
     REPLAYED: _header("Sent with a stored answer", "true", is_always_sent=False),
-    "Link": _header(
-        "Links to the `next` and `prev` pages, RFC 8288",
-        '</api/v1/products/?cursor=abc>; rel="next"',
-        is_always_sent=False,
-    ),
-    "Location": _header("Where the new row is", "/api/v1/products/1"),
     "Retry-After": _header("Seconds to wait", 1, is_always_sent=False),
     "Vary": _header("The request headers that the answer depends on", "Origin, Authorization"),
     "WWW-Authenticate": _header("RFC 6750", 'Bearer error="invalid_token"'),
@@ -192,7 +186,7 @@ def complete_schema(app: FastAPI, options: HttpOptions) -> None:
                             operation["requestBody"] = file_body(options.import_max_bytes)
                         _add_conditions(operation, method, route.endpoint, options)
                         _add_parameters_of_list(operation, route.dependant)
-                        _add_headers(operation, route.endpoint)
+                        _add_headers(operation, f"{options.root_path}{path}", route.endpoint)
                         _describe_input(operation, schema["components"]["schemas"])
                         for tag in operation.get("tags", ()):
                             tags.setdefault(tag, _first_line(route.endpoint))
@@ -319,24 +313,27 @@ def _describe_changes(schema: dict[str, Any]) -> None:
             components[shown]["properties"][name]["readOnly"] = True
 
 
-def _add_headers(operation: dict[str, Any], endpoint: Any) -> None:
+def _add_headers(operation: dict[str, Any], path: str, endpoint: Any) -> None:
     success, returned = _success(operation), _returned_by(endpoint)
+    headers = success.setdefault("headers", {})
+    path = re.sub("{[^}]*}", "1", path)
     if issubclass(returned, Slice):
-        _refer_to_headers(success, "Link")
+        about = "Links to the `next` and `prev` pages, RFC 8288"
+        example = f'<{path}?cursor=abc>; rel="next"'
+        headers["Link"] = _header(about, example, is_always_sent=False)
     if issubclass(returned, Download):
         _refer_to_headers(success, "Content-Disposition")
     if _has_version(endpoint):
         _refer_to_headers(success, "ETag")
         if issubclass(returned, Created):
-            _refer_to_headers(success, "Location")
+            headers["Location"] = _header("Where the new row is", f"{path.rstrip('/')}/1")
     for status, response in operation["responses"].items():
         _refer_to_headers(response, *_ON_EVERY_ANSWER, *_BY_STATUS.get(status, ()))
 
 
 def _refer_to_headers(response: dict[str, Any], *names: str) -> None:
-    response["headers"] = response.get("headers", {}) | {
-        name: {"$ref": f"#/components/headers/{name}"} for name in names
-    }
+    headers = response.setdefault("headers", {})
+    headers |= {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _describe_input(operation: dict[str, Any], components: dict[str, Any]) -> None:

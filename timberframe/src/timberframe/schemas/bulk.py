@@ -44,11 +44,9 @@ class RowError(BaseModel):
 
     line: int = Field(description="Where the row begins in the file, from 1", examples=[2])
     field: str | None = Field(
-        description="The field that is wrong; null for the whole row", examples=["price"]
+        description="The field that is wrong; null for the whole row", examples=["number"]
     )
-    reason: str = Field(
-        description="What would be accepted", examples=["must be an amount such as 19.99"]
-    )
+    reason: str = Field(description="What would be accepted", examples=["must be a whole number"])
 
 
 class ImportReport(_ImportMode):

@@ -16,10 +16,11 @@ class FieldError(BaseModel):
 
     loc: list[str | int] = Field(
         description="Where: `body`, `query`, `path` or `header`, then names and indexes",
-        examples=[["body", "price"]],
+        examples=[["body", "username"]],
     )
     msg: str = Field(
-        description="What would be accepted", examples=["must be a number such as -1.5"]
+        description="What would be accepted",
+        examples=["must be 3 to 50 letters, digits, dots, hyphens or underscores"],
     )
     type: str = Field(description="The kind of error, for programs", examples=["value_error"])
 
@@ -28,10 +29,12 @@ class Problem(BaseModel):
     """RFC 9457; some errors have further members, depending on their `code`."""
 
     type: str = Field(description="What the title means", examples=["about:blank"])
-    title: str = Field(description="The reason phrase of the status", examples=["Not Found"])
-    status: int = Field(description="The status of the answer", examples=[404])
-    detail: str = Field(description="What went wrong, for people", examples=["Product not found"])
-    code: str = Field(description="What went wrong, for programs", examples=["not_found"])
+    title: str = Field(description="The reason phrase of the status", examples=["Unauthorized"])
+    status: int = Field(description="The status of the answer", examples=[401])
+    detail: str = Field(
+        description="What went wrong, for people", examples=["Could not validate credentials"]
+    )
+    code: str = Field(description="What went wrong, for programs", examples=["not_authenticated"])
     request_id: str = Field(
         description="Identifies the request in the log",
         examples=["c0225fc47ed8f46faadce03d32f594d3"],
