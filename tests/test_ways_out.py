@@ -74,8 +74,8 @@ async def test_each_way_out_works(app: FastAPI) -> None:
         assert (await anybody.get(f"/products/{key}")).json()["stock"] == 10
         label = await anybody.get(f"/products/{key}/label")
         assert label.json() == {"text": "Chair: 19.90 EUR"}
-        seen = await anybody.get(f"/products/{key}/seen")
-        assert (seen.headers["x-shelf"], seen.cookies["last_seen"]) == ("7", str(key))
+        seen = await anybody.get(f"/products/{key}/seen", headers={"X-Room": "2"})
+        assert (seen.headers["x-shelf"], seen.cookies["last_seen"]) == ("2-7", str(key))
         assert seen.json()["name"] == "Chair"
         async with client_of(app, ADMIN) as admin:
             assert (await admin.get("/reports/stock")).json() == {"EUR": 10}

@@ -1,6 +1,6 @@
 """Creates the application: its routers, its middleware, and the resources that requests share."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from timberframe.data.session import open_database
 from timberframe.http import health
 from timberframe.http.bodies import Bodies, BodyLimit
 from timberframe.http.bulk import TransferSlots, body_is_file
+from timberframe.http.dependencies import headers_read
 from timberframe.http.docs import add_docs
 from timberframe.http.middleware import CORS, Compression, RequestContext, RequestLimits, RootPath
 from timberframe.http.openapi import complete_schema, operation_ids
@@ -77,7 +78,8 @@ def create_app(
     for prefix, router in routers.items():
         app.include_router(router, prefix=prefix)
     app.include_router(health.router)
-    routes = list(iter_route_contexts(app.routes))
+    contexts = iter_route_contexts(app.routes)
+    routes = [route for route in contexts if isinstance(route.original_route, APIRoute)]
     app.state.token_paths = frozenset(_paths(routes, is_token_endpoint))
     if settings.DIRECT_READS:
         app.router.routes.insert(0, RouteIndex(app.routes))
@@ -104,7 +106,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _add_middleware(
-    app: FastAPI, settings: Settings, routes: Iterable[RouteContext], headers: Mapping[str, str]
+    app: FastAPI, settings: Settings, routes: Sequence[RouteContext], headers: Mapping[str, str]
 ) -> None:
     """Add the middleware from the inside out."""
     form = BodyLimit(SIGN_IN_MAX_BODY_BYTES, settings.BODY_TIMEOUT_SECONDS)
@@ -128,8 +130,8 @@ def _add_middleware(
         # With `*` every site could act with the visitor's credentials.
         allow_credentials="*" not in settings.ALLOWED_ORIGINS,
         allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=ALLOWED_HEADERS,
-        expose_headers=[*EXPOSED_HEADERS, *headers],
+        allow_headers={*ALLOWED_HEADERS, *_headers_read(routes)},
+        expose_headers=sorted({*EXPOSED_HEADERS, *headers, *_headers_documented(routes)}),
     )
     app.add_middleware(RequestContext, server_name=settings.project.name, headers=headers)
     if settings.ROOT_PATH:
@@ -141,9 +143,15 @@ def _add_middleware(
 def _paths(routes: Iterable[RouteContext], has_property: Any) -> list[str]:
     """The paths of the routes whose dependencies have a property."""
     return [
-        route.path_format
-        for route in routes
-        if route.path_format
-        and isinstance(route.original_route, APIRoute)
-        and has_property(route.dependant)
+        route.path_format for route in routes if route.path_format and has_property(route.dependant)
     ]
+
+
+def _headers_read(routes: Iterable[RouteContext]) -> set[str]:
+    return {name for route in routes for name in headers_read(route.dependant)}
+
+
+def _headers_documented(routes: Iterable[RouteContext]) -> set[str]:
+    """The headers of answers that the routes name in their `responses`."""
+    responses = (each for route in routes for each in route.responses.values())
+    return {name for response in responses for name in response.get("headers", ())}

@@ -1,12 +1,20 @@
 """Which other origins a browser lets in."""
 
-import pytest
-from fastapi import FastAPI
+import json
+from typing import Annotated
 
+import pytest
+from fastapi import Depends, FastAPI, Header, Response, Security
+from fastapi.security import APIKeyHeader
+from pydantic import BaseModel, Field
+
+import timberframe.app
 from specimen.asgi import HOST, Answer, call
 from specimen.config import settings
+from specimen.crud import user_crud
 from timberframe.app import EXPOSED_HEADERS
 from timberframe.http.middleware import MAX_HEAD_BYTES, MAX_TARGET_BYTES
+from timberframe.routes import Router
 from timberframe.testing import create_app
 
 SHOP = "https://shop.example.com"
@@ -80,6 +88,55 @@ async def test_preflight_names_what_is_allowed(app: FastAPI) -> None:
         assert "*" not in methods
         allowed = answer.headers["access-control-allow-headers"].lower().split(", ")
         assert set(HEADERS.split(", ")) <= set(allowed)
+
+
+class TraceHeaders(BaseModel):
+    trace_id: str = "none"
+    parent: str = Field("none", alias="X-Parent")
+
+
+def get_tenant(x_tenant: Annotated[str, Header()]) -> str:
+    return x_tenant
+
+
+own = Router()
+
+
+@own.get("/shelf", responses={200: {"headers": {"X-Shelf": {"schema": {"type": "string"}}}}})
+async def read_shelf(
+    response: Response,
+    tenant: Annotated[str, Depends(get_tenant)],
+    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key"))],
+    trace: Annotated[TraceHeaders, Header()],
+) -> dict[str, str | None]:
+    """Answer with the headers that came."""
+    response.headers["X-Shelf"] = "7"
+    return {"tenant": tenant, "key": key, "trace": trace.trace_id, "parent": trace.parent}
+
+
+async def test_headers_that_a_route_declares_are_allowed_and_its_own_can_be_read(
+    app: FastAPI,
+) -> None:
+    extended = timberframe.app.create_app(
+        settings, accounts=user_crud, routers={settings.API_V1_PREFIX: own}
+    )
+    names = "x-tenant, x-api-key, trace-id, x-parent"
+    assert (await preflight(extended, SHOP, "GET", names)).status == 200
+    for name in names.split(", "):
+        assert (await preflight(app, SHOP, "GET", name)).status == 400
+    assert (await preflight(extended, SHOP, "GET", f"{names}, x-other")).status == 400
+
+    sent = [(name, f"of {name}") for name in names.split(", ")]
+    path = f"{settings.API_V1_PREFIX}/shelf"
+    answer = await call(extended, HOST, ("origin", SHOP), *sent, path=path)
+    assert json.loads(answer.body) == {
+        "tenant": "of x-tenant",
+        "key": "of x-api-key",
+        "trace": "of trace-id",
+        "parent": "of x-parent",
+    }
+    exposed = answer.headers["access-control-expose-headers"].split(", ")
+    assert set(exposed) == {*EXPOSED_HEADERS, "X-Shelf"}
 
 
 async def test_preflight_for_anything_else_is_refused(app: FastAPI) -> None:

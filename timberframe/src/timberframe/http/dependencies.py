@@ -7,7 +7,8 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
-from fastapi.security import OAuth2PasswordBearer
+from fastapi.security import APIKeyHeader, OAuth2PasswordBearer
+from pydantic import BaseModel
 
 from timberframe.accounts import Accounts
 from timberframe.crud.idempotency import AlreadyAnswered, KeyedRequest
@@ -126,6 +127,21 @@ def may_be_anonymous(dependant: Dependant) -> bool:
     """Whether a route looks at the caller but does not require one."""
     asked = set(_calls(dependant))
     return get_optional_user in asked and get_current_user not in asked
+
+
+def headers_read(dependant: Dependant) -> Iterator[str]:
+    """The request headers that a route declares: `Header`, models of headers, `APIKeyHeader`."""
+    for field in dependant.header_params:
+        model = field.field_info.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            for name, info in model.model_fields.items():
+                yield info.alias or name.replace("_", "-")
+        else:
+            yield field.alias
+    if isinstance(dependant.call, APIKeyHeader):
+        yield dependant.call.model.name
+    for each in dependant.dependencies:
+        yield from headers_read(each)
 
 
 def _calls(dependant: Dependant) -> Iterator[Any]:
