@@ -73,7 +73,7 @@ async def test_each_way_out_works(app: FastAPI) -> None:
         key = created.json()["id"]
         assert (await anybody.get(f"/products/{key}")).json()["stock"] == 10
         label = await anybody.get(f"/products/{key}/label")
-        assert label.json() == {"text": "Chair: 19.90 EUR"}
+        assert label.json() == {"text": "Chair: 19.90 EUR, alice"}
         seen = await anybody.get(f"/products/{key}/seen", headers={"X-Room": "2"})
         assert (seen.headers["x-shelf"], seen.cookies["last_seen"]) == ("2-7", str(key))
         assert seen.json()["name"] == "Chair"

@@ -13,7 +13,14 @@ from timberframe.http.dependencies import (
 )
 from timberframe.http.preconditions import check_precondition
 from timberframe.http.problems import problems
-from timberframe.http.resources import creator_of, listed, readable, unchanged, writable
+from timberframe.http.resources import (
+    creator_of,
+    listed,
+    readable,
+    readable_model,
+    unchanged,
+    writable,
+)
 from timberframe.http.routing import LineRoute, Router
 from timberframe.http.sign_in import PasswordChecked, SignIn, limit_sign_ups
 from timberframe.http.transfers import Download
@@ -41,6 +48,7 @@ __all__ = [
     "listed",
     "problems",
     "readable",
+    "readable_model",
     "superuser_only",
     "unchanged",
     "writable",

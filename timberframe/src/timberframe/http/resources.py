@@ -59,6 +59,20 @@ def readable(crud: Crud[ModelT]) -> Callable[..., Awaitable[Stored[ModelT]]]:
     return get_readable
 
 
+def readable_model(crud: Crud[ModelT]) -> Callable[..., Awaitable[ModelT]]:
+    """The same row as a model of the request's `DbSession`, and not locked."""
+
+    async def get_readable_model(
+        viewer: OptionalUser, id: Annotated[int, _path_parameter(crud)], db: DbSession
+    ) -> ModelT:
+        row = await crud.get(db, id, viewer=viewer)
+        if row is None:
+            raise NotFound(crud.model.__name__)
+        return row
+
+    return get_readable_model
+
+
 def creator_of(crud: Crud[Any]) -> Callable[..., Awaitable[Principal]]:
     """The caller, if there are rows that they may create: 401 and 403 come before body errors.
 
