@@ -296,6 +296,18 @@ async def test_hashes_of_before_are_verified_and_upgraded_to_those_of_another_ha
         assert BcryptHasher.identify(str(await db.scalar(query)))
 
 
+async def test_password_that_the_new_hasher_does_not_take_keeps_its_hash(
+    client: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_crud, "passwords", Passwords(BcryptHasher(rounds=4)))
+    long = "Aa1" * 25
+    await store(database, weak_argon2_hash(long))
+    before = (await stored(database)).hashed_password
+    assert await sign_in(client, f"{long}x") == 401
+    assert await sign_in(client, long) == 200
+    assert (await stored(database)).hashed_password == before
+
+
 async def test_hashes_of_no_named_hasher_let_nobody_in(
     client: httpx2.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,13 +86,15 @@ class Passwords:
         return ThreadPoolExecutor(count, thread_name_prefix="hash", initializer=_lower_priority)
 
     def _verify(self, password: str, hashed_password: str | None) -> tuple[bool, str | None]:
-        try:
-            if hashed_password:
+        # The errors: an unknown hash format, or more than the 72 bytes that bcrypt reads.
+        with suppress(PwdlibError, ValueError):
+            if not hashed_password:
+                self._hashers.hash(password)
+                return False, None
+            try:
                 return self._hashers.verify_and_update(password, hashed_password)
-            self._hashers.hash(password)
-        except (PwdlibError, ValueError):
-            # An unknown hash format, or more than the 72 bytes that bcrypt reads.
-            pass
+            except ValueError:  # perhaps only the hasher of new hashes does not take it
+                return self._hashers.verify(password, hashed_password), None
         return False, None
 
     async def _run(self, work: Callable[[], T]) -> T:
