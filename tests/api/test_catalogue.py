@@ -12,7 +12,8 @@ from timberframe.testing import BOB
 
 from app.models import Product
 from app.models.product import product_tags
-from tests.factories import create, create_category, create_chain, move_category
+from tests.factories.categories import create_category, create_chain, move_category
+from tests.factories.products import create
 
 CSV = {"Content-Type": "text/csv"}
 

@@ -18,7 +18,7 @@ from timberframe.testing.values import WRONG_LINES
 from app.crud.category import CRUDCategory, category_crud
 from app.models import Category
 from app.schemas import CategoryUpdate
-from tests.factories import (
+from tests.factories.categories import (
     change_category,
     create_category,
     create_chain,

@@ -4,7 +4,7 @@ import httpx2
 import pytest
 from timberframe.testing.routes import EVERYBODY, OWNER, PAGE, SIGNED_IN, Resource, Route
 
-from tests.factories import CHAIR, change_product, create, create_another, valid_product
+from tests.factories.products import CHAIR, change_product, create, create_another, valid_product
 
 PATH = "/products/"
 ROW = f"{PATH}{{product_id}}"

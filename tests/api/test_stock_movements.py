@@ -5,8 +5,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.factories import create as create_product
-from tests.factories import create_another
+from tests.factories.products import create as create_product
+from tests.factories.products import create_another
 
 
 async def move(owner: httpx2.AsyncClient, product: dict[str, Any], delta: int) -> httpx2.Response:

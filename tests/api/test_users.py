@@ -2,17 +2,12 @@
 
 import asyncio
 from datetime import datetime
-from typing import Any
 
 import httpx2
 import pytest
-from timberframe.crud import UnitOfWork
 from timberframe.testing import ALICE, BOB
 
-from app.crud import product_crud, user_crud
-from app.crud.base import CRUDBase
-from tests.factories import EMAIL_TAKEN, KATE, can_sign_in, sign_up
-from tests.factories import create as create_product
+from tests.factories.users import EMAIL_TAKEN, KATE, can_sign_in, sign_up
 
 USERNAME_TAKEN = "User with this username already exists"
 
@@ -55,23 +50,6 @@ async def test_email_is_taken_however_it_is_written(client: httpx2.AsyncClient) 
             answer = await client.post("/users/", json=KATE | {"email": twin, "username": "other"})
             assert (answer.status_code, answer.json()["detail"]) == (400, EMAIL_TAKEN), twin
             assert await can_sign_in(client, twin, KATE["password"]), twin
-
-
-async def test_base_of_the_project_is_that_of_users_too(
-    client: httpx2.AsyncClient, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An override there reaches the frame's method, which for users hashes the password."""
-    created: list[object] = []
-
-    async def create(self: CRUDBase[Any, Any, Any], db: UnitOfWork, **arguments: Any) -> Any:
-        created.append(self)
-        return await super(CRUDBase, self).create(db, **arguments)
-
-    monkeypatch.setattr(CRUDBase, "create", create, raising=False)
-    await sign_up(client)
-    assert await can_sign_in(client, "kate", KATE["password"])
-    await create_product(alice)
-    assert created == [user_crud, product_crud]
 
 
 async def test_username_is_taken_whatever_its_case(client: httpx2.AsyncClient) -> None:

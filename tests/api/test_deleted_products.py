@@ -1,8 +1,8 @@
-"""What is deleted is gone for all, and can be brought back."""
+"""Deleted products are gone for all, and can be brought back."""
 
 import httpx2
 
-from tests.factories import CHAIR, create
+from tests.factories.products import CHAIR, create
 
 
 async def test_deleted_product_is_gone_for_all(

@@ -1,0 +1,163 @@
+"""`timberframe new`: a project of one's own, which is complete and passes its checks."""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from timberframe.generator.new_project import new_project
+from timberframe.generator.spec import CannotGenerate
+from timberframe.testing import environment
+
+ROOT = Path(__file__).parents[2]
+CALL_ITS_COMMAND = "from app.cli import main; main()"
+OF_THE_EXAMPLE = re.compile(r"product(?!ion)|categor|stock|myapi|my api", re.IGNORECASE)
+
+
+def timberframe(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return run_in(folder, "timberframe", *arguments, **settings)
+
+
+def run_in(root: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c" if command[0] == CALL_ITS_COMMAND else "-m", *command],
+        cwd=root,
+        env=environment(**{"PYTHONPATH": str(root), **settings}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def passes(root: Path, *command: str, **settings: str) -> bool:
+    done = run_in(root, *command, **settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return True
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("new")
+    made = timberframe(folder, "new", "shop", "--without-example")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert made.stdout == "Made shop/\n\nNext: cd shop\n      make run\n"
+    assert [path.name for path in folder.iterdir()] == ["shop"]
+    return folder / "shop"
+
+
+def texts(root: Path) -> dict[str, str]:
+    return {
+        path.relative_to(root).as_posix(): path.read_text()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.suffix != ".whl" and "cache" not in str(path)
+    }
+
+
+def test_project_without_the_example_does_not_mention_it(shop: Path) -> None:
+    for path, text in texts(shop).items():
+        assert not OF_THE_EXAMPLE.search(f"{path}: {text}"), path
+
+
+@pytest.mark.seconds(20)
+@pytest.mark.parametrize("is_bare", [True, False], ids=["without example", "with example"])
+def test_new_project_passes_its_checks_on_both_engines(
+    shop: Path, tmp_path: Path, postgresql_url: str, is_bare: bool
+) -> None:
+    """A short form of its `make check`, with a resource of its own."""
+    root = tmp_path / "shop"
+    if is_bare:
+        shutil.copytree(shop, root)
+    else:
+        assert passes(tmp_path, "timberframe", "new", "shop")
+    order = ("order", "number:str:unique", "amount:money", "customer:ref:user")
+    assert passes(root, CALL_ITS_COMMAND, "generate", "resource", *order)
+    assert passes(root, "ruff", "format", "--check", ".")
+    assert passes(root, "ruff", "check", ".")
+    if (ROOT / ".mypy_cache").exists():  # from the check before the tests; without it, it is slow
+        shutil.copytree(ROOT / ".mypy_cache", root / ".mypy_cache")
+        assert passes(root, "mypy")
+    tests = ["tests/guide", "tests/api/test_orders.py"]
+    if is_bare:  # with the example they hold for the same routes as in this repository
+        tests.append("tests/test_checks.py")
+    chosen = ("-k", "guide or orders or not (postgresql or schema_says) or migrations")
+    assert passes(root, "pytest", "-n0", "-q", *tests, *chosen, TEST_DATABASE_URL=postgresql_url)
+
+
+def test_installed_wheel_makes_the_same_project(shop: Path, tmp_path: Path) -> None:
+    """Its wheel can be installed, and what is installed packs itself again."""
+    installed, again = tmp_path / "installed", tmp_path / "again"
+    again.mkdir()
+    (wheel,) = (shop / "wheels").glob("*.whl")
+    pip = ("pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(installed))
+    assert passes(tmp_path, *pip, str(wheel))
+    made = timberframe(again, "new", "shop", "--without-example", PYTHONPATH=str(installed))
+    assert (made.returncode, made.stderr) == (0, "")
+    differing = {path for path, text in texts(shop).items() if texts(again / "shop")[path] != text}
+    # The same files, packed by another program: only the hash of the wheel differs.
+    assert differing == {"requirements.lock", "requirements-dev.lock"}
+    (packed,) = (again / "shop/wheels").glob("*.whl")
+    assert contents(packed) == contents(wheel)
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    (record,) = (name for name in files if name.endswith("/RECORD"))
+    files[record] = b"\n".join(sorted(files[record].split()))
+    return files
+
+
+def test_lock_names_the_wheel_by_its_hash(shop: Path) -> None:
+    (wheel,) = (shop / "wheels").glob("*.whl")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        text = (shop / lock).read_text()
+        assert "\n--find-links ./wheels\n" in text
+        assert f"\ntimberframe==0.1.0 \\\n    --hash=sha256:{digest}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Shop", "must be up to 40 lower-case letters and digits"),
+        ("my shop", "must be up to 40 lower-case letters and digits"),
+        ("..", "must be up to 40 lower-case letters and digits"),
+        ("2shop", "must be up to 40 lower-case letters and digits"),
+        ("shop-", "must be up to 40 lower-case letters and digits"),
+        ("läden", "must be up to 40 lower-case letters and digits"),
+        ("s" * 41, "must be up to 40 lower-case letters and digits"),
+        ("app", "try: app-api"),
+        ("timberframe", "try: timberframe-api"),
+        ("fastapi", "try: fastapi-api"),
+        ("pydantic_core", "try: pydantic_core-api"),
+        ("pytest", "try: pytest-api"),
+        ("python", "try: python-api"),
+    ],
+)
+def test_name_that_cannot_work_is_refused_in_one_line(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    with pytest.raises(CannotGenerate, match=re.escape(reason)):
+        new_project(tmp_path / name, with_example=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "shop").write_text("mine")
+    refused = timberframe(tmp_path, "new", "shop")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    said = f"{tmp_path}/shop already exists; nothing is overwritten\n"
+    assert refused.stderr.endswith(f": {said}")
+    assert (tmp_path / "shop").read_text() == "mine"
+
+
+def test_folder_that_takes_no_files_is_one_line(tmp_path: Path) -> None:
+    refused = timberframe(tmp_path, "new", "/proc/shop")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.endswith(": /proc/shop: No such file or directory\n")
+    assert refused.stderr.count("\n") == 1
