@@ -112,13 +112,19 @@ def contents(wheel: Path) -> dict[str, bytes]:
     return files
 
 
-def test_lock_names_the_wheel_by_its_hash(shop: Path) -> None:
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_lock_has_all_packages_of_this_one_and_the_wheel_by_its_hash(shop: Path, lock: str) -> None:
     (wheel,) = (shop / "wheels").glob("*.whl")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    for lock in ("requirements.lock", "requirements-dev.lock"):
-        text = (shop / lock).read_text()
-        assert "\n--find-links ./wheels\n" in text
-        assert f"\ntimberframe==0.1.0 \\\n    --hash=sha256:{digest}\n" in text
+    text = (shop / lock).read_text()
+    assert "\n--find-links ./wheels\n" in text
+    assert f"\ntimberframe==0.1.0 \\\n    --hash=sha256:{digest}\n" in text
+    locked, here = (
+        re.findall(r"^\w\S+==\S+", each, re.MULTILINE) for each in (text, (ROOT / lock).read_text())
+    )
+    assert set(locked) - set(here) == {"timberframe==0.1.0"}
+    assert {each.partition("==")[0] for each in set(here) - set(locked)} == {"iso4217"}
+    assert len(locked) == len(here)
 
 
 @pytest.mark.parametrize(
