@@ -18,7 +18,10 @@ from timberframe.project import Project
 from timberframe.testing import environment
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("alembic", "app", "tests", "timberframe", "pyproject.toml", "README.md", ".env.example")
+COPIED = (
+    *("alembic", "app", "tests", "timberframe", "pyproject.toml", "README.md", "AGENTS.md"),
+    *("Makefile", "STYLE.md", ".env.example"),
+)
 CACHES = ("__pycache__", ".import_linter_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
 ORDER = """order number:str:unique amount:money note:text? issued_on:date customer:ref:user
     --policy owner"""
