@@ -38,7 +38,7 @@ RESOURCE = Resource(
     create=create_category,
     valid=valid_category,
     change=change_category,
-    fixed=frozenset({"slug"}),
+    create_only=frozenset({"slug"}),
     further=(
         Route(
             "GET", "/categories/counts", PUBLIC, shows=frozenset({"items", "category", "products"})

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import httpx2
 
@@ -23,7 +23,9 @@ Body = dict[str, Any]
 
 CALLERS = ("anonymous", "bad token", "expired token", "owner", "stranger", "disabled", "admin")
 WRITES = ("PUT", "PATCH", "DELETE")
-# What the answer of a list, and every error, has beside the fields of its rows.
+# What a row may show that no body takes, without a word in the table.
+DECIDED = frozenset({"id", "owner_id", "created_at", "updated_at"})
+# What the answer of a list has beside the fields of its rows.
 PAGE = frozenset({"items", "total", "total_is", "page", "size", "next_cursor"})
 
 
@@ -70,8 +72,8 @@ class Route:
     """A row of the table. `path` is written as in the OpenAPI document, below the prefix.
 
     `json` is a body that it takes, or makes one, where each must be new. `sends` are further
-    arguments of the request, as `httpx2` takes them. A body may have the fields in `takes` too.
-    `shows` is all keys of its answer.
+    arguments of the request, as `httpx2` takes them. A body has the fields of `json` and those in
+    `takes`, and no others. `shows` is all keys of its answer.
     """
 
     method: str
@@ -99,6 +101,17 @@ class Route:
 
     def url(self, ids: Mapping[str, object]) -> str:
         return f"http://testserver{self.full_path}".format(**ids)
+
+    def operation_in(self, document: Body) -> Body:
+        return cast(Body, document["paths"][self.full_path][self.method.lower()])
+
+    def body_in(self, document: Body) -> Body | None:
+        """The schema of its body in the OpenAPI document, if it takes JSON."""
+        return _json_schema(self.operation_in(document).get("requestBody", {}))
+
+    def answer_in(self, document: Body) -> Body | None:
+        """The same of its answer."""
+        return _json_schema(self.operation_in(document)["responses"][str(self.success)])
 
     async def ids(self, owner: httpx2.AsyncClient, *, is_hidden: bool = False) -> dict[str, int]:
         """What its path names: alice's account, and rows of the owner's."""
@@ -148,7 +161,8 @@ class Resource:
     """A resource of six routes, and any `further` ones; its test module states it as `RESOURCE`.
 
     `valid` gives the body of one more row, whatever there is already, and `change` other values of
-    the fields that may change.
+    the fields that may change. POST, PUT and PATCH take the fields of `valid` and those in `takes`,
+    and a row shows them, except where the table says otherwise.
     """
 
     path: str
@@ -157,8 +171,11 @@ class Resource:
     create: Create
     valid: Callable[[httpx2.AsyncClient], Awaitable[Body]]
     change: Callable[[httpx2.AsyncClient], Awaitable[Body]]
-    fixed: frozenset[str] = frozenset()  # what only a POST takes
     takes: frozenset[str] = frozenset()  # what a body may have beyond `valid`
+    create_only: frozenset[str] = frozenset()  # what only a POST takes
+    update_only: frozenset[str] = frozenset()  # what only a PUT and a PATCH take
+    read_only: frozenset[str] = frozenset()  # what a row shows that no body takes
+    write_only: frozenset[str] = frozenset()  # what a body takes and no row shows
     hiding: Mapping[str, Any] = field(default_factory=dict)  # what hides a row from strangers
     further: tuple[Route, ...] = ()
     prefix: str | None = None  # as that of a `Route`
@@ -174,11 +191,15 @@ class Resource:
 
     async def body_for(self, method: str, writer: httpx2.AsyncClient) -> Body:
         body = await self.valid(writer)
-        return {n: v for n, v in body.items() if method == "POST" or n not in self.fixed}
+        return {n: v for n, v in body.items() if method == "POST" or n not in self.create_only}
 
     def routes(self) -> Iterator[Route]:
         policy, row = POLICIES[self.policy], f"{self.path}{{{self.parameter}}}"
-        shown = self._fields()
+        document = subject.app().openapi()
+        creates = Route("POST", self.path, policy.creates, 201, prefix=self.prefix)
+        shown, _ = fields_of(document, creates.answer_in(document), is_deep=True)
+        update = (self.takes - self.create_only) | self.update_only
+        takes = {"POST": self.takes, "PUT": update, "PATCH": update}
         for method, path, access, success in (
             ("GET", self.path, policy.reads, 200),
             ("POST", self.path, policy.creates, 201),
@@ -193,20 +214,45 @@ class Resource:
                 path,
                 access,
                 success,
-                takes=self.takes,
-                shows=shows if success != 204 else frozenset(),
+                takes=takes.get(method, frozenset()),
+                shows=frozenset(shows) if success != 204 else frozenset(),
                 prefix=self.prefix,
                 resource=self,
             )
         for route in self.further:
             yield route if self.prefix is None else replace(route, prefix=self.prefix)
 
-    def _fields(self) -> frozenset[str]:
-        """What is documented of a row: the resource's own tests know each field."""
-        document = subject.app().openapi()
-        created = document["paths"][_below(self.prefix, self.path)]["post"]["responses"]["201"]
-        name = created["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
-        return frozenset(document["components"]["schemas"][name]["properties"])
+
+def _json_schema(part: Body) -> Body | None:
+    return cast(Body | None, part.get("content", {}).get("application/json", {}).get("schema"))
+
+
+def fields_of(
+    document: Body, schema: Body | None, *, is_deep: bool = False
+) -> tuple[set[str], bool]:
+    """The fields that a schema names, `is_deep` with those of objects in it; whether it has others.
+
+    It has others where an object of whatever keys stands.
+    """
+    found, has_others = set[str](), False
+    parts, seen = [schema] if schema else [], set[str]()
+    while parts:
+        part = parts.pop()
+        if reference := part.get("$ref"):
+            if reference not in seen:  # a tree refers to itself
+                seen.add(reference)
+                parts.append(document["components"]["schemas"][reference.rpartition("/")[2]])
+            continue
+        options = [each for key in ("anyOf", "oneOf", "allOf") for each in part.get(key, ())]
+        properties = part.get("properties", {})
+        found |= properties.keys()
+        is_closed = options or properties or part.keys() & {"const", "enum"}
+        has_others |= not is_closed and part.get("type", "object") == "object"
+        parts += options
+        if is_deep:
+            parts += properties.values()
+            parts += [part["items"]] if "items" in part else []
+    return found, has_others
 
 
 def _below(prefix: str | None, path: str) -> str:

@@ -4,6 +4,7 @@
 """
 
 from timberframe.testing.checks.documentation import *  # noqa: F403
+from timberframe.testing.checks.fields import *  # noqa: F403
 from timberframe.testing.checks.migrations import *  # noqa: F403
 from timberframe.testing.checks.permissions import *  # noqa: F403
 from timberframe.testing.checks.preconditions import *  # noqa: F403
