@@ -33,8 +33,8 @@ class System:
     `{port}` in its command stands for the port to listen on, `{database}` for the database's URL;
     PORT, DATABASE_URL and SECRET_KEY are in its environment. It signs in at /auth/login, or takes
     any HS256 token signed with that key whose `sub` is the user's id. Paths that differ from
-    myapi's, and what is said where it has no figures, go by the key of the work; `plain` takes
-    what is its own off a row. The report names the versions of its packages.
+    myapi's, and what is said where it has no figures, go by the key of the work; `plain` writes
+    the values of a row as the others do. The report names the versions of its packages.
     """
 
     name: str
@@ -82,12 +82,11 @@ def _node_packages() -> dict[str, str]:
 
 
 def plain_pocketbase(record: Row) -> Row:
-    """Without the record's envelope, and what it has no kind of field for as the others have it."""
-    row = {name: value for name, value in record.items() if not name.startswith("collection")}
-    return row | {
-        "id": int(row["id"]),
-        "price": f"{row['price']:.2f}",
-        "category": row["category"] or None,
+    """What it has no kind of field for, as the others have it."""
+    return record | {
+        "id": int(record["id"]),
+        "price": f"{record['price']:.2f}",
+        "category": record["category"] or None,
     }
 
 
