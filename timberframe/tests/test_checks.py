@@ -6,6 +6,8 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import FastAPI, Request
+from openapi_spec_validator import validate
+from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 
 from timberframe.data.session import Database
 from timberframe.http import dependencies
@@ -13,9 +15,12 @@ from timberframe.http.idempotency import give_kept_answer
 from timberframe.testing.checks.fields import *  # noqa: F403
 from timberframe.testing.checks.fields import bodies, wrong_fields
 from timberframe.testing.checks.migrations import *  # noqa: F403
+from timberframe.testing.checks.openapi import *  # noqa: F403
+from timberframe.testing.checks.openapi import arrays, unbounded, undescribed
 from timberframe.testing.checks.permissions import *  # noqa: F403
 from timberframe.testing.checks.permissions import answers_after_losing_rights
 from timberframe.testing.checks.preconditions import *  # noqa: F403
+from timberframe.testing.checks.resources import *  # noqa: F403
 from timberframe.testing.checks.schema import *  # noqa: F403
 
 
@@ -36,37 +41,61 @@ async def test_control_answers_kept_before_rights_are_checked_would_be_given(
     assert any(is_kept and expected >= 400 for expected, _, is_kept in demoted.values())
 
 
-@pytest.mark.parametrize(
-    ("schema", "field", "where"),
-    [
-        ("ProductCreate", "stock", "POST /api/v1/products/ does not take stock"),
-        ("ProductUpdate", "stock", "PUT /api/v1/products/{product_id} does not take stock"),
-        ("Product", "stock", "POST /api/v1/products/ does not show stock"),
-        ("User", "full_name", "GET /api/v1/users/me does not show full_name"),
-        ("UserUpdate", "full_name", "PUT /api/v1/users/me does not take full_name"),
-    ],
+FORGOTTEN = (
+    ("ProductCreate", "stock", "POST /api/v1/products/ does not take stock"),
+    ("ProductUpdate", "stock", "PUT /api/v1/products/{product_id} does not take stock"),
+    ("Product", "stock", "POST /api/v1/products/ does not show stock"),
+    ("User", "full_name", "GET /api/v1/users/me does not show full_name"),
+    ("UserUpdate", "full_name", "PUT /api/v1/users/me does not take full_name"),
 )
-async def test_control_forgotten_field_is_noticed(
-    app: FastAPI, admin: httpx2.AsyncClient, schema: str, field: str, where: str
-) -> None:
-    document = deepcopy(app.openapi())
-    del document["components"]["schemas"][schema]["properties"][field]
-    wrong = [e for route, takes in await bodies() for e in wrong_fields(document, route, takes)]
-    assert [each for each in wrong if each.startswith(f"{where}:")], wrong
+UNKNOWN = (
+    ("ProductCreate", "POST /api/v1/products/ takes colour"),
+    ("ProductUpdate", "PATCH /api/v1/products/{product_id} takes colour"),
+    ("Product", "POST /api/v1/products/ shows colour"),
+)
 
 
-@pytest.mark.parametrize(
-    ("schema", "where"),
-    [
-        ("ProductCreate", "POST /api/v1/products/ takes colour"),
-        ("ProductUpdate", "PATCH /api/v1/products/{product_id} takes colour"),
-        ("Product", "POST /api/v1/products/ shows colour"),
-    ],
-)
-async def test_control_field_that_the_table_does_not_name_is_noticed(
-    app: FastAPI, admin: httpx2.AsyncClient, schema: str, where: str
+async def test_control_forgotten_and_unknown_fields_are_noticed(
+    app: FastAPI, admin: httpx2.AsyncClient
 ) -> None:
+    table = await bodies()
+
+    def wrong(document: dict[str, Any]) -> str:
+        return "\n".join(
+            each for route, takes in table for each in wrong_fields(document, route, takes)
+        )
+
+    for schema, field, expected in FORGOTTEN:
+        document = deepcopy(app.openapi())
+        del document["components"]["schemas"][schema]["properties"][field]
+        assert expected in wrong(document)
+    for schema, expected in UNKNOWN:
+        document = deepcopy(app.openapi())
+        document["components"]["schemas"][schema]["properties"]["colour"] = {"type": "string"}
+        assert expected in wrong(document)
+
+
+def test_control_default_of_a_wrong_type_is_noticed(app: FastAPI) -> None:
+    wrong = {"in": "query", "name": "q", "schema": {"type": "string", "default": None}}
+    paths = {"/x": {"get": {"parameters": [wrong], "responses": {"200": {"description": "x"}}}}}
+    with pytest.raises(OpenAPIValidationError):
+        validate(app.openapi() | {"paths": paths})
+
+
+def test_control_field_of_anything_is_noticed(app: FastAPI) -> None:
     document = deepcopy(app.openapi())
-    document["components"]["schemas"][schema]["properties"]["colour"] = {"type": "string"}
-    wrong = [e for route, takes in await bodies() for e in wrong_fields(document, route, takes)]
-    assert [each for each in wrong if each.startswith(where)], wrong
+    for each in ("ProductCreate", "Product"):
+        document["components"]["schemas"][each]["properties"]["colour"] = {"type": "string"}
+    document["components"]["schemas"]["Product"]["properties"]["parts"] = {"type": "array"}
+    assert unbounded(document) == ["create_product.colour"]
+    assert undescribed(document) == [
+        "Product.colour has no description",
+        "Product.colour has no example",
+        "Product.parts has no description",
+        "Product.parts has no example",
+        "ProductCreate.colour has no description",
+        "ProductCreate.colour has no example",
+    ]
+    assert [where for where, array in arrays(document) if "items" not in array] == [
+        "/components/schemas/Product/properties/parts"
+    ]

@@ -8,7 +8,6 @@ import pytest
 
 from specimen.factories import create
 from timberframe.testing import ALICE
-from timberframe.testing.routes import Resource, resources
 
 ME = "/users/me"
 # True is 1 to Python, and no id to JSON.
@@ -26,16 +25,6 @@ async def product(alice: httpx2.AsyncClient) -> dict[str, Any]:
     return await create(alice, description="Oak", tags=["oak"], stock=1)
 
 
-async def test_put_of_what_get_gave_changes_nothing(
-    alice: httpx2.AsyncClient, product: dict[str, Any]
-) -> None:
-    for path in (f"/products/{product['id']}", ME):
-        before = await alice.get(path)
-        answer = await alice.put(path, json=before.json())
-        assert (answer.status_code, answer.json()) == (200, before.json())
-        assert answer.headers["etag"] == before.headers["etag"]
-
-
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=2))], ids=str)
 async def test_put_of_the_same_written_otherwise_changes_nothing(
     alice: httpx2.AsyncClient, product: dict[str, Any], zone: timezone
@@ -50,25 +39,6 @@ async def test_put_of_the_same_written_otherwise_changes_nothing(
         answer = await alice.put(path, json=sent)
         assert (answer.status_code, answer.json()) == (200, before.json())
         assert answer.headers["etag"] == before.headers["etag"]
-
-
-@pytest.mark.parametrize("resource", resources(), ids=lambda resource: resource.path)
-async def test_put_of_a_row_with_other_values_changes_these(
-    admin: httpx2.AsyncClient, resource: Resource
-) -> None:
-    row = await resource.create(admin)
-    path = f"{resource.path}{row['id']}"
-    assert (await admin.put(path, json=row)).json() == row
-    changes = {name: v for name, v in (await resource.change(admin)).items() if name in row}
-    sent = row | changes
-    answer = await admin.put(path, json=sent)
-    if answer.status_code == 422:  # it cannot change all that it is made of
-        fixed = {error["loc"][1] for error in answer.json()["errors"]}
-        assert fixed < changes.keys()
-        sent = row | {name: value for name, value in changes.items() if name not in fixed}
-        answer = await admin.put(path, json=sent)
-    assert answer.status_code == 200
-    assert answer.json() == sent | {"updated_at": answer.json()["updated_at"]}
 
 
 async def test_other_value_of_what_cannot_change_is_named(

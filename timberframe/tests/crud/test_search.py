@@ -18,6 +18,7 @@ from timberframe.search import postgresql as on_postgresql
 from timberframe.search import query as search
 from timberframe.search import vocabulary
 from timberframe.testing import ALICE
+from timberframe.testing.checks.migrations import OBJECTS
 from timberframe.testing.routes import cruds
 
 Row = tuple[str, str, str | None]
@@ -398,19 +399,8 @@ async def test_word_that_many_others_begin_with_is_completed(database: Database)
 
 async def schema(database: Database, engine: str) -> set[str]:
     """All that stands in the database, whatever made it."""
-    everything = {
-        "sqlite": "SELECT type || ' ' || name FROM sqlite_master",
-        "postgresql": """SELECT relkind::text || ' ' || relname FROM pg_class
-            WHERE relnamespace = 'public'::regnamespace
-            UNION ALL SELECT 'column ' || attname FROM pg_attribute JOIN pg_class
-            ON attrelid = pg_class.oid AND NOT attisdropped
-            WHERE relnamespace = 'public'::regnamespace
-            UNION ALL SELECT 'trigger ' || tgname FROM pg_trigger WHERE NOT tgisinternal
-            UNION ALL SELECT 'function ' || proname FROM pg_proc
-            WHERE pronamespace = 'public'::regnamespace AND proname LIKE '%_search%'""",
-    }
     async with database.reading() as db:
-        return set(await db.scalars(text(everything[engine])))
+        return set(await db.scalars(text(OBJECTS[engine])))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@
 from timberframe.testing.checks.documentation import *  # noqa: F403
 from timberframe.testing.checks.fields import *  # noqa: F403
 from timberframe.testing.checks.migrations import *  # noqa: F403
+from timberframe.testing.checks.openapi import *  # noqa: F403
 from timberframe.testing.checks.permissions import *  # noqa: F403
 from timberframe.testing.checks.preconditions import *  # noqa: F403
+from timberframe.testing.checks.resources import *  # noqa: F403
 from timberframe.testing.checks.schema import *  # noqa: F403
