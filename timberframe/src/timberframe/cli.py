@@ -212,9 +212,9 @@ def _read_password() -> str:
 
 
 def _reasons(invalid: ValidationError) -> str:
-    from timberframe.schemas.reasons import reason_of
+    from timberframe.schemas.validation_errors import message_of
 
-    return "\n".join(f"{error['loc'][0]}: {reason_of(error)}" for error in invalid.errors())
+    return "\n".join(f"{error['loc'][0]}: {message_of(error)}" for error in invalid.errors())
 
 
 def _add_openapi(cli: typer.Typer, app: str) -> None:

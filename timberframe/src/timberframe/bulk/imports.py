@@ -13,9 +13,9 @@ import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from timberframe.bulk.files import NAME, READERS, Dialect, Fields, Format, Record
-from timberframe.bulk.reasons import reason_in_file
 from timberframe.bulk.stage import Stage
 from timberframe.bulk.upsert import Batch, Refused, Upsert, Upserted
+from timberframe.bulk.validation_errors import message_in_file
 from timberframe.crud.base import CRUDBase
 from timberframe.crud.policy import Principal
 from timberframe.data.query import Fetch
@@ -247,5 +247,5 @@ def _reasons(record: Record, invalid: ValidationError) -> list[tuple[str | None,
     for error in invalid.errors(include_url=False, include_input=False):
         name = str(error["loc"][0])
         if name not in record.unread:
-            reasons.append((name if NAME.fullmatch(name) else "?", reason_in_file(error)))
+            reasons.append((name if NAME.fullmatch(name) else "?", message_in_file(error)))
     return reasons

@@ -27,7 +27,7 @@ from timberframe.errors import (
 from timberframe.http.exchange import Exchange
 from timberframe.http.idempotency import handle_already_answered
 from timberframe.http.oauth import asks_for_token, oauth_members
-from timberframe.schemas.reasons import reason_of
+from timberframe.schemas.validation_errors import message_of
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 50  # a body of 1 MiB can be wrong in a hundred thousand places
@@ -90,7 +90,7 @@ def _is_json(request: Request) -> bool:
 
 def _describe(error: Mapping[str, Any]) -> dict[str, Any]:
     loc = [part if isinstance(part, int) or _NAME.fullmatch(part) else "?" for part in error["loc"]]
-    return {"loc": loc, "msg": reason_of(error), "type": error["type"]}
+    return {"loc": loc, "msg": message_of(error), "type": error["type"]}
 
 
 async def handle_http_exception(request: Request, error: HTTPException) -> Response:

@@ -1,10 +1,10 @@
-"""Why a value of a file is refused, in terms of the file rather than of our own types."""
+"""Turns one of Pydantic's validation errors into a message about a file rather than about types."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from timberframe.schemas.reasons import reason_of
+from timberframe.schemas.validation_errors import message_of
 
 _MEANINGS = {
     "missing": "is missing",
@@ -27,8 +27,7 @@ _MEANINGS = {
 _SUBJECT = re.compile("(?:Input|String|List|Value|Decimal input) should ")
 
 
-def reason_in_file(error: Mapping[str, Any]) -> str:
-    """The reason for one of Pydantic's errors."""
+def message_in_file(error: Mapping[str, Any]) -> str:
     if meaning := _MEANINGS.get(error["type"]):
         return meaning.format(**error.get("ctx", {}))
-    return _SUBJECT.sub("must ", reason_of(error), count=1)
+    return _SUBJECT.sub("must ", message_of(error), count=1)
