@@ -8,6 +8,8 @@ import os
 import secrets
 import sys
 import tomllib
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -18,9 +20,14 @@ _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "SMTP_URL", "ENVIRONMENT", "ALLOW
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     file = early_config.rootpath / "pyproject.toml"
-    tools = tomllib.loads(file.read_text()).get("tool", {}) if file.is_file() else {}
+    tools = _tools_in(early_config.rootpath)
     if "timberframe" not in tools:
         return
+    for argument in early_config.known_args_namespace.file_or_dir:
+        path = Path(os.path.abspath(early_config.invocation_params.dir / argument.split("::")[0]))
+        projects = [each for each in (path, *path.parents) if "timberframe" in _tools_in(each)]
+        if projects and projects[0] != early_config.rootpath:
+            raise pytest.UsageError(f"{projects[0]} is another project: run its tests on their own")
     entrypoint = tools.get("fastapi", {}).get("entrypoint")
     if not entrypoint:
         raise pytest.UsageError(f'{file}: needs [tool.fastapi] entrypoint = "app.main:app"')
@@ -32,6 +39,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     # Without it a check that fails would show no values.
     pytest.register_assert_rewrite("timberframe.testing.checks")
     early_config.pluginmanager.import_plugin("timberframe.testing.plugin")
+
+
+def _tools_in(folder: Path) -> dict[str, Any]:
+    file = folder / "pyproject.toml"
+    content = tomllib.loads(file.read_text()) if file.is_file() else {}
+    return cast(dict[str, Any], content.get("tool", {}))
 
 
 def set_environment() -> None:

@@ -61,3 +61,18 @@ def test_project_of_ours_is_prepared_and_may_skip_a_check(
     monkeypatch.setenv("DATABASE_URL", "sqlite:///precious.db")
     result = run_pytest(pytester, PROJECT.format(more=ENTRYPOINT + SKIPPED), TESTS)
     result.assert_outcomes(passed=2, skipped=1, failed=1)
+
+
+def test_tests_of_two_projects_in_one_call_are_refused_in_one_line(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyprojecttoml(PROJECT.format(more=ENTRYPOINT))
+    other = pytester.mkdir("other")
+    (other / "pyproject.toml").write_text("[tool.timberframe]\n")
+    for folder in (pytester.path, other):
+        (folder / "test_shop.py").write_text("def test() -> None: pass\n")
+    both = ("test_shop.py", "other/test_shop.py::test")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *both, timeout=60)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    lines = [line for line in result.errlines if line]
+    assert lines == [f"ERROR: {other} is another project: run its tests on their own"]
