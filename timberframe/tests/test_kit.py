@@ -60,7 +60,7 @@ def test_project_of_ours_is_prepared_and_may_skip_a_check(
     """The check that is not skipped fails, which is the control: there is no application."""
     monkeypatch.setenv("DATABASE_URL", "sqlite:///precious.db")
     result = run_pytest(pytester, PROJECT.format(more=ENTRYPOINT + SKIPPED), TESTS)
-    result.assert_outcomes(passed=2, skipped=1, failed=1)
+    result.assert_outcomes(passed=2, skipped=2, failed=1)
 
 
 def test_tests_of_two_projects_in_one_call_are_refused_in_one_line(
