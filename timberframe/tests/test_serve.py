@@ -272,8 +272,8 @@ def test_application_that_cannot_be_loaded_is_told_in_one_line(
     ended = run_command("serve", "--port", str(free_port()), **settings_of_server)
     assert ended.returncode == 1
     assert ended.stderr.splitlines() == [
-        "specimen: the application cannot be loaded: ImportError: broken on purpose"
-        " (more with LOG_LEVEL=debug)"
+        f"specimen: the application cannot be loaded: {tmp_path}/fastapi.py:1: ImportError:"
+        " broken on purpose (more with LOG_LEVEL=debug)"
     ]
 
 

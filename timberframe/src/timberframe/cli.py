@@ -8,7 +8,6 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -21,6 +20,8 @@ from typer.exceptions import TyperException
 
 from timberframe.bulk.cells import DecimalMark
 from timberframe.bulk.files import Delimiter, Format
+from timberframe.commands.arguments import add_developer_commands
+from timberframe.commands.loading import broken_in_one_line, command_name, load, load_app
 from timberframe.errors import AlreadyExists, AppError, Unavailable
 from timberframe.settings import Settings
 
@@ -35,7 +36,7 @@ class OneLineGroup(TyperGroup):
             return super().invoke(ctx)
         except TyperException as wrong:
             if message := wrong.format_message():
-                sys.exit(f"{_command()}: {message.replace('Value error, ', '')}")
+                sys.exit(f"{command_name()}: {message.replace('Value error, ', '')}")
             raise  # the help, for a command without arguments
 
 
@@ -54,6 +55,7 @@ def create_cli(settings: Settings, *, app: str, accounts: str) -> typer.Typer:
     _add_openapi(cli, app)
     _add_generate(cli, settings)
     _add_destroy(cli, settings)
+    add_developer_commands(cli, settings, app=app, accounts=accounts)
     return cli
 
 
@@ -64,24 +66,14 @@ def run(cli: typer.Typer) -> None:
     try:
         cli()
     except Unavailable as away:
-        sys.exit(f"{_command()}: {away.reason or away.detail}")
+        sys.exit(f"{command_name()}: {away.reason or away.detail}")
     except AppError as refused:
-        sys.exit(f"{_command()}: {refused.detail}")
+        sys.exit(f"{command_name()}: {refused.detail}")
     except DBAPIError as failed:
         from timberframe.data.failures import lacks_schema, message_of
 
-        advice = f" (has the database been migrated? try: {_command()} migrate)"
-        sys.exit(f"{_command()}: {message_of(failed)}{advice if lacks_schema(failed) else ''}")
-
-
-def _command() -> str:
-    return Path(sys.argv[0]).name
-
-
-def load(target: str) -> Any:
-    """The object that an import string such as `app.main:app` names."""
-    module, _, name = target.partition(":")
-    return getattr(import_module(module), name)
+        advice = f" (has the database been migrated? try: {command_name()} migrate)"
+        sys.exit(f"{command_name()}: {message_of(failed)}{advice if lacks_schema(failed) else ''}")
 
 
 def _add_serve(cli: typer.Typer, settings: Settings, app: str) -> None:
@@ -103,37 +95,30 @@ def _add_serve(cli: typer.Typer, settings: Settings, app: str) -> None:
             # The first process of a container would ignore them otherwise.
             signal.signal(stop, lambda *_: sys.exit())
 
+        from timberframe import server as serving
         from timberframe.data.options import DatabaseOptions
         from timberframe.data.start import check_database
         from timberframe.logging import configure_logging
         from timberframe.open_files import reserve_open_files
-        from timberframe.server import Server, load_app
 
         log = structlog.get_logger()
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         try:
             _try_to_listen(host, port)
         except OSError as refused:
-            sys.exit(f"{_command()}: cannot listen on {address}: {refused.strerror}")
+            sys.exit(f"{command_name()}: cannot listen on {address}: {refused.strerror}")
         reserve_open_files(settings)
         configure_logging(settings)
-        try:
-            load_app(app)
-        except AppError:
-            raise
-        except Exception as broken:
-            log.debug("not_loaded", exc_info=True)
-            what = f"{type(broken).__name__}: {broken}"
-            more = "(more with LOG_LEVEL=debug)"
-            sys.exit(f"{_command()}: the application cannot be loaded: {what} {more}")
+        with broken_in_one_line():
+            serving.load_app(app)
         if migrate_first:
             log.info("migrated", detail=_migrate(settings))
         asyncio.run(check_database(DatabaseOptions.of(settings), workers))
-        server = Server(app, settings, host=host, port=port, workers=workers)
+        server = serving.Server(app, settings, host=host, port=port, workers=workers)
         server.on_startup(lambda: log.info("serving", url=address, docs=f"{address}/api/docs"))
         server.run()
         if server.failed:
-            sys.exit(f"{_command()}: a worker could not start")
+            sys.exit(f"{command_name()}: a worker could not start")
 
 
 def _try_to_listen(host: str, port: int) -> None:
@@ -198,7 +183,7 @@ def _add_create_superuser(cli: typer.Typer, settings: Settings, accounts: str) -
             asyncio.run(retrying(partial(create_superuser, user_crud, options, user_in)))
         except AlreadyExists as taken:
             advice = "--promote promotes an existing account"
-            sys.exit(f"{_command()}: {taken.detail} ({advice})")
+            sys.exit(f"{command_name()}: {taken.detail} ({advice})")
         typer.echo(f"Superuser {username} created")
 
 
@@ -221,7 +206,7 @@ def _add_openapi(cli: typer.Typer, app: str) -> None:
     @cli.command()
     def openapi() -> None:
         """Print the OpenAPI document."""
-        typer.echo(json.dumps(load(app).openapi(), indent=2))
+        typer.echo(json.dumps(load_app(app).openapi(), indent=2))
 
 
 def add_bulk_commands(cli: typer.Typer, settings: Settings, get_bulk: Callable[[], Any]) -> None:
@@ -255,10 +240,10 @@ def add_bulk_commands(cli: typer.Typer, settings: Settings, get_bulk: Callable[[
         from timberframe.schemas.bulk import ImportParams
 
         if not file.is_file():
-            sys.exit(f"{_command()}: the file must be a regular file, not a pipe")
+            sys.exit(f"{command_name()}: the file must be a regular file, not a pipe")
         file_format = format or _format_of(file)
         if file_format != "csv" and (delimiter, decimal) != ("comma", "point"):
-            sys.exit(f"{_command()}: --delimiter and --decimal are only for CSV")
+            sys.exit(f"{command_name()}: --delimiter and --decimal are only for CSV")
         params = ImportParams(mode=mode, dry_run=dry_run, delimiter=delimiter, decimal=decimal)
         options = DatabaseOptions.of(settings)
         importing = import_file(
@@ -293,7 +278,7 @@ def _format_of(file: Path) -> Format:
     suffix = file.suffix.lower().removeprefix(".")
     if suffix not in known:
         what = f"{file.name} does not end with {' or '.join(known)}: --format is required"
-        sys.exit(f"{_command()}: {what}")
+        sys.exit(f"{command_name()}: {what}")
     return cast(Format, suffix)
 
 
@@ -342,7 +327,7 @@ def _add_generate(cli: typer.Typer, settings: Settings) -> None:
 
         for line in generate(settings.project, name, fields or [], policy=policy, plural=plural):
             typer.echo(line)
-        typer.echo(f"\nNext: .venv/bin/{_command()} migrate\n      make check")
+        typer.echo(f"\nNext: .venv/bin/{command_name()} migrate\n      make check")
 
 
 def _add_destroy(cli: typer.Typer, settings: Settings) -> None:
@@ -364,6 +349,6 @@ def _add_destroy(cli: typer.Typer, settings: Settings) -> None:
         project = settings.project
         if asyncio.run(is_applied(DatabaseOptions.of(settings), revision_of(project, name))):
             first = ".venv/bin/alembic downgrade -1"
-            sys.exit(f"{_command()}: {name}: the database has its table; first: {first}")
+            sys.exit(f"{command_name()}: {name}: the database has its table; first: {first}")
         for line in destroy(project, name, is_forced=force):
             typer.echo(line)

@@ -125,7 +125,7 @@ def units_of_work(dependant: Dependant) -> set[str]:
 
 def may_be_anonymous(dependant: Dependant) -> bool:
     """Whether a route looks at the caller but does not require one."""
-    asked = set(_calls(dependant))
+    asked = set(calls_of(dependant))
     return get_optional_user in asked and get_current_user not in asked
 
 
@@ -144,10 +144,11 @@ def headers_read(dependant: Dependant) -> Iterator[str]:
         yield from headers_read(each)
 
 
-def _calls(dependant: Dependant) -> Iterator[Any]:
+def calls_of(dependant: Dependant) -> Iterator[Any]:
+    """The functions that a route depends on, directly or indirectly."""
     yield dependant.call
     for each in dependant.dependencies:
-        yield from _calls(each)
+        yield from calls_of(each)
 
 
 def database_of(request: Request) -> Database:

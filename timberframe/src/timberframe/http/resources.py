@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 from fastapi import Depends, Path, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from pydantic import (
     AfterValidator,
@@ -45,6 +46,24 @@ ParamsT = TypeVar("ParamsT", bound=Sortable)
 Crud = CRUDBase[ModelT, Any, Any]
 
 
+class Right(NamedTuple):
+    """What a dependency lets the caller do with the rows of a crud."""
+
+    action: Literal["list", "read", "write", "create"]
+    crud: Crud[Any]
+
+
+_RIGHTS: dict[Any, Right] = {}  # by the dependency
+
+
+def rights_of(dependant: Dependant) -> Iterator[Right]:
+    """The rights that a route depends on, directly or indirectly."""
+    if right := _RIGHTS.get(dependant.call):
+        yield right
+    for each in dependant.dependencies:
+        yield from rights_of(each)
+
+
 def readable(crud: Crud[ModelT]) -> Callable[..., Awaitable[Stored[ModelT]]]:
     """The row in the path, if the caller may read it; otherwise 404, as if it did not exist."""
 
@@ -56,6 +75,7 @@ def readable(crud: Crud[ModelT]) -> Callable[..., Awaitable[Stored[ModelT]]]:
             raise NotFound(crud.model.__name__)
         return row
 
+    _RIGHTS[get_readable] = Right("read", crud)
     return get_readable
 
 
@@ -70,6 +90,7 @@ def readable_model(crud: Crud[ModelT]) -> Callable[..., Awaitable[ModelT]]:
             raise NotFound(crud.model.__name__)
         return row
 
+    _RIGHTS[get_readable_model] = Right("read", crud)
     return get_readable_model
 
 
@@ -84,6 +105,7 @@ def creator_of(crud: Crud[Any]) -> Callable[..., Awaitable[Principal]]:
         crud.check_creator(viewer)
         return viewer
 
+    _RIGHTS[get_creator] = Right("create", crud)
     return get_creator
 
 
@@ -116,6 +138,7 @@ def writable(crud: Crud[ModelT], *, with_deleted: bool = False) -> Callable[...,
         _drop_unchanged(request, crud, row)
         return row
 
+    _RIGHTS[get_writable] = Right("write", crud)
     return get_writable
 
 
@@ -215,7 +238,7 @@ def listed(crud: Crud[Any]) -> ListParams[Pagination]:
     if crud.max_limit != MAX_LIMIT:
         about = Pagination.model_fields["limit"].description
         fields["limit"] = (int, Field(crud.max_limit, ge=1, le=crud.max_limit, description=about))
-    return ListParams(create_model(f"{crud.model.__name__}Params", __base__=base, **fields))
+    return _list_of(crud, create_model(f"{crud.model.__name__}Params", __base__=base, **fields))
 
 
 def exported(crud: Crud[Any]) -> ListParams[ExportParams]:
@@ -225,7 +248,13 @@ def exported(crud: Crud[Any]) -> ListParams[ExportParams]:
         q = CommonQueryParams.model_fields["q"]
         fields["q"] = (q.annotation, q)
     name = f"{crud.model.__name__}ExportParams"
-    return ListParams(create_model(name, __base__=ExportParams, **fields))
+    return _list_of(crud, create_model(name, __base__=ExportParams, **fields))
+
+
+def _list_of(crud: Crud[Any], model: type[ParamsT]) -> ListParams[ParamsT]:
+    params = ListParams(model)
+    _RIGHTS[params] = Right("list", crud)
+    return params
 
 
 def _declared_params(crud: Crud[Any]) -> dict[str, Any]:
