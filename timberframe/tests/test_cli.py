@@ -227,7 +227,8 @@ def test_wrong_declaration_is_one_line_and_nothing_is_served(database_url: str) 
         timeout=60,
         check=False,
     )
-    expected = r"specimen: CRUD\w+ cannot filter \w+ by 'is': there are eq, .*\n"
+    place = r"\S*specimen/crud\.py:\d+"
+    expected = rf"specimen: {place}: CRUD\w+ cannot filter \w+ by 'is': there are eq, .*\n"
     assert result.returncode == 1
     assert re.fullmatch(expected, result.stderr), result.stderr
 

@@ -21,7 +21,7 @@ from typer.exceptions import TyperException
 from timberframe.bulk.cells import DecimalMark
 from timberframe.bulk.files import Delimiter, Format
 from timberframe.commands.arguments import add_developer_commands
-from timberframe.commands.loading import broken_in_one_line, command_name, load, load_app
+from timberframe.commands.loading import command_name, load, located
 from timberframe.errors import AlreadyExists, AppError, Unavailable
 from timberframe.settings import Settings
 
@@ -109,7 +109,7 @@ def _add_serve(cli: typer.Typer, settings: Settings, app: str) -> None:
             sys.exit(f"{command_name()}: cannot listen on {address}: {refused.strerror}")
         reserve_open_files(settings)
         configure_logging(settings)
-        with broken_in_one_line():
+        with located():
             serving.load_app(app)
         if migrate_first:
             log.info("migrated", detail=_migrate(settings))
@@ -131,10 +131,24 @@ def _try_to_listen(host: str, port: int) -> None:
 
 def _add_migrate(cli: typer.Typer, settings: Settings, accounts: str) -> None:
     @cli.command()
-    def migrate() -> None:
-        """Migrate the database to the schema of this code; safe to run concurrently."""
+    def migrate(
+        pretend: Annotated[
+            bool, typer.Option("--pretend", help="Print the SQL, and change nothing.")
+        ] = False,
+    ) -> None:
+        """Migrate the database to the schema of this code; safe to run concurrently.
+
+        With --pretend the migrations run, and are rolled back: they take the same locks.
+        """
         load(accounts)  # imports all models, so that their tables are checked
-        typer.echo(_migrate(settings))
+        if not pretend:
+            typer.echo(_migrate(settings))
+            return
+        from timberframe.commands.migration import pretend as run_and_roll_back
+        from timberframe.data.options import DatabaseOptions
+
+        for line in run_and_roll_back(DatabaseOptions.of(settings)) or ["-- Up to date"]:
+            typer.echo(line)
 
 
 def _migrate(settings: Settings) -> str:
@@ -206,7 +220,7 @@ def _add_openapi(cli: typer.Typer, app: str) -> None:
     @cli.command()
     def openapi() -> None:
         """Print the OpenAPI document."""
-        typer.echo(json.dumps(load_app(app).openapi(), indent=2))
+        typer.echo(json.dumps(load(app).openapi(), indent=2))
 
 
 def add_bulk_commands(cli: typer.Typer, settings: Settings, get_bulk: Callable[[], Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from timberframe.commands.loading import command_name, load_app
+from timberframe.commands.loading import command_name, load
 from timberframe.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
@@ -17,6 +17,9 @@ def add_developer_commands(
 ) -> None:
     """`app` and `accounts` are import strings, as those of `create_cli`."""
     _add_routes(cli, settings, app)
+    _add_migration(cli, settings, accounts)
+    _add_check(cli, settings, app)
+    _add_about(cli, settings)
 
 
 def _add_routes(cli: typer.Typer, settings: Settings, app: str) -> None:
@@ -41,7 +44,7 @@ def _add_routes(cli: typer.Typer, settings: Settings, app: str) -> None:
         """
         from timberframe.commands.routes import answering, select, show, show_unused, to_json
 
-        application, root = load_app(app), settings.project.root
+        application, root = load(app), settings.project.root
         if unused:
             sys.exit(show_unused(application, root))
         if method and not path:
@@ -54,3 +57,48 @@ def _add_routes(cli: typer.Typer, settings: Settings, app: str) -> None:
             typer.echo(to_json(rows, root))
         else:
             show(rows, root)
+
+
+def _add_migration(cli: typer.Typer, settings: Settings, accounts: str) -> None:
+    @cli.command()
+    def migration(
+        message: Annotated[str, typer.Argument(help='What it does, such as "add weight".')],
+    ) -> None:
+        """Write a migration with what the models have and the database lacks."""
+        from timberframe.commands.migration import UNSEEN, write_migration
+        from timberframe.data.options import DatabaseOptions
+
+        load(accounts)  # imports all models
+        written = write_migration(DatabaseOptions.of(settings), message)
+        if written is None:
+            typer.echo("Nothing changed: the models and the database are alike")
+            return
+        typer.echo(f"create  {written.file.relative_to(settings.project.root)}")
+        for warning in written.warnings:
+            typer.secho(f"warning  {warning}", fg="yellow")
+        typer.echo(f"\n{UNSEEN}.\nNext: read it, then {command_name()} migrate")
+
+
+def _add_check(cli: typer.Typer, settings: Settings, app: str) -> None:
+    @cli.command()
+    def check(as_json: AsJson = False) -> None:
+        """Say what is wrong with settings, declarations, routes, migrations and the database.
+
+        Each finding has an id, and the command or change that mends it. The exit code is 1 if there
+        is one.
+        """
+        from timberframe.commands.check import find_all, to_json, to_text
+
+        found = find_all(settings, app)
+        typer.echo(to_json(found) if as_json else to_text(found))
+        sys.exit(1 if found else 0)
+
+
+def _add_about(cli: typer.Typer, settings: Settings) -> None:
+    @cli.command()
+    def about(as_json: AsJson = False) -> None:
+        """Show versions, the database, and the settings in use; never a secret."""
+        from timberframe.commands.about import describe, to_json, to_text
+
+        sections = describe(settings)
+        typer.echo(to_json(sections) if as_json else to_text(sections))

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from timberframe.errors import AppError, CommandError
+from timberframe.errors import AppError, CommandError, WrongDeclaration
 
 log = structlog.get_logger()
 
@@ -26,42 +26,46 @@ def command_name() -> str:
 
 
 def load(target: str) -> Any:
-    """The object that an import string such as `app.main:app` names."""
+    """The object that an import string such as `app.main:app` names; errors as in `located`."""
     module, _, name = target.partition(":")
-    return getattr(import_module(module), name)
-
-
-def load_app(target: str) -> Any:
-    """As `load`, with errors as in `broken_in_one_line`."""
-    with broken_in_one_line():
-        return load(target)
+    with located():
+        return getattr(import_module(module), name)
 
 
 @contextmanager
-def broken_in_one_line() -> Iterator[None]:
-    """Raise `CannotLoad`, which names the line of code at fault, if the application is broken."""
+def located() -> Iterator[None]:
+    """While code of the application is imported: say in one line what is wrong with it, and where.
+
+    Raise `WrongDeclaration` for what a resource declares, and `CannotLoad` for anything else.
+    """
     try:
         yield
+    except WrongDeclaration as wrong:
+        raise WrongDeclaration(f"{_place_of(wrong)}{wrong.detail}") from wrong
     except AppError:
         raise
     except Exception as broken:
         log.debug("not_loaded", exc_info=True)
+        what = f"{_place_of(broken)}{_describe(broken)}"
         raise CannotLoad(
-            f"the application cannot be loaded: {describe(broken)} (more with LOG_LEVEL=debug)"
+            f"the application cannot be loaded: {what} (more with LOG_LEVEL=debug)"
         ) from broken
 
 
-def describe(broken: BaseException) -> str:
-    """`app/models/order.py:7: NameError: name 'Moneyy' is not defined`."""
-    if isinstance(broken, SyntaxError):
-        return f"{_short(broken.filename or '?')}:{broken.lineno}: SyntaxError: {broken.msg}"
-    what = f"{type(broken).__name__}: {broken}"
-    # The deepest line outside of libraries: what the owner wrote led to the error.
+def _describe(broken: Exception) -> str:
+    said = broken.msg if isinstance(broken, SyntaxError) else str(broken)
+    return f"{type(broken).__name__}: {said}"
+
+
+def _place_of(broken: Exception) -> str:
+    """`app/models/order.py:7: `, the last line before libraries: what the owner wrote led to it."""
+    if isinstance(broken, SyntaxError) and broken.filename:
+        return f"{_shown(Path(broken.filename))}:{broken.lineno}: "
     for frame in reversed(traceback.extract_tb(broken.__traceback__)):
         file = Path(frame.filename)
         if file.is_file() and not is_library(file):
-            return f"{_short(frame.filename)}:{frame.lineno}: {what}"
-    return what
+            return f"{_shown(file)}:{frame.lineno}: "
+    return ""
 
 
 def is_library(file: Path) -> bool:
@@ -70,6 +74,5 @@ def is_library(file: Path) -> bool:
     return "site-packages" in file.parts or any(map(file.is_relative_to, folders))
 
 
-def _short(file: str) -> str:
-    path = Path(file)
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+def _shown(file: Path) -> Path:
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
