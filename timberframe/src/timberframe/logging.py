@@ -3,12 +3,14 @@
 import logging
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 import structlog
 from pydantic_core import to_json
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from timberframe.project import is_library
 from timberframe.settings import Settings
 
 _processors: list[Processor] = []
@@ -60,8 +62,26 @@ def _rendered(settings: Settings) -> list[Processor]:
     if settings.is_production:
         return [describe_exception, structlog.processors.JSONRenderer(_to_json)]
     # The default traceback prints local variables, passwords among them, and takes seconds.
-    plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
+    is_whole = settings.LOG_LEVEL == "DEBUG"
+    formatter = structlog.dev.plain_traceback if is_whole else write_own_frames
+    return [
+        structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=formatter)
+    ]
+
+
+def write_own_frames(stream: TextIO, exc_info: Any) -> None:
+    """Write a traceback with the application's own frames, and the one that raised.
+
+    A request passes through sixty frames of libraries before it reaches a handler.
+    """
+    written = traceback.TracebackException(*exc_info)
+    each: traceback.TracebackException | None = written
+    while each:
+        *others, last = each.stack or [None]
+        own = [f for f in others if f and not is_library(Path(f.filename))]
+        each.stack[:] = [*own, *([last] if last else [])]
+        each = each.__cause__ or each.__context__
+    stream.write("".join(written.format()))
 
 
 def _to_json(event: EventDict, **options: Any) -> str:

@@ -8,6 +8,8 @@ from typing import Self
 
 from timberframe.errors import CommandError
 
+_LIBRARIES = (Path(__file__).parent, Path(tomllib.__file__).parents[1])
+
 
 class ProjectNotFound(CommandError):
     code = "project_not_found"
@@ -45,6 +47,15 @@ class Project:
         return self.root / "pyproject.toml"
 
     @property
+    def command(self) -> str:
+        """The function that is the project's command, such as `app.cli:main`."""
+        content = tomllib.loads(self.pyproject.read_text(encoding="utf-8"))
+        target: str | None = content.get("project", {}).get("scripts", {}).get(self.name)
+        if not target:
+            raise ProjectNotFound(f"{self.pyproject}: [project.scripts] lacks {self.name}")
+        return target
+
+    @property
     def migrations(self) -> Path:
         return self.root / "alembic" / "versions"
 
@@ -59,3 +70,11 @@ def _name_in(file: Path) -> str | None:
     if not name:
         raise ProjectNotFound(f"{file}: [tool.timberframe] needs a name")
     return name
+
+
+def is_library(file: Path) -> bool:
+    """Whether a source file was installed, or belongs to Python or to the frame."""
+    is_generated = file.name.startswith("<")  # as of the import system: no file at all
+    return (
+        is_generated or "site-packages" in file.parts or any(map(file.is_relative_to, _LIBRARIES))
+    )

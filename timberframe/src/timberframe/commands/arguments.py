@@ -16,10 +16,32 @@ def add_developer_commands(
     cli: typer.Typer, settings: Settings, *, app: str, accounts: str
 ) -> None:
     """`app` and `accounts` are import strings, as those of `create_cli`."""
+    _add_dev(cli, settings)
     _add_routes(cli, settings, app)
     _add_migration(cli, settings, accounts)
     _add_check(cli, settings, app)
     _add_about(cli, settings)
+
+
+def _add_dev(cli: typer.Typer, settings: Settings) -> None:
+    @cli.command()
+    def dev(
+        host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+        port: Annotated[
+            int | None, typer.Option(help="Port to listen on.", min=1, max=65535)
+        ] = None,
+    ) -> None:
+        """Migrate, serve, and start again whenever a file changes; for development."""
+        from timberframe.commands.dev import start
+
+        if settings.is_production:
+            name = command_name()
+            sys.exit(f"{name}: dev is for development, and ENVIRONMENT is production: {name} serve")
+        options = {"--host": host, "--port": port}
+        start(
+            settings.project.root,
+            [str(part) for pair in options.items() if pair[1] is not None for part in pair],
+        )
 
 
 def _add_routes(cli: typer.Typer, settings: Settings, app: str) -> None:

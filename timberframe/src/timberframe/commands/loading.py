@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from timberframe.errors import AppError, CommandError, WrongDeclaration
+from timberframe.project import is_library
 
 log = structlog.get_logger()
 
@@ -66,12 +67,6 @@ def _place_of(broken: Exception) -> str:
         if file.is_file() and not is_library(file):
             return f"{_shown(file)}:{frame.lineno}: "
     return ""
-
-
-def is_library(file: Path) -> bool:
-    """Whether it was installed, or belongs to Python or to the frame."""
-    folders = (Path(__file__).parents[1], Path(traceback.__file__).parent)
-    return "site-packages" in file.parts or any(map(file.is_relative_to, folders))
 
 
 def _shown(file: Path) -> Path:

@@ -38,7 +38,7 @@ def command() -> list[str]:
     """The project's command: as installed beside Python, or else called by Python."""
     name = subject.project().name
     installed = Path(sys.executable).with_name(name)
-    module, _, function = subject.command().partition(":")
+    module, _, function = subject.project().command.partition(":")
     call = f"import sys; sys.argv[0] = {name!r}; from {module} import {function}; {function}()"
     return [str(installed)] if installed.exists() else [sys.executable, "-c", call]
 

@@ -72,15 +72,9 @@ def _entrypoint() -> str:
     return str(_tools()["fastapi"]["entrypoint"])
 
 
-def command() -> str:
-    """The function that is the project's command, such as `app.cli:main`."""
-    scripts = tomllib.loads(project().pyproject.read_text())["project"]["scripts"]
-    return str(scripts[project().name])
-
-
 def main() -> None:
     """Run the project's command in this process, with the arguments in `sys.argv`."""
-    _load(command())()
+    _load(project().command)()
 
 
 def app_package() -> str:

@@ -1,0 +1,109 @@
+"""`dev` in a process of its own, on a copy of the specimen whose files are changed meanwhile."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx2
+import pytest
+
+from specimen.config import settings
+from timberframe.testing import call_command, environment, free_port
+from timberframe.testing.process import command as project_command
+
+pytestmark = pytest.mark.seconds(15)
+
+PATIENCE_SECONDS = 60  # a busy machine is no failure
+
+
+class Developer(NamedTuple):
+    """What somebody sees who runs `dev` in `root`."""
+
+    root: Path
+    url: str
+    process: subprocess.Popen[str]
+    log: Path
+
+    def title(self) -> str | None:
+        """That of the OpenAPI document, which the settings say; None if nobody answers."""
+        try:
+            return str(httpx2.get(f"{self.url}/api/openapi.json").json()["info"]["title"])
+        except httpx2.HTTPError:
+            return None
+
+    def edit(self, old: str, new: str) -> None:
+        file = self.root / "specimen" / "config.py"
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+
+    def wait_until(self, has_happened: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not has_happened():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def developer(tmp_path: Path) -> Iterator[Developer]:
+    root = tmp_path / "project"
+    root.mkdir()
+    shutil.copy(settings.project.pyproject, root)
+    for folder in ("specimen", "alembic"):
+        shutil.copytree(settings.project.root / folder, root / folder)
+    port = free_port()
+    env = environment(DATABASE_URL=f"sqlite:///{tmp_path}/dev.db", PYTHONPATH=str(root))
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*project_command(), "dev", "--port", str(port)],
+            cwd=root,
+            env=env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield Developer(root, f"http://127.0.0.1:{port}", process, log)
+        finally:
+            process.terminate()
+            process.wait(timeout=PATIENCE_SECONDS)
+
+
+def test_changes_are_served_and_a_broken_file_is_waited_for(developer: Developer) -> None:
+    name = type(settings).model_fields["PROJECT_NAME"].default
+    developer.wait_until(lambda: developer.title() == name)
+    assert httpx2.get(f"{developer.url}/health/ready").status_code == 200  # it has migrated
+
+    developer.edit(name, "Changed")
+    developer.wait_until(lambda: developer.title() == "Changed")
+    assert "changed specimen/config.py: restarting" in developer.log.read_text()
+
+    developer.edit('"Changed"', '"Changed')
+    developer.wait_until(lambda: "waiting for a change" in developer.log.read_text())
+    log = developer.log.read_text()
+    assert developer.title() is None
+    assert "SyntaxError: unterminated string literal" in log
+    assert "specimen/config.py:" in log
+    assert "importlib" not in log
+
+    developer.edit('"Changed', '"Mended"')
+    developer.wait_until(lambda: developer.title() == "Mended")
+
+    developer.process.terminate()
+    assert developer.process.wait(timeout=PATIENCE_SECONDS) == 0
+    assert developer.title() is None
+
+
+def test_production_is_not_developed_in() -> None:
+    key = "kZ8q-Jd02-mfPw71-xLcv93-bTyh55-Ru4e"
+    settings_of = {"ENVIRONMENT": "production", "ALLOWED_HOSTS": "a.example", "SECRET_KEY": key}
+    refused = call_command("dev", **settings_of)
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "specimen: dev is for development, and ENVIRONMENT is production: specimen serve\n"
+    )
