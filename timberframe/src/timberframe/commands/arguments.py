@@ -17,6 +17,8 @@ def add_developer_commands(
 ) -> None:
     """`app` and `accounts` are import strings, as those of `create_cli`."""
     _add_dev(cli, settings)
+    _add_shell(cli, app)
+    _add_dbshell(cli, settings)
     _add_routes(cli, settings, app)
     _add_migration(cli, settings, accounts)
     _add_check(cli, settings, app)
@@ -42,6 +44,47 @@ def _add_dev(cli: typer.Typer, settings: Settings) -> None:
             settings.project.root,
             [str(part) for pair in options.items() if pair[1] is not None for part in pair],
         )
+
+
+def _add_shell(cli: typer.Typer, app: str) -> None:
+    @cli.command()
+    def shell(
+        caller: Annotated[
+            str | None, typer.Option("--as", help="The account that `client` is signed in as.")
+        ] = None,
+        sandbox: Annotated[
+            bool, typer.Option("--sandbox", help="Roll everything back at the end.")
+        ] = False,
+        source: Annotated[
+            str | None, typer.Option("-c", help="Run this code, and exit.", metavar="CODE")
+        ] = None,
+    ) -> None:
+        """Open Python with a session `db`, a `client`, the models and the cruds.
+
+        Top-level `await` works. Each input is committed, or rolled back if it fails. IPython is
+        used if it is installed. On SQLite, nobody else can write while a sandbox is open.
+        """
+        from timberframe.commands.shell import Shell
+
+        with Shell(load(app), caller=caller, is_sandbox=sandbox) as opened:
+            if source is None and sys.stdin.isatty():
+                opened.interact()
+            elif not opened.run_source(sys.stdin.read() if source is None else source):
+                sys.exit(1)
+
+
+def _add_dbshell(cli: typer.Typer, settings: Settings) -> None:
+    @cli.command(context_settings={"ignore_unknown_options": True})
+    def dbshell(
+        arguments: Annotated[
+            list[str] | None, typer.Argument(help="What sqlite3 or psql takes, such as -c.")
+        ] = None,
+    ) -> None:
+        """Open the database's own shell: sqlite3 or psql."""
+        from timberframe.commands.dbshell import start
+        from timberframe.data.options import DatabaseOptions
+
+        start(DatabaseOptions.of(settings), arguments or [])
 
 
 def _add_routes(cli: typer.Typer, settings: Settings, app: str) -> None:

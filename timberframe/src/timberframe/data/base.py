@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, MetaData, Table, func
+from sqlalchemy import BigInteger, MetaData, Table, func, inspect
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
 from timberframe.data.column_types import BigInt, Text, UTCDateTime
@@ -25,6 +25,11 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar = {int: BigInteger, str: Text}
 
     id: Mapped[int]
+
+    def __repr__(self) -> str:
+        # By what is known without a query: an attribute may have to be loaded.
+        identity = inspect(self).identity
+        return f"<{type(self).__name__} {', '.join(map(str, identity or ('not stored',)))}>"
 
 
 def utc_now() -> datetime:

@@ -51,6 +51,10 @@ class Database:
             for each in (reading, autocommit, statements, snapshot)
         )
 
+    def session(self) -> UnitOfWork:
+        """A session that nobody commits but its user."""
+        return self._writing()
+
     @asynccontextmanager
     async def transaction(
         self, *, first: Callable[[Connection], None] | None = None
@@ -62,7 +66,7 @@ class Database:
         with pool_is_bounded():
             async with self._writing() as db:
                 if first:
-                    _run_on_begin(db, first)
+                    run_on_begin(db, first)
                 yield db
                 try:
                     await db.commit()
@@ -182,7 +186,17 @@ async def open_database(options: DatabaseOptions) -> AsyncIterator[Database]:
         await database.dispose()
 
 
-def _run_on_begin(db: AsyncSession, first: Callable[[Connection], None]) -> None:
+async def end_unit(db: AsyncSession, *, is_kept: bool) -> None:
+    """Commit or roll back, where one session goes through several units of work: in a shell."""
+    if is_kept:
+        await db.commit()
+    else:
+        await db.rollback()
+
+
+def run_on_begin(db: AsyncSession, first: Callable[[Connection], None]) -> None:
+    """Run `first` when the session's next transaction begins."""
+
     def run(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
         first(connection)
 
