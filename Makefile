@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench proxies clients lock clean
+.PHONY: help run dev test check format bench proxies clients lock clean
 
 BIN := .venv/bin
 # An installed uv is used; without one, the virtual environment gets its own.
@@ -16,6 +16,9 @@ help: ## Show what each target does
 
 run: .venv/run.stamp .env ## Install, migrate and serve on http://127.0.0.1:8000
 	@$(BIN)/myapi serve --migrate
+
+dev: .venv/dev.stamp .env ## Serve for development: migrate, and start again when a file changes
+	@$(BIN)/myapi dev
 
 # Keep bytecode whatever the shell says: each of a hundred processes would compile the code again.
 test: .venv/dev.stamp ## Run all tests, the app's and the frame's, on SQLite and on PostgreSQL
