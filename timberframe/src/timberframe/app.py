@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
+from sqlalchemy.orm import configure_mappers
 
 from timberframe.accounts import Accounts
 from timberframe.data.options import DatabaseOptions
@@ -53,6 +54,7 @@ def create_app(
     the prefix, so that several versions of an API may have the same routers. The application
     connects to the database only when a request first needs it.
     """
+    configure_mappers()  # or a wrong relationship would fail in the first request
     options = HttpOptions.of(settings)
     app = FastAPI(
         title=settings.PROJECT_NAME,

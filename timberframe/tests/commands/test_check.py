@@ -127,6 +127,25 @@ def test_route_that_no_request_reaches_is_found(
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_route_that_another_router_replaces_is_no_finding(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second version replaces some routes of the first; `routes --unused` shows them."""
+    app = type(main.app)()
+    for name in ("newer", "older"):
+        router = APIRouter()
+
+        @router.get("/{number}", name=name)
+        async def read_thing(number: int) -> int:
+            return number
+
+        app.include_router(router, prefix="/things")
+    monkeypatch.setattr(main, "app", app)
+    assert find_all(settings, APP) == []
+    assert call_command("routes", "--unused").returncode == 1
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_broken_code_is_found_beside_what_else_is_wrong(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,10 @@ def located() -> Iterator[None]:
         raise
     except Exception as broken:
         log.debug("not_loaded", exc_info=True)
-        what = f"{_place_of(broken)}{_describe(broken)}"
+        from timberframe.http.advice import advice_for  # takes long to import
+
+        advice = advice_for(broken)
+        what = f"{_place_of(broken)}{_describe(broken)}{f' → {advice}' if advice else ''}"
         raise CannotLoad(
             f"the application cannot be loaded: {what} (more with LOG_LEVEL=debug)"
         ) from broken

@@ -21,6 +21,7 @@ from timberframe.data.sandbox import open_sandbox
 from timberframe.data.session import Database, end_unit
 from timberframe.data.unit_of_work import UnitOfWork
 from timberframe.errors import CommandError
+from timberframe.http.advice import advise
 from timberframe.logging import write_own_frames
 
 _FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -107,7 +108,7 @@ class Shell:
             program = compile(source, "<shell>", "exec", flags=_FLAGS)
             self.run(FunctionType(program, self.names))
         except Exception as failed:
-            write_own_frames(sys.stderr, (type(failed), failed, failed.__traceback__))
+            _show(failed)
             return False
         return True
 
@@ -175,8 +176,13 @@ class Console(code.InteractiveConsole):
             raise
         except KeyboardInterrupt:
             self.write("\nKeyboardInterrupt\n")
-        except BaseException as failed:
-            write_own_frames(sys.stderr, (type(failed), failed, failed.__traceback__))
+        except Exception as failed:
+            _show(failed)
+
+
+def _show(failed: Exception) -> None:
+    advise(failed)
+    write_own_frames(sys.stderr, (type(failed), failed, failed.__traceback__))
 
 
 class _Missing:

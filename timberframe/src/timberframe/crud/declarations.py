@@ -67,12 +67,15 @@ def _check_max_limit(crud: "ReadBase[Any]") -> None:
 
 
 def _check_stated(crud: "ReadBase[Any]") -> None:
-    for declaration in ("policy", "schema"):
+    model = crud.model.__name__
+    for declaration, example in (
+        ("policy", "Policy(read=everybody, write=superusers)"),
+        ("schema", f"schemas.{model}"),
+    ):
         if not hasattr(crud, declaration):
-            raise TypeError(f"must state its {declaration}")
+            raise TypeError(f"must state its {declaration}, such as {declaration} = {example}")
     if not isinstance(crud.policy, Policy):
         raise TypeError("must state its policy as Policy(read=…, write=…)")
-    model = crud.model.__name__
     if not (isinstance(crud.schema, type) and issubclass(crud.schema, BaseModel)):
         said = getattr(crud.schema, "__name__", repr(crud.schema))
         raise TypeError(
@@ -241,9 +244,10 @@ def _check_own(crud: "ReadBase[Any]", name: str, column: Any) -> None:
     is_column = isinstance(column, InstrumentedAttribute)
     if not is_column or getattr(crud.model, column.key, None) is not column:
         said = str(column) if is_column else repr(column)
-        raise TypeError(
-            f"cannot have {said} in {name}: it is not a column of {crud.model.__name__}"
-        )
+        model = crud.model.__name__
+        is_named = isinstance(column, str) and hasattr(crud.model, column)
+        hint = f", but {model}.{column} is" if is_named else ""
+        raise TypeError(f"cannot have {said} in {name}: it is not a column of {model}{hint}")
 
 
 def _check_collation(column: InstrumentedAttribute[Any]) -> None:

@@ -3,6 +3,8 @@
 RFC 9110 sections 8.8.3 and 10.2.2, RFC 8288.
 """
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -28,6 +30,16 @@ def answer_with(returned: Any) -> Any:
         case Slice():
             return _json_response(_page(returned))
     return returned
+
+
+def wrong_return(handler: Callable[..., Any], returned: Any, promised: type | None) -> TypeError:
+    """The error of a handler that did not return what it is annotated to return."""
+    name = handler.__name__
+    if inspect.iscoroutine(returned):
+        returned.close()
+        return TypeError(f"{name} returned {returned.__qualname__}(…) without `await`")
+    said = promised.__name__ if promised else "something else"
+    return TypeError(f"{name} returned a {type(returned).__name__}, but its annotation says {said}")
 
 
 def end_line(response: Response) -> None:

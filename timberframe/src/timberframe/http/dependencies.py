@@ -31,7 +31,10 @@ async def get_db(request: Request) -> AsyncIterator[UnitOfWork]:
         async with database.reading() as db:
             yield cast(UnitOfWork, db)
             if db.new or db.dirty or db.deleted:  # never flushed, so no database refuses them
-                raise RuntimeError(f"{request.method} changed objects of a read-only session")
+                raise RuntimeError(
+                    f"{request.method} changed rows, which are never stored:"
+                    " change them in a POST, PUT, PATCH or DELETE"
+                )
         return
     async with _noting_write(request):
         keyed = await get_keyed_request(request)

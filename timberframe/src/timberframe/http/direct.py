@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from timberframe.crud.results import Slice, Stored
 from timberframe.data.retries import retrying
-from timberframe.http.answers import answer_with, describe
+from timberframe.http.answers import answer_with, describe, wrong_return
 
 WATCHED_AFTER_SECONDS = 0.05
 
@@ -43,7 +43,10 @@ def direct_app(route: RouteContext) -> ASGIApp | None:
 
     async def answer(request: Request) -> Response:
         returned = await handler(**await arguments_of(request, {}))
-        return describe(request, answer_with(returned), returned)
+        response = answer_with(returned)
+        if response is returned and not isinstance(returned, Response):
+            raise wrong_return(handler, returned, returned_type)
+        return describe(request, response, returned)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         with WatchedClient(receive) as client:

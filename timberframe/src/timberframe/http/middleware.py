@@ -22,6 +22,7 @@ from timberframe.errors import (
     UnsupportedContentCoding,
     UriTooLong,
 )
+from timberframe.http.advice import advise
 from timberframe.http.bodies import Bodies, BodyLimit
 from timberframe.http.dependencies import SAFE_METHODS
 from timberframe.http.exchange import Exchange
@@ -271,7 +272,8 @@ class RequestLimits:
             await app(scope, bounded, send_noting_start)
         except AppError as refused:
             await problem(scope, refused)(scope, receive, send_noting_start)
-        except Exception:
+        except Exception as failed:
+            advise(failed)
             log.exception("unhandled_exception")
             if started:
                 raise  # half an answer is out: only closing the connection tells the client

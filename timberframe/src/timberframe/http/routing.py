@@ -20,11 +20,12 @@ from timberframe.crud.results import Created, Slice, Stored
 from timberframe.data.base import MAX_ID
 from timberframe.data.retries import TransactionConflict, retrying
 from timberframe.errors import Unavailable, WrongDeclaration
-from timberframe.http.answers import answer_with, describe, end_line
+from timberframe.http.answers import answer_with, describe, end_line, wrong_return
 from timberframe.http.dependencies import units_of_work
 from timberframe.http.direct import WatchedClient, direct_app
 from timberframe.http.exchange import exchange_of
 from timberframe.http.idempotency import give_kept_answer, keep_answer
+from timberframe.http.signatures import check_handler
 from timberframe.security import strict_json
 
 
@@ -74,6 +75,7 @@ class Route(LineRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        check_handler(path, endpoint, options.get("response_model"))
         super().__init__(path, _handled(endpoint), **options)
         _methods.setdefault(endpoint, set()).update(self.methods or ())
         if len(units_of_work(self.dependant)) > 1:
@@ -136,7 +138,8 @@ def _handled(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
     All dependencies have passed by then, so a caller who has lost a right gets no kept answer.
     """
 
-    is_list = returned_by(handler, Slice) is not None
+    promised = returned_by(handler, Created, Stored, Slice)
+    is_list = promised is Slice
 
     @wraps(handler)
     async def handle(**arguments: Any) -> Any:
@@ -152,7 +155,11 @@ def _handled(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
             returned = await handler(**arguments)
         exchange_of(request).returned = returned
         answer = answer_with(returned)
-        if answer is not returned:
+        if answer is returned:
+            is_wrong = promised and not isinstance(returned, Response)
+            if is_wrong or inspect.iscoroutine(returned):
+                raise wrong_return(handler, returned, promised)
+        else:
             for injected in arguments.values():
                 if isinstance(injected, Response):
                     # FastAPI adds these headers only to answers that it makes itself.
@@ -179,6 +186,24 @@ class Router(APIRouter):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(route_class=Route, **options)
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        before = len(self.routes)
+        super().add_api_route(path, endpoint, **options)
+        [added] = self.routes[before:]
+        for earlier in self.routes[:before]:
+            if isinstance(earlier, APIRoute) and isinstance(added, APIRoute):
+                _check_distinct(earlier, added)
+
+
+def _check_distinct(earlier: APIRoute, added: APIRoute) -> None:
+    """Raise if a route could never answer. Routes of another router may be replaced on purpose."""
+    patterns = {_PARAMETER.sub("{}", each.path_format) for each in (earlier, added)}
+    if len(patterns) == 1 and (methods := set(earlier.methods or ()) & set(added.methods or ())):
+        raise WrongDeclaration(
+            f"{min(methods)} {added.path_format} is the route of {earlier.name} already, so"
+            f" {added.name} would never answer: change the path or the method of one of them"
+        )
 
 
 class StrictRequest(Request):
