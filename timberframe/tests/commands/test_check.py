@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,9 +189,10 @@ class OwnSettings(Settings):
     OTHERS: tuple[str, ...] = ("https://carol:canary@example.com",)
 
 
-def test_about_hides_secrets_of_the_applications_own() -> None:
+def test_about_hides_secrets_of_the_applications_own(tmp_path: Path) -> None:
     OwnSettings.project = settings.project
-    shown = describe(OwnSettings())["Settings"]
+    url = SecretStr(f"sqlite:///{tmp_path}/shop.db")
+    shown = describe(OwnSettings(DATABASE_URL=url))["Settings"]
     assert "canary" not in str(shown)
     assert shown["REPORTS_DSN"] == "https://***@reports.example.com/7"
 
