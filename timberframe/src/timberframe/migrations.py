@@ -6,16 +6,17 @@ Only one process at a time migrates, in one transaction. `alembic/env.py` calls 
 import asyncio
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from alembic import command, context
 from alembic.config import Config
+from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, event
+from sqlalchemy import ClauseElement, Computed, Connection, DefaultClause, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeDecorator
 
@@ -78,8 +79,8 @@ def check_result(connection: Connection) -> None:
     if missing := list(find_missing(connection)):
         raise CannotMigrate(
             "nothing was changed: after all migrations the database would lack"
-            f" {name_some(missing)}; a migration is missing, or was edited after it was applied"
-            " here"
+            f" {name_some(missing)}; a migration was edited after it was applied, or is missing"
+            " (to write it: alembic upgrade head, then alembic revision --autogenerate)"
         )
 
 
@@ -135,6 +136,7 @@ def _run_migrations(connection: Connection) -> None:
         target_metadata=Base.metadata,
         # SQLite cannot alter most things in place: batch mode copies the table.
         render_as_batch=True,
+        process_revision_directives=_alter_in_place,
         compare_server_default=True,
         transactional_ddl=True,
         render_item=_render_plain_type,
@@ -144,7 +146,12 @@ def _run_migrations(connection: Connection) -> None:
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
             _take_lock(connection)
-        context.run_migrations()
+        try:
+            context.run_migrations()
+        except CommandError as refused:
+            if "not up to date" in str(refused):  # what autogenerate compares must be
+                raise CommandError(f"{refused} First: alembic upgrade head") from None
+            raise
         if then := context.config.attributes.get("then"):
             then(connection)
 
@@ -153,6 +160,32 @@ def _note_applied(ctx: MigrationContext, step: MigrationInfo, heads: Any, run_ar
     """Record the revision for `upgrade`, if that started the migrations."""
     if step.is_upgrade and step.up_revision_id:
         context.config.attributes.get("applied", []).append(step.up_revision_id)
+
+
+def _alter_in_place(ctx: MigrationContext, revision: Any, directives: Iterable[Any]) -> None:
+    """Render no batch for a table of which SQLite can alter all that has changed."""
+    for directive in directives:
+        for operations in (directive.upgrade_ops, directive.downgrade_ops):
+            operations.ops = [each for op in operations.ops for each in _without_batch(op)]
+
+
+def _without_batch(op: ops.MigrateOperation) -> Iterator[ops.MigrateOperation]:
+    if isinstance(op, ops.ModifyTableOps) and all(map(_is_in_place, op.ops)):
+        yield from op.ops
+    else:
+        yield op
+
+
+def _is_in_place(op: ops.MigrateOperation) -> bool:
+    if isinstance(op, ops.AddColumnOp):
+        # SQLite adds a column of which the existing rows get a constant.
+        default = op.column.server_default
+        is_computed = isinstance(default, Computed)
+        is_expression = isinstance(default, DefaultClause) and isinstance(
+            default.arg, ClauseElement
+        )
+        return not (is_computed or is_expression)
+    return isinstance(op, (ops.DropColumnOp, ops.CreateIndexOp, ops.DropIndexOp))
 
 
 def _render_plain_type(kind: str, item: Any, autogenerate: Any) -> str | Literal[False]:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -14,7 +15,7 @@ from alembic.ddl import impl
 from alembic.ddl.sqlite import SQLiteImpl
 from alembic.script import Script
 from alembic.util import CommandError
-from sqlalchemy import BigInteger, Column, ForeignKey, MetaData, select, text
+from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, MetaData, func, select, text
 
 from specimen import schemas
 from specimen.config import settings
@@ -23,7 +24,7 @@ from timberframe.data.base import Base
 from timberframe.data.session import Database, open_database
 from timberframe.errors import AlreadyExists
 from timberframe.migrations import alembic_config
-from timberframe.testing import ADMIN, ALICE, database_options
+from timberframe.testing import ADMIN, ALICE, CAST, database_options
 
 Migrate = Callable[[str], None]
 EVERY_TABLE = "\n".join(
@@ -77,6 +78,40 @@ def objects() -> dict[str, object]:
     return asyncio.run(read())
 
 
+def definitions(engine: str) -> dict[str, str]:
+    """The SQL of all that SQLite has, to the letter, by name."""
+    if engine != "sqlite":
+        return {}
+
+    async def read() -> dict[str, str]:
+        async with open_database(database_options()) as database, database.reading() as db:
+            rows = await db.execute(text("SELECT name, sql FROM sqlite_master"))
+            return {row.name: row.sql for row in rows.all()}
+
+    return asyncio.run(read())
+
+
+async def number_of_users() -> int:
+    async with open_database(database_options()) as database, database.reading() as db:
+        return int(await db.scalar(text("SELECT count(*) FROM users")) or 0)
+
+
+def add_to_users(monkeypatch: pytest.MonkeyPatch, column: Column[Any]) -> None:
+    """Add a column to the model that autogenerate compares, for one test."""
+    metadata = MetaData(naming_convention=Base.metadata.naming_convention)
+    for table in Base.metadata.tables.values():
+        table.to_metadata(metadata)
+    metadata.tables["users"].append_column(column)
+    monkeypatch.setattr(Base, "metadata", metadata)
+
+
+def autogenerate(config: Config) -> str:
+    """The source of the migration."""
+    script = command.revision(config, "change users", autogenerate=True)
+    assert isinstance(script, Script)
+    return Path(script.path).read_text()
+
+
 async def sign_up(database: Database, name: str) -> int:
     user_in = schemas.UserCreate(email=f"{name}@example.org", username=name, password="Secret-123")
     return (await user_crud.create(database, obj_in=user_in, viewer=None)).id
@@ -104,16 +139,52 @@ def test_column_by_autogenerate_takes_nothing_away(
                 assert len((await db.execute(select(hits))).all()) == 1
 
     asyncio.run(delete_last())
-    metadata = MetaData(naming_convention=Base.metadata.naming_convention)
-    for table in Base.metadata.tables.values():
-        table.to_metadata(metadata)
     column: Column[int] = Column("referrer_id", BigInteger, ForeignKey("users.id"))
-    metadata.tables["users"].append_column(column)
-    monkeypatch.setattr(Base, "metadata", metadata)
+    add_to_users(monkeypatch, column)
     command.revision(config, "add referrer of users", autogenerate=True)
     command.upgrade(config, "head")
     command.check(config)
     asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"index": True}, {"nullable": False, "server_default": "0"}],
+    ids=["nullable", "indexed", "constant"],
+)
+def test_column_is_added_and_dropped_in_place(
+    config: Config, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], engine: str
+) -> None:
+    before = definitions(engine)
+    add_to_users(monkeypatch, Column("weight", BigInteger, **options))
+    lines = autogenerate(config)
+    assert "    op.add_column('users'," in lines
+    assert "    op.drop_column('users', 'weight')" in lines
+    assert "batch" not in lines
+    command.upgrade(config, "head")
+    command.check(config)
+    command.downgrade(config, "-1")
+    assert definitions(engine) == before
+    assert asyncio.run(number_of_users()) == len(CAST)
+    command.upgrade(config, "head")
+    command.check(config)
+
+
+def test_what_sqlite_cannot_alter_is_altered_in_a_batch(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control of the test above: rows that exist cannot get a time in place."""
+    add_to_users(monkeypatch, Column("seen_at", DateTime, server_default=func.now()))
+    assert "with op.batch_alter_table('users'" in autogenerate(config)
+    command.upgrade(config, "head")
+    command.downgrade(config, "-1")
+    assert asyncio.run(number_of_users()) == len(CAST)
+
+
+def test_autogenerate_says_what_to_do_first(config: Config) -> None:
+    command.downgrade(config, "-1")
+    with pytest.raises(CommandError, match=r"not up to date\. First: alembic upgrade head$"):
+        autogenerate(config)
 
 
 @pytest.mark.parametrize("engine", ["sqlite"])
