@@ -10,23 +10,31 @@ from timberframe.generator.spec import CannotGenerate
 
 MODELS = "app/models/__init__.py"
 SCHEMAS = "app/schemas/__init__.py"
+CRUDS = "app/crud/__init__.py"
 ROUTERS = "app/api/v1/api.py"
+REGISTRIES = (MODELS, SCHEMAS, CRUDS, ROUTERS)
 LANDED = "alembic/landed.sha256"
 
 _ALL = "__all__ = ["
 _ENDPOINTS = "from app.api.v1.endpoints import ("
+_ON_ONE_LINE = re.compile(
+    r"^(__all__ = \[|from app\.api\.v1\.endpoints import )([\w\", ]+)(\]?)$", re.MULTILINE
+)
 
 
 def register(names: Names, files: dict[str, str], root: Path) -> dict[str, str]:
     """`files`, by path below `root`, with the resource's lines inserted."""
-    models, schemas, routers = files[MODELS], files[SCHEMAS], files[ROUTERS]
+    models, schemas, cruds, routers = (_unfold(files[path]) for path in REGISTRIES)
     models = _insert_import(MODELS, models, _model_import(names))
     models = _insert_item(MODELS, models, _ALL, _model_item(names))
     schemas = _insert_import(SCHEMAS, schemas, _schema_import(names, root))
     for item in _schema_items(names):
         schemas = _insert_item(SCHEMAS, schemas, _ALL, item)
+    cruds = _insert_import(CRUDS, cruds, _crud_import(names))
+    cruds = _insert_item(CRUDS, cruds, _ALL, _crud_item(names))
     routers = _insert_item(ROUTERS, routers, _ENDPOINTS, _router_item(names))
-    return {MODELS: models, SCHEMAS: schemas, ROUTERS: routers + _router_line(names, root)}
+    routers += _router_line(names, root)
+    return {MODELS: models, SCHEMAS: schemas, CRUDS: cruds, ROUTERS: routers}
 
 
 def unregister(
@@ -36,6 +44,7 @@ def unregister(
     lines = {
         MODELS: [_model_import(names), _model_item(names)],
         SCHEMAS: [_schema_import(names, root), *_schema_items(names)],
+        CRUDS: [_crud_import(names), _crud_item(names)],
         ROUTERS: [_router_item(names), _router_line(names, root)],
     }
     left = {}
@@ -82,6 +91,14 @@ def _schema_items(names: Names) -> list[str]:
     return [f'    "{name}",\n' for name in schema_names(names)]
 
 
+def _crud_import(names: Names) -> str:
+    return f"from app.crud.{names.one} import {names.one}_crud\n"
+
+
+def _crud_item(names: Names) -> str:
+    return f'    "{names.one}_crud",\n'
+
+
 def _router_item(names: Names) -> str:
     return f"    {names.many},\n"
 
@@ -90,6 +107,17 @@ def _router_line(names: Names, root: Path) -> str:
     options = f'prefix="/{names.path}", tags=["{names.many_words}"]'
     line = f"api_router.include_router({names.many}.router, {options})"
     return format_source(line, ROUTERS, root)
+
+
+def _unfold(text: str) -> str:
+    """Give each name of a list or an import on one line a line of its own."""
+
+    def unfold(found: re.Match[str]) -> str:
+        opening, names, closing = found.groups()
+        items = "".join(f"    {name.strip()},\n" for name in names.split(",") if name.strip())
+        return f"{opening}\n{items}{closing}" if closing else f"{opening}(\n{items})"
+
+    return _ON_ONE_LINE.sub(unfold, text)
 
 
 def _insert_import(path: str, text: str, statement: str) -> str:

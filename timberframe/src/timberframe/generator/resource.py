@@ -12,7 +12,7 @@ from timberframe.generator.migration import Stamp, identifiers
 from timberframe.generator.names import Names
 from timberframe.generator.registries import (
     LANDED,
-    MODELS,
+    REGISTRIES,
     ROUTERS,
     SCHEMAS,
     forget_migration,
@@ -41,7 +41,7 @@ def generate(
     _check_names(spec, sources)
     files = lay_out(sources, project.root)
     _check_lengths(spec, files)
-    kept = {path: checkout.read(path) for path in (MODELS, SCHEMAS, ROUTERS)}
+    kept = {path: checkout.read(path) for path in REGISTRIES}
     registries = register(spec.names, kept, project.root)
     migration = next(path for path in files if path.startswith("alembic/"))
     registries[LANDED] = record_migration(migration, files[migration], checkout.read(LANDED))
@@ -64,7 +64,7 @@ def destroy(project: Project, name: str, *, is_forced: bool) -> list[str]:
     changed = [p for p, text in files.items() if not checkout.exists(p) or checkout.read(p) != text]
     if changed and not is_forced:
         raise CannotGenerate(f"{changed[0]} was changed since; --force removes it anyway")
-    kept = {path: checkout.read(path) for path in (MODELS, SCHEMAS, ROUTERS)}
+    kept = {path: checkout.read(path) for path in REGISTRIES}
     registries = unregister(spec.names, kept, project.root, is_forced=is_forced)
     registries[LANDED] = forget_migration(migration.path.name, checkout.read(LANDED))
     found = [path for path in files if checkout.exists(path)]
