@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import structlog
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -29,14 +30,25 @@ COPIED = (
 CACHES = ("__pycache__", ".import_linter_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
 ORDER = """order number:str:unique amount:money note:text? issued_on:date customer:ref:user
     --policy owner"""
-PLACE = """place name:str:search token:uuid:unique weight:decimal rank:int? is_open:bool
-    seen_at:datetime opened_on:date? data:json story:text?:search product:ref:product?
-    order:ref:order:unique shelf:ref:category --policy public-read"""
-DAY_OFF = (
-    "day_off on_day:date:unique reason:text fee:money?:index --plural days_off --policy superuser"
-)
+PLACE = """place name:str:search token:uuid:unique weight:decimal rank:int? is_open:bool=true
+    kind:enum:shop,depot area:enum?:north,south seen_at:datetime opened_on:date? data:json
+    story:text?:search product:ref:product? order:ref:order:unique shelf:ref:category
+    --policy public-read"""
+DAY_OFF = """day_off on_day:date:unique reason:text=none fee:money?:index
+    --plural days_off --policy superuser"""
 ARTICLE = "article title:str:search subtitle:str? day_off:ref:day_off? --policy published"
 MEMBERSHIP = "membership boss:ref:user"
+FIELDS = (
+    "place pages:int=0",
+    "place isbn:str?:unique",
+    "place last_order:ref:order?",
+    "day_off status:enum:draft,half-paid,paid=draft",
+    "day_off cost:money=1.50",
+    "day_off remark:text?:search",
+    "membership level:decimal=-0.5:index",
+    "article is_old:bool=false",
+    "article blurb:str=none:search",
+)
 LOOKING_AT_ALL = ("tests/test_checks.py", "tests/test_architecture.py")
 CALLS = (ORDER, PLACE, DAY_OFF, ARTICLE, MEMBERSHIP)
 
@@ -108,15 +120,25 @@ def generate(myapi: Myapi, *calls: str) -> None:
         assert len(re.findall("^create  ", output, re.MULTILINE)) == 6
 
 
+def generate_fields(myapi: Myapi, *calls: str) -> None:
+    for call in calls:
+        output, failure = myapi(f"generate field {call}")
+        assert not failure
+        assert len(re.findall("^create  ", output, re.MULTILINE)) == 1
+
+
 @pytest.mark.seconds(5)
 def test_generated_code_is_in_the_house_style_and_goes_away(checkout: Path, myapi: Myapi) -> None:
     before = tree(checkout)
     generate(myapi, *CALLS)
+    generate_fields(myapi, *FIELDS)
     run_in(checkout, "ruff", "format", "--check", ".")
     run_in(checkout, "ruff", "check", ".")
     if (ROOT / ".mypy_cache").exists():  # from the check before the tests; without it, it is slow
         shutil.copytree(ROOT / ".mypy_cache", checkout / ".mypy_cache")
     run_in(checkout, "mypy", *(path for path in tree(checkout).keys() - before.keys()))
+    for call in reversed(FIELDS):
+        assert myapi(f"destroy field {call.partition(':')[0]}")[1] == ""
     for call in reversed(CALLS):
         assert myapi(f"destroy resource {call.split()[0]}")[1] == ""
     assert tree(checkout) == before
@@ -128,6 +150,7 @@ def test_generated_resources_pass_their_tests_and_those_that_look_at_all_resourc
 ) -> None:
     before = tree(checkout)
     generate(myapi, *CALLS)
+    generate_fields(myapi, *FIELDS)
     own = sorted(path for path in tree(checkout).keys() - before.keys() if "/test_" in path)
     assert len(own) == len(CALLS)
     # On PostgreSQL only what differs there: what routes answer was compared by their own tests.
@@ -146,19 +169,22 @@ def test_readme_shows_what_is_printed(myapi: Myapi) -> None:
         return [re.sub(r"\d{4}-\d\d-\d\d_\d{4}", "", line) for line in lines]
 
     assert undated(printed) == undated(output.splitlines())
+    text_of_fields = text.partition("## Add a field")[2].partition("```console\n")[2]
+    call, *printed = text_of_fields.partition("```")[0].splitlines()
+    output, _ = myapi(call.partition("/myapi ")[2])
+    assert undated(printed) == undated(output.splitlines())[: len(printed)]
 
 
 ON_ONE_LINE = {
-    "app/models/__init__.py": "from app.models.user import User\n\n__all__ = ['User']\n".replace(
-        "'", '"'
+    "app/models/__init__.py": ('from app.models.user import User\n\n__all__ = ["User"]\n'),
+    "app/api/v1/api.py": (
+        "from fastapi import APIRouter\n"
+        "\n"
+        "from app.api.v1.endpoints import auth, users\n"
+        "\n"
+        "api_router = APIRouter()\n"
+        'api_router.include_router(auth.router, prefix="/auth", tags=["auth"])\n'
     ),
-    "app/api/v1/api.py": """from fastapi import APIRouter
-
-from app.api.v1.endpoints import auth, users
-
-api_router = APIRouter()
-api_router.include_router(auth.router, prefix="/auth", tags=["auth"])
-""",
 }
 
 
@@ -262,6 +288,21 @@ BAD_CALLS = {
     "index title:str amount:int": "index: the generated code uses that name",
     "money amount:money": "money: the generated code uses that name itself; try: money_item",
     "db title:str": "db: the generated code uses that name itself; try: db_item",
+    "order status:enum": "status: an enum needs its values; try: status:enum:draft,paid",
+    "order status:enum:draft": "status: an enum needs its values",
+    "order status:enum:a,a": "status: an enum needs its values",
+    "order status:enum:draft,PAID": "status: 'PAID' is no value",
+    "order status:enum:draft,paid=sent": "status: default 'sent' is not known; try: draft, paid",
+    "order status:enum:draft,paid:search": "status: enum cannot be searched",
+    "order status:enum:draft,paid:unique": "status: enum cannot be unique",
+    "order amount:money=1.999": "amount: cannot be '1.999'; try: =0.00",
+    "order pages:int=many": "pages: cannot be 'many'; try: =0",
+    "order is_paid:bool=1": "is_paid: cannot be '1'; try: =false",
+    "order title:str=": "title: cannot be ''; try: =new",
+    "order title:str=a:unique": "title: a unique field has no default; leave out =a",
+    "order title:str?=a": "title: a nullable field has no default; leave out =a",
+    "order on_day:date=2026-01-01": "on_day: only str, text, int, bool, money, decimal and enum",
+    "order 'title:str=two words'": "title:str=two words: a field is name:type",
     "order title:str --plural products": "products: already exists; try: --plural order_list",
     "order title:str --plural send_notification": "send_notification: already exists",
     "order title:str --plural order": "order: --plural must differ from the name",
@@ -411,3 +452,104 @@ def test_migrated_resource_is_not_destroyed(
     stamp(checkout, head)
     assert myapi("destroy resource order")[1] == ""
     assert tree(checkout) == before
+
+
+BAD_FIELDS = {
+    "order pages:int": "pages: rows that exist need a value; try: pages:int=…",
+    "order on_day:date": "on_day: rows that exist need a value; try: on_day:date?",
+    "order place:ref:product": "place_id: rows that exist need a value; try: place:ref:product?",
+    "order note:text?": "note: note is given twice",
+    "order parent:ref:order?": "parent_id: a order cannot refer to another one",
+    "order place:ref:membership?": "place_id: membership refers to order already; in a circle",
+    "order byhand:int?": "byhand: app/models/order.py has it already",
+    "product weight:int?": "product: was not generated; try: order",
+    "ordr weight:int?": "ordr: was not generated; try: order",
+}
+
+
+def test_field_that_cannot_be_added_is_refused_in_one_line(checkout: Path, myapi: Myapi) -> None:
+    generate(myapi, ORDER, "membership order:ref:order")
+    model = checkout / "app/models/order.py"
+    model.write_text(model.read_text().replace("    note:", "    byhand: Mapped[int]\n    note:"))
+    before = tree(checkout)
+    for arguments, expected in BAD_FIELDS.items():
+        output, failure = myapi(f"generate field {arguments}")
+        assert failure.startswith(f"myapi: {expected}"), (arguments, failure)
+        assert ("\n" in failure, output) == (False, "")
+    failure = myapi("destroy field order weight")[1]
+    assert failure.startswith("myapi: weight: was not generated for order; try: ")
+    failure = myapi("destroy field membership order")[1]
+    assert (
+        failure == "myapi: order: is the only field of membership; try: destroy resource membership"
+    )
+    assert tree(checkout) == before
+
+
+def test_field_goes_into_files_that_were_edited(checkout: Path, myapi: Myapi) -> None:
+    generate(myapi, ORDER)
+    edits = {
+        "app/models/order.py": ("    note: ", "    mine: Mapped[int | None]\n    note: "),
+        "app/schemas/order.py": ("The note of the order", "What the buyer said"),
+        "app/crud/order.py": ("(Order.number, Order.amount, ", "("),
+        "tests/api/test_orders.py": ("Ordered by phone", "Ordered by letter"),
+    }
+    for path, (old, new) in edits.items():
+        file = checkout / path
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new))
+    before = tree(checkout)
+    generate_fields(myapi, "order pages:int=0")
+    for path, (_, new) in edits.items():
+        text = (checkout / path).read_text()
+        assert new in text
+        assert "pages" in text
+    crud = checkout / "app/crud/order.py"
+    assert crud.read_text().count("Order.amount") == 1
+    assert myapi("destroy field order pages")[1] == ""
+    assert tree(checkout) == before
+    crud.write_text(crud.read_text().replace("    filters = {", "    filters = MINE | {"))
+    crud.write_text(re.sub("sorted_by = .*", "sorted_by = mine()", crud.read_text()))
+    edited = tree(checkout)
+    failure = myapi("generate field order pages:int=0")[1]
+    assert failure.startswith("myapi: app/crud/order.py: 'sorted_by = (Order.number, ")
+    assert failure.endswith("' is not there as it was generated; change the resource by hand")
+    assert tree(checkout) == edited
+
+
+def test_fields_come_and_go_with_the_rows_that_exist(
+    checkout: Path, myapi: Myapi, empty_database_url: str
+) -> None:
+    def alembic(*arguments: str) -> None:
+        run_in(checkout, "alembic", *arguments, DATABASE_URL=empty_database_url)
+
+    async def execute(sql: str) -> list[tuple[object, ...]]:
+        options = replace(database_options(), project=settings.project)
+        async with open_database(options) as database, database.transaction() as db:
+            return [tuple(row) for row in (await db.execute(sa.text(sql))).all()]
+
+    generate(myapi, "depot name:str:search fee:money? --policy superuser")
+    alembic("upgrade", "head")
+    asyncio.run(execute("INSERT INTO depots (name, fee_cents) VALUES ('Maple', 5) RETURNING id"))
+    fields = {
+        "pages:int=7": 7,
+        "status:enum:draft,half-paid=draft": "draft",
+        "code:str?:unique": None,
+        "near:ref:product?": None,
+        "cost:money=1.50": 150,
+        "story:text=none:search": "none",
+    }
+    generate_fields(myapi, *(f"depot {field}" for field in fields))
+    for field in ("fee", "name"):
+        assert myapi(f"destroy field depot {field}")[1] == ""
+    found = "SELECT pages, status, code, near_id, cost_cents, story FROM depots"
+    alembic("upgrade", "head")
+    assert asyncio.run(execute(found)) == [tuple(fields.values())]
+    alembic("check")
+    alembic("downgrade", f"-{len(fields) + 2}")
+    assert asyncio.run(execute("SELECT name, fee_cents FROM depots")) == [(None, None)]
+    alembic("upgrade", "head")
+    assert asyncio.run(execute(found)) == [tuple(fields.values())]
+    # The newest migration adds it, but was applied: another one drops the field.
+    generate_fields(myapi, "depot later:int?")
+    alembic("upgrade", "head")
+    assert "_drop_later_of_depots.py" in myapi("destroy field depot later")[0]

@@ -303,7 +303,9 @@ Write model, schemas, crud, endpoints, migration and tests of a resource.
 Types:
   str text int bool money decimal date datetime uuid json
   ref:product       the id of a row of another resource
+  enum:draft,paid   one of these words
   str?  ref:user?   with a ?: it may be null
+  int=0             with a default, for rows that are created without it
 
 \b
 Policies; superusers may do everything:
@@ -321,7 +323,9 @@ Examples:
 
 def _add_generate(cli: typer.Typer, settings: Settings) -> None:
     generate = typer.Typer(cls=OneLineGroup, no_args_is_help=True)
-    cli.add_typer(generate, name="generate", help="Write a resource into this checkout.")
+    cli.add_typer(
+        generate, name="generate", help="Write a resource, or a part of one, into this checkout."
+    )
 
     shown = f".venv/bin/{settings.project.name}"
     help_text = _GENERATE_RESOURCE.replace("$command", shown)
@@ -343,10 +347,22 @@ def _add_generate(cli: typer.Typer, settings: Settings) -> None:
             typer.echo(line)
         typer.echo(f"\nNext: .venv/bin/{command_name()} migrate\n      make check")
 
+    @generate.command("field", no_args_is_help=True)
+    def generate_field(
+        resource: Annotated[str, typer.Argument(help="The name that it was generated with.")],
+        field: Annotated[str, typer.Argument(help="name:type, as for a resource.")],
+    ) -> None:
+        """Add a field to a generated resource: nullable (pages:int?), or with a default (=0)."""
+        from timberframe.generator.field import generate_field as add_field
+
+        for line in add_field(settings.project, resource, field):
+            typer.echo(line)
+        typer.echo(f"\nNext: .venv/bin/{_command()} migrate\n      make check")
+
 
 def _add_destroy(cli: typer.Typer, settings: Settings) -> None:
     destroy = typer.Typer(cls=OneLineGroup, no_args_is_help=True)
-    cli.add_typer(destroy, name="destroy", help="Remove a generated resource.")
+    cli.add_typer(destroy, name="destroy", help="Remove a generated resource or field.")
 
     @destroy.command("resource", no_args_is_help=True)
     def destroy_resource(
@@ -365,4 +381,25 @@ def _add_destroy(cli: typer.Typer, settings: Settings) -> None:
             first = ".venv/bin/alembic downgrade -1"
             sys.exit(f"{command_name()}: {name}: the database has its table; first: {first}")
         for line in destroy(project, name, is_forced=force):
+            typer.echo(line)
+
+    @destroy.command("field", no_args_is_help=True)
+    def destroy_field(
+        resource: Annotated[str, typer.Argument(help="The name that it was generated with.")],
+        field: Annotated[str, typer.Argument(help="The name of the field.")],
+    ) -> None:
+        """Drop a field of a generated resource, with its values.
+
+        A new migration drops it; the one that adds it is removed if it is the newest and the
+        database does not have it.
+        """
+        from timberframe.data.options import DatabaseOptions
+        from timberframe.generator.database import is_applied
+        from timberframe.generator.field import destroy_field as drop_field
+        from timberframe.generator.field import revision_that_adds
+
+        project, options = settings.project, DatabaseOptions.of(settings)
+        revision = revision_that_adds(project, resource, field)
+        was_applied = revision is None or asyncio.run(is_applied(options, revision))
+        for line in drop_field(project, resource, field, is_applied=was_applied):
             typer.echo(line)

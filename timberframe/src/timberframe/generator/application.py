@@ -23,9 +23,9 @@ _POLICIES = {
 def model_of(spec: ResourceSpec) -> dict[str, str]:
     model = spec.names.model
     checks = [
-        f'CheckConstraint("{field.column} BETWEEN 0 AND 999999999999", name="{field.name}")'
+        f'CheckConstraint("{field.check}", name="{field.name}")'
         for field in spec.fields
-        if field.kind.column == "Money"
+        if field.check
     ]
     # The indexes for orders are made from the crud's declarations.
     columns = [
@@ -60,6 +60,8 @@ def _columns(spec: ResourceSpec) -> Iterator[str]:
             options.append(f'ForeignKey("{field.refers_to.many}.id")')
         if field.is_unique:
             options.append("unique=True")
+        if field.default:
+            options.append(f"server_default={field.default.sql}")
         if field.kind.python == "Any":
             options.append(f"nullable={field.is_nullable}")
         column = f" = mapped_column({', '.join(options)})" if options else ""
@@ -70,18 +72,26 @@ def _columns(spec: ResourceSpec) -> Iterator[str]:
 
 def schema_of(spec: ResourceSpec) -> dict[str, str]:
     for_create, for_update, for_output = [], [], []
+    choices = []
     for field in spec.fields:
-        sent = field.kind.input + (" | None" if field.is_nullable else "")
-        for_create.append(f"{field.name}: {sent}{' = None' if field.is_nullable else ''}")
-        for_update.append(f"{field.name}: {sent} | MISSING = MISSING")
+        input_, output = field.kind.input, field.kind.python
+        if field.choices:
+            input_ = output = f"{spec.names.model}{field.name.title().replace('_', '')}"
+            choices.append(f"{output} = Literal[{', '.join(map(repr, field.choices))}]")
+        null = " | None" if field.is_nullable else ""
+        absent = " = None" if null else f" = {field.default.python}" if field.default else ""
+        for_create.append(f"{field.name}: {input_}{null}{absent}")
+        for_update.append(f"{field.name}: {input_}{null} | MISSING = MISSING")
         example = field.kind.sample or "1"
         about = f'description="{_description(spec, field)}", examples=[{example}]'
-        for_output.append(f"{field.name}: {python_of(field)} = Field({about})")
+        output = "Any" if output == "Any" else f"{output}{null}"
+        for_output.append(f"{field.name}: {output} = Field({about})")
     if spec.has_owner:
         about = 'description="The `id` of the user who created it", examples=[1]'
         for_output.append(f"owner_id: int = Field({about})")
     return {
-        "inputs": _further({field.kind.input for field in spec.fields} - {"bool"}),
+        "inputs": _further({field.kind.input for field in spec.fields} - {"bool", ""}),
+        "choices": "\n".join(choices),
         "for_create": block(for_create),
         "for_update": block(for_update),
         "for_output": block(for_output),

@@ -8,7 +8,9 @@ from timberframe.data import revisions
 from timberframe.generator.spec import CannotGenerate, Target
 from timberframe.project import Project
 
-COMMAND = "generate resource"
+GENERATE_RESOURCE, GENERATE_FIELD = "generate resource", "generate field"
+DESTROY_FIELD = "destroy field"
+_CALL = re.compile(rf"\b({GENERATE_RESOURCE}|{GENERATE_FIELD}|{DESTROY_FIELD}) (.+)", re.DOTALL)
 _NEEDED = ("pyproject.toml", "alembic/versions", "app/models", "tests/api")
 
 
@@ -21,11 +23,6 @@ class Checkout:
                 raise CannotGenerate(f"{root} is not a checkout of the project: it has no {needed}")
             if not os.access(root / needed, os.W_OK):
                 raise CannotGenerate(f"{root / needed} cannot be written")
-
-    @property
-    def command(self) -> str:
-        """The command that generates a resource in this project."""
-        return f"{self.project.name} {COMMAND}"
 
     def read(self, path: str) -> str:
         return (self.root / path).read_text()
@@ -68,6 +65,20 @@ class Checkout:
         paths = sorted((self.root / "alembic/versions").glob("*.py"))
         return {m.revision: m for m in map(Migration, paths)}
 
+    def history(self) -> list["Migration"]:
+        """The migrations, each after those that it depends on."""
+        migrations, sorted_ = self.migrations(), dict[str, Migration]()
+
+        def add(revision: str) -> None:
+            if revision in migrations and revision not in sorted_:
+                for down in migrations[revision].down_revisions:
+                    add(down)
+                sorted_[revision] = migrations[revision]
+
+        for revision in migrations:
+            add(revision)
+        return list(sorted_.values())
+
     def head(self) -> str | None:
         migrations = self.migrations()
         heads = migrations.keys() - {d for m in migrations.values() for d in m.down_revisions}
@@ -101,6 +112,12 @@ class Migration(revisions.Migration):
     """A migration that the generator may have written."""
 
     @property
+    def command(self) -> str | None:
+        """The command that generated it, such as `generate resource`, without its arguments."""
+        found = _CALL.search(self.docstring)
+        return found[1] if found else None
+
+    @property
     def arguments(self) -> list[str]:
-        """The arguments of the command that generated it; empty if none did."""
-        return self.docstring.partition(COMMAND)[2].split()
+        found = _CALL.search(self.docstring)
+        return found[2].split() if found else []

@@ -1,8 +1,15 @@
 """The types a field may have: what each is in model, schemas, lists, migration and tests."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from timberframe.crud import EQUALITY, RANGE
+from timberframe.data import column_types
+from timberframe.schemas import fields
 
 
 @dataclass(frozen=True)
@@ -18,6 +25,7 @@ class Kind:
     new: str = ""  # without it, a value cannot be unique
     column: str = ""  # if `python` does not imply it
     suffix: str = ""  # of the column's name, for its unit
+    default: str = ""  # an example, as it is typed; without it, a field cannot have one
     operators: tuple[str, ...] = ()
     is_sortable: bool = False
     may_be_indexed: bool = True
@@ -33,6 +41,7 @@ KINDS = {
         other='"Walnut"',
         new='f"N-{number:06}"',
         wrong="WRONG_LINES",
+        default="new",
         operators=(*EQUALITY, "prefix"),
         is_sortable=True,
         may_be_searched=True,
@@ -44,6 +53,7 @@ KINDS = {
         sample='"Ordered by phone"',
         other='"Cancelled"',
         wrong="WRONG_TEXTS",
+        default="none",
         may_be_indexed=False,
         may_be_searched=True,
     ),
@@ -55,6 +65,7 @@ KINDS = {
         other="7",
         new="number",
         wrong="WRONG_WHOLES",
+        default="0",
         operators=RANGE,
         is_sortable=True,
     ),
@@ -65,6 +76,7 @@ KINDS = {
         sample="True",
         other="False",
         wrong="WRONG_BOOLEANS",
+        default="false",
         operators=("eq",),
     ),
     "money": Kind(
@@ -75,6 +87,7 @@ KINDS = {
         other='"20.00"',
         new='f"{number}.00"',
         wrong="WRONG_MONEY",
+        default="0.00",
         column="Money",
         suffix="_cents",
         operators=RANGE,
@@ -88,6 +101,7 @@ KINDS = {
         other='"2.250000"',
         new='f"{number}.000000"',
         wrong="WRONG_NUMBERS",
+        default="1.5",
         column="FixedPoint",
         suffix="_millionths",
         operators=RANGE,
@@ -146,4 +160,46 @@ KINDS = {
         wrong="WRONG_IDS",
         operators=EQUALITY,
     ),
+    "enum": Kind(
+        python="str",
+        input="",
+        migration="TEXT",
+        sample="",
+        other="",
+        wrong="WRONG_CHOICES",
+        operators=EQUALITY,
+    ),
 }
+
+
+@dataclass(frozen=True)
+class Default:
+    """The value of a field that is not sent, as Python source: in a schema, in JSON, in SQL."""
+
+    python: str
+    json: str
+    sql: str
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "str": str,
+    "int": int,
+    "bool": {"true": True, "false": False}.__getitem__,
+    "Decimal": str,
+}
+
+
+def read_default(kind: Kind, text: str) -> Default | None:
+    """None if the type does not take that value."""
+    adapter: TypeAdapter[Any] = TypeAdapter(getattr(fields, kind.input, bool))
+    try:
+        value = adapter.validate_python(_READERS[kind.python](text))
+    except (KeyError, ValueError, ValidationError):
+        return None
+    stored = repr(str(value))
+    if kind.python == "bool":
+        stored = f"{value}()".lower()
+    elif isinstance(value, Decimal):
+        places = getattr(column_types, kind.column).places
+        stored = repr(str(int(value.scaleb(places))))
+    return Default(repr(value), repr(adapter.dump_python(value, mode="json")), stored)

@@ -2,11 +2,15 @@
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from timberframe.generator.kinds import Default
 from timberframe.generator.layout import block, join, tuple_of
-from timberframe.generator.spec import ResourceSpec
+from timberframe.generator.spec import Field, ResourceSpec
+
+_ID = 'ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")'
+_TEXT = 'TEXT = sa.String().with_variant(sa.String(collation="C"), "postgresql")'
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Stamp:
     made_at: datetime
 
 
-def migration_of(spec: ResourceSpec, stamp: Stamp, command: str) -> dict[str, str]:
+def migration_of(spec: ResourceSpec, stamp: Stamp, call: str) -> dict[str, str]:
     many = spec.names.many
     table = list(_migration_table(spec))
     columns = [index.column for index in indexed(spec)]
@@ -30,25 +34,105 @@ def migration_of(spec: ResourceSpec, stamp: Stamp, command: str) -> dict[str, st
     if len(columns) == 1:
         name = f'op.f("ix_{many}_{columns[0]}_id")'
         create_indexes = [f'op.create_index({name}, "{many}", ["{columns[0]}", "id"])']
-    down = f'"{stamp.down_revision}"' if stamp.down_revision else "None"
-    has_texts = any("TEXT" in line for line in table)
-    text = 'TEXT = sa.String().with_variant(sa.String(collation="C"), "postgresql")'
+    return {
+        **_head(stamp, call),
+        "text_type": _TEXT if any("TEXT" in line for line in table) else "",
+        "table": block(table, 8),
+        "create_indexes": block(create_indexes),
+        "create_search": block(_search(spec, "create")),
+        "drop_search": block(_search(spec, "drop")),
+    }
+
+
+def _head(stamp: Stamp, call: str) -> dict[str, str]:
     return {
         "command": textwrap.fill(
-            " ".join((command, *spec.arguments)),
+            call,
             width=88,
             subsequent_indent="    ",
             break_on_hyphens=False,
             break_long_words=False,
         ),
         "revision": stamp.revision,
-        "down_revision": down,
-        "text_type": text if has_texts else "",
-        "table": block(table, 8),
-        "create_indexes": block(create_indexes),
-        "create_search": block(_search(spec, "create")),
-        "drop_search": block(_search(spec, "drop")),
+        "down_revision": f'"{stamp.down_revision}"' if stamp.down_revision else "None",
     }
+
+
+def field_migration_of(
+    before: ResourceSpec, after: ResourceSpec, stamp: Stamp, call: str
+) -> dict[str, str]:
+    """Of the migration that adds a field, or drops it if `after` lacks it."""
+    is_added = len(after.fields) > len(before.fields)
+    larger, smaller = (after, before) if is_added else (before, after)
+    (field,) = set(larger.fields) - set(smaller.fields)
+    add, drop = list(_add_column(larger, field)), list(_drop_column(larger, field))
+    if field.is_searched:
+        add = [*_search(smaller, "drop"), *add, *_search(larger, "create")]
+        drop = [*_search(larger, "drop"), *drop, *_search(smaller, "create")]
+    upgrade, downgrade = (add, drop) if is_added else (drop, add)
+    types = {"TEXT": _TEXT, "ID": _ID}
+    name = field.column.replace("_", " ")
+    return {
+        **_head(stamp, call),
+        "what": f"{'add' if is_added else 'drop'} {name} {'to' if is_added else 'of'}",
+        "type": types.get(field.kind.migration, ""),
+        "upgrade": block(dict.fromkeys(upgrade)),  # what search needs stands there once
+        "downgrade": block(dict.fromkeys(downgrade)),
+    }
+
+
+def _add_column(spec: ResourceSpec, field: Field) -> Iterator[str]:
+    many = spec.names.many
+    column = field
+    if field.is_required:
+        yield "# It was not nullable, but its values are gone."
+        column = replace(field, is_nullable=True)
+    if field.refers_to or field.is_unique:
+        # SQLite cannot add these constraints in place.
+        yield f'with op.batch_alter_table("{many}") as batch_op:'
+        yield f"    batch_op.add_column({_column(column)})"
+        if field.refers_to:
+            target = field.refers_to.many
+            name = f'op.f("fk_{many}_{field.column}_{target}")'
+            yield f'    batch_op.create_foreign_key({name}, "{target}", ["{field.column}"], ["id"])'
+        if field.is_unique:
+            name = f'op.f("uq_{many}_{field.column}")'
+            yield f'    batch_op.create_unique_constraint({name}, ["{field.column}"])'
+    else:
+        check = _check(many, field) if field.check else ""
+        yield f'op.add_column("{many}", {_column(column, check)})'
+    if field.needs_index:
+        name = f'op.f("ix_{many}_{field.column}_id")'
+        yield f'op.create_index({name}, "{many}", ["{field.column}", "id"])'
+
+
+def _drop_column(spec: ResourceSpec, field: Field) -> Iterator[str]:
+    many = spec.names.many
+    if field.needs_index:
+        yield f'op.drop_index(op.f("ix_{many}_{field.column}_id"), "{many}")'
+    if field.refers_to or field.is_unique or field.check:
+        # SQLite cannot drop columns with constraints in place.
+        yield f'with op.batch_alter_table("{many}") as batch_op:'
+        if field.check:
+            yield f'    batch_op.drop_constraint(op.f("ck_{many}_{field.name}"), type_="check")'
+        yield f'    batch_op.drop_column("{field.column}")'
+    else:
+        yield f'op.drop_column("{many}", "{field.column}")'
+
+
+def _column(field: Field, check: str = "") -> str:
+    default = f"server_default={_sql(field.default)}" if field.default else ""
+    nullable = f"nullable={field.is_nullable}"
+    arguments = join(f'"{field.column}"', field.kind.migration, check, default, nullable)
+    return f"sa.Column({arguments})"
+
+
+def _sql(default: Default) -> str:
+    return f"sa.{default.sql}" if default.sql.endswith("()") else default.sql
+
+
+def _check(table: str, field: Field) -> str:
+    return f'sa.CheckConstraint("{field.check}", name=op.f("ck_{table}_{field.name}"))'
 
 
 def _search(spec: ResourceSpec, verb: str) -> Iterator[str]:
@@ -64,7 +148,7 @@ def _migration_table(spec: ResourceSpec) -> Iterator[str]:
     many = spec.names.many
     yield 'sa.Column("id", ID, nullable=False),'
     for field in spec.fields:
-        yield f'sa.Column("{field.column}", {field.kind.migration}, nullable={field.is_nullable}),'
+        yield f"{_column(field)},"
     if spec.has_owner:
         yield 'sa.Column("owner_id", ID, nullable=False),'
     moment, now = "sa.DateTime(timezone=True)", "server_default=sa.func.now()"
@@ -72,9 +156,8 @@ def _migration_table(spec: ResourceSpec) -> Iterator[str]:
         yield f'sa.Column("{name}", {moment}, {now}, nullable=False),'
     yield 'sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),'
     for field in spec.fields:
-        if field.kind.column == "Money":
-            rule = f'"{field.column} BETWEEN 0 AND 999999999999"'
-            yield f'sa.CheckConstraint({rule}, name=op.f("ck_{many}_{field.name}")),'
+        if field.check:
+            yield f"{_check(many, field)},"
     if spec.has_owner:
         if spec.references:
             yield "# First: PostgreSQL removes what a user owns before it asks who refers to them."
@@ -101,11 +184,7 @@ class _Indexed:
 
 def indexed(spec: ResourceSpec) -> list[_Indexed]:
     """The columns indexed together with the id: orders, fields with `:index`, references."""
-    found = [
-        _Indexed(field.name, field.column)
-        for field in spec.fields
-        if not field.is_unique and (field.is_sortable or field.is_indexed or field.refers_to)
-    ]
+    found = [_Indexed(field.name, field.column) for field in spec.fields if field.needs_index]
     own = ["owner_id"] if spec.has_owner else []
     return [*found, *(_Indexed(name, name) for name in (*own, "created_at", "updated_at"))]
 

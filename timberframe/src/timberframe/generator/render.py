@@ -1,10 +1,11 @@
 """The source of each file of a resource, from the templates; `layout` formats it."""
 
+import re
 from pathlib import Path
 from string import Template
 
 from timberframe.generator.application import crud_of, endpoints_of, model_of, schema_of
-from timberframe.generator.migration import Stamp, migration_of
+from timberframe.generator.migration import Stamp, field_migration_of, migration_of
 from timberframe.generator.spec import ResourceSpec
 from timberframe.generator.tests import sections_of, test_of
 
@@ -17,18 +18,36 @@ _FOR_WHOM = {
 }
 
 
-def render(spec: ResourceSpec, stamp: Stamp, *, command: str) -> dict[str, str]:
-    """The sources by path; `command` is the one that generates a resource."""
+def render(spec: ResourceSpec, stamp: Stamp, call: str) -> dict[str, str]:
+    """The sources by path; `call` is the command that generates the resource."""
+    path = _path_of_migration(stamp, f"add_{spec.names.many}")
+    return render_code(spec) | {path: _fill(spec, ["migration"], migration_of(spec, stamp, call))}
+
+
+def render_code(spec: ResourceSpec) -> dict[str, str]:
+    """All but the migration."""
     one, many = spec.names.one, spec.names.many
-    versions = f"alembic/versions/{stamp.made_at:%Y-%m-%d_%H%M}"
     return {
         f"app/models/{one}.py": _fill(spec, ["model"], model_of(spec)),
         f"app/schemas/{one}.py": _fill(spec, ["schema"], schema_of(spec)),
         f"app/crud/{one}.py": _fill(spec, ["crud"], crud_of(spec)),
         f"app/api/v1/endpoints/{many}.py": _fill(spec, ["endpoints"], endpoints_of(spec)),
-        f"{versions}_add_{many}.py": _fill(spec, ["migration"], migration_of(spec, stamp, command)),
         f"tests/api/test_{many}.py": _fill(spec, sections_of(spec), test_of(spec)),
     }
+
+
+def render_field_migration(
+    before: ResourceSpec, after: ResourceSpec, stamp: Stamp, call: str
+) -> dict[str, str]:
+    """The source of the migration that adds or drops a field, by its path."""
+    values = field_migration_of(before, after, stamp, call)
+    words = re.sub("[^a-z ]", "", f"{values['what']} {after.names.many_words}").split()
+    path = _path_of_migration(stamp, "_".join(words))
+    return {path: _fill(after, ["migration_field"], values)}
+
+
+def _path_of_migration(stamp: Stamp, name: str) -> str:
+    return f"alembic/versions/{stamp.made_at:%Y-%m-%d_%H%M}_{name}.py"
 
 
 def _fill(spec: ResourceSpec, templates: list[str], values: dict[str, str]) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from timberframe.data.base import utc_now
-from timberframe.generator.checkout import Checkout, Migration
+from timberframe.generator.checkout import GENERATE_RESOURCE, Checkout
+from timberframe.generator.history import check_newest, migration_of, spec_of
 from timberframe.generator.layout import lay_out
 from timberframe.generator.migration import Stamp, identifiers
 from timberframe.generator.names import Names
@@ -22,7 +23,7 @@ from timberframe.generator.registries import (
     unregister,
 )
 from timberframe.generator.render import render
-from timberframe.generator.spec import CannotGenerate, ResourceSpec, nearest, read_spec
+from timberframe.generator.spec import CannotGenerate, ResourceSpec, read_spec
 from timberframe.project import Project
 
 MAX_IDENTIFIER = 63  # bytes, PostgreSQL's
@@ -37,10 +38,10 @@ def generate(
     spec = read_spec(name, fields, policy=policy, plural=plural, models=checkout.targets())
     _check_new(checkout, spec.names)
     stamp = Stamp(secrets.token_hex(6), checkout.head(), utc_now())
-    sources = render(spec, stamp, command=checkout.command)
-    _check_names(spec, sources)
+    sources = render(spec, stamp, _call(checkout, spec))
+    check_names(spec, sources)
     files = lay_out(sources, project.root)
-    _check_lengths(spec, files)
+    check_lengths(spec, files)
     kept = {path: checkout.read(path) for path in REGISTRIES}
     registries = register(spec.names, kept, project.root)
     migration = next(path for path in files if path.startswith("alembic/"))
@@ -54,13 +55,13 @@ def generate(
 def destroy(project: Project, name: str, *, is_forced: bool) -> list[str]:
     """Remove what `generate` wrote; files that were changed since only if `is_forced`."""
     checkout = Checkout(project)
-    migration = _migration_of(checkout, name)
-    spec = _spec_of(checkout, migration)
-    _check_last(checkout, name, migration)
+    migration = migration_of(checkout, name)
+    spec = spec_of(checkout, name)
+    check_newest(checkout, name, migration)
     made_at = datetime.strptime(migration.path.name[:15], "%Y-%m-%d_%H%M").replace(tzinfo=UTC)
     down_revision = next(iter(migration.down_revisions), None)
     stamp = Stamp(migration.revision, down_revision, made_at)
-    files = lay_out(render(spec, stamp, command=checkout.command), project.root)
+    files = lay_out(render(spec, stamp, _call(checkout, spec)), project.root)
     changed = [p for p, text in files.items() if not checkout.exists(p) or checkout.read(p) != text]
     if changed and not is_forced:
         raise CannotGenerate(f"{changed[0]} was changed since; --force removes it anyway")
@@ -74,7 +75,11 @@ def destroy(project: Project, name: str, *, is_forced: bool) -> list[str]:
 
 def revision_of(project: Project, name: str) -> str:
     """The revision of the migration that creates the resource's table."""
-    return _migration_of(Checkout(project), name).revision
+    return migration_of(Checkout(project), name).revision
+
+
+def _call(checkout: Checkout, spec: ResourceSpec) -> str:
+    return " ".join((checkout.project.name, GENERATE_RESOURCE, *spec.arguments))
 
 
 def _check_new(checkout: Checkout, names: Names) -> None:
@@ -93,7 +98,7 @@ def _check_new(checkout: Checkout, names: Names) -> None:
         raise CannotGenerate(f"{many}: already exists; try: --plural {one}_list")
 
 
-def _check_names(spec: ResourceSpec, sources: Mapping[str, str]) -> None:
+def check_names(spec: ResourceSpec, sources: Mapping[str, str]) -> None:
     """Refuse names that clash with others in the code."""
     one = spec.names.one
     clash = CannotGenerate(f"{one}: the generated code uses that name itself; try: {one}_item")
@@ -111,48 +116,19 @@ def _check_names(spec: ResourceSpec, sources: Mapping[str, str]) -> None:
             for alias in node.names
             if (name := alias.asname or alias.name) in used  # the others will be dropped
         ]
-        bound += [node.name for node in module.body if isinstance(node, ast.ClassDef)]
+        for node in module.body:
+            if isinstance(node, ast.ClassDef):
+                bound.append(node.name)
+            elif isinstance(node, ast.Assign):
+                bound += [target.id for target in node.targets if isinstance(target, ast.Name)]
         if len(set(bound)) < len(bound):
             raise clash
 
 
-def _check_lengths(spec: ResourceSpec, files: Mapping[str, str]) -> None:
+def check_lengths(spec: ResourceSpec, files: Mapping[str, str]) -> None:
     """Refuse names that make lines or identifiers too long."""
     if any(len(line) > MAX_LINE for text in files.values() for line in text.splitlines()):
         one = spec.names.one
         raise CannotGenerate(f"{one}: with names of this length the lines would be too long")
     if too_long := next((n for n in identifiers(spec) if len(n) > MAX_IDENTIFIER), None):
         raise CannotGenerate(f"{too_long}: names in a database have up to {MAX_IDENTIFIER} letters")
-
-
-def _migration_of(checkout: Checkout, name: str) -> Migration:
-    generated = {
-        migration.arguments[0]: migration
-        for migration in checkout.migrations().values()
-        if migration.arguments
-    }
-    if name not in generated:
-        known = f"try: {nearest(name, generated)}" if generated else "no resource was"
-        raise CannotGenerate(f"{name}: was not generated; {known}")
-    return generated[name]
-
-
-def _spec_of(checkout: Checkout, migration: Migration) -> ResourceSpec:
-    name, *rest = migration.arguments
-    fields = [argument for argument in rest if not argument.startswith("--")]
-    options = dict(argument.split("=") for argument in rest if argument.startswith("--"))
-    return read_spec(
-        name,
-        fields,
-        policy=options["--policy"],
-        plural=options.get("--plural"),
-        models=checkout.targets(),
-    )
-
-
-def _check_last(checkout: Checkout, name: str, migration: Migration) -> None:
-    for other in checkout.migrations().values():
-        if migration.revision in other.down_revisions:
-            destroying = f"{checkout.project.name} destroy resource"
-            first = f"{destroying} {other.arguments[0]}" if other.arguments else "that"
-            raise CannotGenerate(f"{name}: {other.path.name} depends on it; first: {first}")

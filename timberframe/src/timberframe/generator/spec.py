@@ -1,12 +1,13 @@
 """Parses and checks the arguments: `order number:str:unique amount:money --policy owner`."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import NoReturn
 
 from timberframe.errors import CommandError
-from timberframe.generator.kinds import KINDS, Kind
+from timberframe.generator.kinds import KINDS, Default, Kind, read_default
 from timberframe.generator.names import (
     Names,
     in_words,
@@ -44,6 +45,22 @@ class Field:
     is_indexed: bool = False
     is_searched: bool = False
     refers_to: Target | None = None
+    choices: tuple[str, ...] = ()
+    default: Default | None = None
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a row cannot be created without it."""
+        return not (self.is_nullable or self.default)
+
+    @property
+    def check(self) -> str | None:
+        """The condition that the database holds each of its values to."""
+        if self.choices:
+            return f"{self.column} IN ({', '.join(map(repr, self.choices))})"
+        if self.kind.column == "Money":
+            return f"{self.column} BETWEEN 0 AND 999999999999"
+        return None
 
     @property
     def column(self) -> str:
@@ -53,6 +70,12 @@ class Field:
     @property
     def is_sortable(self) -> bool:
         return self.kind.is_sortable and not self.is_nullable
+
+    @property
+    def needs_index(self) -> bool:
+        """Whether it needs an index together with the id; a unique field has one by itself."""
+        is_wanted = self.is_sortable or self.is_indexed or self.refers_to is not None
+        return is_wanted and not self.is_unique
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -100,8 +123,7 @@ def read_spec(
     if not specifications:
         raise CannotGenerate(f"{name}: a resource needs a field, such as title:str")
     fields = tuple(read_field(text, models) for text in specifications)
-    _check_together(fields)
-    _check_readers(fields, policy)
+    _check_fields(fields, policy)
     options = [f"--policy={policy}", *([f"--plural={plural}"] if plural else [])]
     return ResourceSpec(names, fields, policy, (name, *specifications, *options))
 
@@ -121,37 +143,103 @@ def read_names(name: str, plural: str | None) -> Names:
     return Names(name, many)
 
 
+def with_field(spec: ResourceSpec, text: str, models: Mapping[str, Target]) -> ResourceSpec:
+    """The resource with one more field."""
+    field = read_field(text, models)
+    if field.refers_to and field.refers_to.one == spec.names.one:
+        raise CannotGenerate(f"{field.name}: a {spec.names.one} cannot refer to another one")
+    fields = (*spec.fields, field)
+    _check_fields(fields, spec.policy)
+    return replace(spec, fields=fields)
+
+
+def without_field(spec: ResourceSpec, name: str) -> ResourceSpec:
+    fields = tuple(field for field in spec.fields if field is not field_of(spec, name))
+    if not fields:
+        one = spec.names.one
+        raise CannotGenerate(f"{name}: is the only field of {one}; try: destroy resource {one}")
+    return replace(spec, fields=fields)
+
+
+def field_of(spec: ResourceSpec, name: str) -> Field:
+    """The field that goes by this name, a reference with or without its `_id`."""
+    known = {field.name: field for field in spec.fields}
+    if found := known.get(name) or known.get(f"{name}_id"):
+        return found
+    one = spec.names.one
+    raise CannotGenerate(f"{name}: was not generated for {one}; try: {nearest(name, known)}")
+
+
 def read_field(text: str, models: Mapping[str, Target]) -> Field:
-    """`note:text?`, `number:str:unique`, `customer:ref:user`."""
+    """`note:text?`, `number:str:unique`, `pages:int=0`, `customer:ref:user`, `size:enum:s,m,l`."""
     name, *parts = text.split(":")
-    if not parts or not all(parts):
+    if not parts or not all(parts) or len(text.split()) > 1:
         raise CannotGenerate(f"{text}: a field is name:type, such as {name or 'title'}:str")
     _check_field_name(name)
-    type_name, *parts = parts
-    is_nullable = type_name.endswith("?")
-    type_name = type_name.removesuffix("?")
+    type_name, is_nullable, default = _take_apart(parts[0])
     kind = KINDS.get(type_name) or _refuse(f"{name}: type", type_name, nearest(type_name, KINDS))
-    refers_to = None
-    if type_name == "ref":
-        refers_to, is_also_nullable = _read_target(name, parts, models)
-        is_nullable |= is_also_nullable
-        name, parts = f"{name}_id", parts[1:]
-        _check_field_name(name)
-    for option in parts:
+    refers_to, choices = None, tuple[str, ...]()
+    if type_name in ("ref", "enum"):
+        argument, is_also_nullable, its_default = _take_apart(parts[1] if parts[1:] else "")
+        is_nullable, default = is_nullable or is_also_nullable, default or its_default
+        if type_name == "ref":
+            refers_to = _read_target(name, argument, models)
+            name = f"{name}_id"
+            _check_field_name(name)
+        else:
+            choices = _read_choices(name, argument)
+            kind = replace(kind, sample=f'"{choices[0]}"', other=f'"{choices[1]}"')
+        parts = parts[1:]
+    options = parts[1:]
+    for option in options:
         if option not in OPTIONS:
             _refuse(f"{name}: option", option, nearest(option, OPTIONS))
-    _check_options(name, type_name, kind, parts)
-    if refers_to and refers_to.is_user and "unique" in parts:
+    _check_options(name, type_name, kind, options)
+    if refers_to and refers_to.is_user and "unique" in options:
         raise CannotGenerate(f"{name}: a ref to user cannot be unique; owner_id says whose it is")
-    return Field(
+    field = Field(
         name,
         kind,
         is_nullable=is_nullable,
-        is_unique="unique" in parts,
-        is_indexed="index" in parts,
-        is_searched="search" in parts,
+        is_unique="unique" in options,
+        is_indexed="index" in options,
+        is_searched="search" in options,
         refers_to=refers_to,
+        choices=choices,
     )
+    return field if default is None else replace(field, default=_read_default(field, default))
+
+
+def _take_apart(text: str) -> tuple[str, bool, str | None]:
+    """`int?` or `int=0`: the word, whether it is nullable, and the default."""
+    word, equals, default = text.partition("=")
+    return word.removesuffix("?"), word.endswith("?"), default if equals else None
+
+
+def _read_default(field: Field, text: str) -> Default:
+    name, kind = field.name, field.kind
+    if field.is_nullable or field.is_unique:
+        other = "nullable" if field.is_nullable else "unique"
+        raise CannotGenerate(f"{name}: a {other} field has no default; leave out ={text}")
+    if field.choices:
+        if text not in field.choices:
+            _refuse(f"{name}: default", text, nearest(text, field.choices))
+        return Default(*[f'"{text}"'] * 3)
+    if not kind.default:
+        able = ", ".join(known for known in KINDS if KINDS[known].default)
+        raise CannotGenerate(f"{name}: only {able} and enum have a default; leave out ={text}")
+    if default := read_default(kind, text):
+        return default
+    raise CannotGenerate(f"{name}: cannot be {text!r}; try: ={kind.default}")
+
+
+def _read_choices(name: str, text: str) -> tuple[str, ...]:
+    choices = tuple(text.split(","))
+    if len(choices) < 2 or len(set(choices)) < len(choices):
+        raise CannotGenerate(f"{name}: an enum needs its values; try: {name}:enum:draft,paid")
+    if wrong := next((c for c in choices if not re.fullmatch("[a-z0-9]+([_-][a-z0-9]+)*", c)), ""):
+        raise CannotGenerate(f"{name}: {wrong!r} is no value; try words of lower-case letters")
+    return choices
 
 
 def _check_field_name(name: str) -> None:
@@ -173,18 +261,13 @@ def _refuse(what: str, word: str, instead: str) -> NoReturn:
     raise CannotGenerate(f"{what} {word!r} is not known; try: {instead}")
 
 
-def _read_target(
-    name: str, parts: Sequence[str], models: Mapping[str, Target]
-) -> tuple[Target, bool]:
+def _read_target(name: str, target: str, models: Mapping[str, Target]) -> Target:
     if name.endswith("_id"):
         raise CannotGenerate(f"{name}: a ref gets its _id automatically; try: {name[:-3]}:ref")
-    if not parts:
-        target = nearest(name, models).split(",")[0]
-        raise CannotGenerate(f"{name}: a ref needs a resource; try: {name}:ref:{target}")
-    target = parts[0].removesuffix("?")
-    if target not in models:
-        _refuse(f"{name}: resource", target, nearest(target, models))
-    return models[target], parts[0].endswith("?")
+    if not target:
+        instead = nearest(name, models).split(",")[0]
+        raise CannotGenerate(f"{name}: a ref needs a resource; try: {name}:ref:{instead}")
+    return models.get(target) or _refuse(f"{name}: resource", target, nearest(target, models))
 
 
 def _check_options(name: str, type_name: str, kind: Kind, options: Sequence[str]) -> None:
@@ -198,6 +281,11 @@ def _check_options(name: str, type_name: str, kind: Kind, options: Sequence[str]
         raise CannotGenerate(f"{name}: {type_name} cannot be searched; str and text can")
     if {"unique", "index"} <= set(options):
         raise CannotGenerate(f"{name}: a unique field has an index anyway; leave out :index")
+
+
+def _check_fields(fields: Sequence[Field], policy: str) -> None:
+    _check_together(fields)
+    _check_readers(fields, policy)
 
 
 def _check_together(fields: Sequence[Field]) -> None:

@@ -12,6 +12,7 @@ def _nested(depth: int) -> list[Any]:
 
 WRONG_LINES: tuple[object, ...] = ("", " ", "x" * 201, "a\x00b", "a\nb", "\u202e", 1, True, [], {})
 WRONG_TEXTS: tuple[object, ...] = ("x" * 10_001, "a\x00b", "\u202e", "\x1b[31m", 1, True, [], {})
+WRONG_CHOICES: tuple[object, ...] = ("", "another", 1, True, [], {})
 WRONG_WHOLES: tuple[object, ...] = (
     1.5,
     "1",
