@@ -357,7 +357,7 @@ def _add_generate(cli: typer.Typer, settings: Settings) -> None:
 
         for line in add_field(settings.project, resource, field):
             typer.echo(line)
-        typer.echo(f"\nNext: .venv/bin/{_command()} migrate\n      make check")
+        typer.echo(f"\nNext: .venv/bin/{command_name()} migrate\n      make check")
 
 
 def _add_destroy(cli: typer.Typer, settings: Settings) -> None:
