@@ -6,17 +6,17 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage, RedisStorage
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from timberframe.errors import RateLimited
 from timberframe.settings import Settings
+
+if TYPE_CHECKING:  # a tenth of a second at each start, for which only REDIS_URL is a reason
+    from redis.asyncio import ConnectionPool
 
 REDIS_CONNECTIONS = 16
 REDIS_TIMEOUT_SECONDS = 0.25
@@ -42,7 +42,7 @@ class RateLimiter:
     makes no room in the next one.
     """
 
-    def __init__(self, redis: ConnectionPool | None = None, *, prefix: str = "") -> None:
+    def __init__(self, redis: "ConnectionPool | None" = None, *, prefix: str = "") -> None:
         """`prefix` begins the counters' names, because several projects may share one Redis."""
         self._memory = MemoryStorage()
         self._redis = _storage(redis, prefix) if redis else None
@@ -76,6 +76,8 @@ class RateLimiter:
         """The new count, None without Redis or while it is down."""
         if self._redis is None:
             return None
+        from redis.exceptions import RedisError
+
         # Few at a time: a burst of new connections would look like an outage. In a real outage,
         # those that waited for their turn skip Redis.
         async with self._turns:
@@ -89,7 +91,7 @@ class RateLimiter:
                 return None
 
 
-def _storage(redis: ConnectionPool, prefix: str) -> RedisStorage:
+def _storage(redis: "ConnectionPool", prefix: str) -> RedisStorage:
     return RedisStorage(
         "async+redis://",
         implementation="redispy",
@@ -104,6 +106,10 @@ async def open_rate_limiter(settings: Settings) -> AsyncIterator[RateLimiter]:
     if not settings.REDIS_URL:
         yield RateLimiter()
         return
+    from redis.asyncio import ConnectionPool
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
     redis = ConnectionPool.from_url(
         settings.REDIS_URL.get_secret_value(),
         socket_timeout=REDIS_TIMEOUT_SECONDS,
