@@ -2,7 +2,8 @@
 
 import pytest
 
-PROJECT = """
+OPTIONS = 'addopts = ["-p", "no:xdist", "-p", "no:schemathesis", "-p", "no:hypothesispytest"]'
+PROJECT = f"""
 [project]
 name = "shop"
 
@@ -10,9 +11,9 @@ name = "shop"
 shop = "shop:main"
 
 [tool.timberframe]
-{more}
+{{more}}
 [tool.pytest]
-addopts = ["-p", "no:xdist", "-p", "no:schemathesis", "-p", "no:hypothesispytest"]
+{OPTIONS}
 """
 ENTRYPOINT = '\n[tool.fastapi]\nentrypoint = "shop:app"\n'
 
@@ -33,7 +34,7 @@ def test_project_without_an_entrypoint_is_told_in_one_line(pytester: pytest.Pyte
 
 def test_project_of_another_kind_is_left_alone(pytester: pytest.Pytester) -> None:
     test = "import sys\n\ndef test() -> None: assert 'timberframe' not in sys.modules"
-    pyproject = "[tool.pytest]\naddopts = ['-p', 'no:xdist']\n"
+    pyproject = f"[tool.pytest]\n{OPTIONS}\n"
     run_pytest(pytester, pyproject, test).assert_outcomes(passed=1)
 
 
