@@ -2,7 +2,9 @@
 
 import pytest
 
-OPTIONS = 'addopts = ["-p", "no:xdist", "-p", "no:schemathesis", "-p", "no:hypothesispytest"]'
+# Nothing that only costs time: each run is a process of its own.
+PLUGINS = [f"-pno:{name}" for name in ("xdist", "schemathesis", "hypothesispytest", "valkey")]
+OPTIONS = f"addopts = {PLUGINS}"
 PROJECT = f"""
 [project]
 name = "shop"
