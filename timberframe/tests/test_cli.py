@@ -201,7 +201,7 @@ def test_wrong_superuser_is_refused_in_one_line_a_field(database_url: str) -> No
 
 
 def test_openapi_is_printed() -> None:
-    document = json.loads(run_command("openapi").stdout)
+    document = json.loads(call_command("openapi").stdout)
     assert document["openapi"].startswith("3.1")
     assert "/api/v1/products/" in document["paths"]
 
