@@ -9,6 +9,7 @@ START = (
     *("app", "tests", "alembic", "deploy"),
     *(".env.example", ".gitignore", "AGENTS.md", "pyproject.toml", "README.md", "STYLE.md"),
     *("requirements.lock", "requirements-dev.lock"),
+    *("docs/remove-the-example.md", "docs/rename-a-resource.md", "docs/ways-out.md"),
 )
 
 
@@ -23,3 +24,5 @@ class StartHook(BuildHookInterface):  # type: ignore[type-arg]
                 if file.is_file() and "__pycache__" not in file.parts:
                     inside = file.relative_to(root).as_posix()
                     build_data["force_include"][str(file)] = f"timberframe/start/{inside}"
+        readme = str(Path(self.root) / "README.md")
+        build_data["force_include"][readme] = "timberframe/start/docs/timberframe.md"

@@ -147,6 +147,14 @@ def test_revisions_of_merged_branches_are_all_applied(tmp_path: Path) -> None:
     assert compare(set(), migrations).pending == list(migrations.values())
 
 
+def test_migrations_are_known_in_the_order_in_which_they_apply(tmp_path: Path) -> None:
+    """Whatever the names of their files are."""
+    for name, down in {"c": None, "a": "c", "b": "a"}.items():
+        source = f'"""make {name}"""\nrevision = "{name}"\ndown_revision = {down!r}\n'
+        (tmp_path / f"{name}.py").write_text(source)
+    assert list(known_migrations(tmp_path)) == ["c", "a", "b"]
+
+
 def test_two_processes_may_migrate_at_once(empty_database_url: str) -> None:
     processes = [
         subprocess.Popen(

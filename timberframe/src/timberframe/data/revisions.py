@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,8 +93,10 @@ async def read_applied(database: Database) -> Applied:
 
 @cache
 def known_migrations(folder: Path) -> dict[str, Migration]:
-    """Migrations by revision, in the order of their file names."""
-    return {m.revision: m for m in map(Migration, sorted(folder.glob("*.py")))}
+    """Migrations by revision, each after those that it follows."""
+    found = {m.revision: m for m in map(Migration, sorted(folder.glob("*.py")))}
+    order = TopologicalSorter({m.revision: m.down_revisions for m in found.values()})
+    return {revision: found[revision] for revision in order.static_order() if revision in found}
 
 
 async def _read_revisions(db: AsyncSession) -> set[str]:

@@ -42,9 +42,12 @@ _LOCKS = {
     #   {0} (pyproject.toml:dev)
 """,
 }
+_REMOVE = """\
+- [docs/remove-the-example.md](docs/remove-the-example.md): products, categories and stock go.
+"""
 _OF_EXAMPLE = ("iso4217",)
 _EXAMPLE = re.compile(
-    r"product|categor|catalogue|stock|app/seed\.py|tests/test_seed\.py|alembic/versions/"
+    r"product|categor|catalogue|stock|remove-the-example|app/seed\.py|tests/test_seed\.py|alembic/versions/"
 )
 
 
@@ -109,6 +112,7 @@ def _files_of(name: str, wheel: Path, *, with_example: bool) -> dict[str, str]:
     values = {
         "name": name,
         "title": title,
+        "remove": _REMOVE if with_example else "",
         "settings": _replace(_section(start["README.md"], "Settings"), renames),
         "dependencies": _lines(
             f"timberframe~={version}" if each == "timberframe" else each
