@@ -3,10 +3,12 @@
 import json
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, WebSocket
 
 from specimen.config import Settings
 from timberframe.commands.routes import show_unused
+from timberframe.http.listing import list_routes
+from timberframe.routes import CurrentUser
 from timberframe.testing import call_command
 from timberframe.testing.routes import EVERYBODY, PUBLIC, SIGNED_IN, SUPERUSER, Access, routes
 
@@ -73,6 +75,19 @@ def test_request_without_a_route_is_told_what_there_is(
     result = call_command("routes", *arguments)
     assert result.returncode == 1
     assert result.stderr.startswith(f"specimen: {said}")
+
+
+def test_websocket_is_listed() -> None:
+    router = APIRouter()
+
+    @router.websocket("/echo")
+    async def echo(websocket: WebSocket, caller: CurrentUser) -> None:
+        await websocket.accept()
+
+    app = FastAPI()
+    app.include_router(router, prefix="/things")
+    row = next(row for row in list_routes(app) if row.handler == "echo")
+    assert (row.method, row.path, row.access) == ("WS", "/things/echo", "signed-in")
 
 
 def test_route_behind_another_is_found(capsys: pytest.CaptureFixture[str]) -> None:

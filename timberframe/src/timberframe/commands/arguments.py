@@ -152,10 +152,17 @@ def _add_check(cli: typer.Typer, settings: Settings, app: str) -> None:
         Each finding has an id, and the command or change that mends it. The exit code is 1 if there
         is one.
         """
-        from timberframe.commands.check import find_all, to_json, to_text
+        from timberframe.commands.check import find_all, to_json
 
         found = find_all(settings, app)
-        typer.echo(to_json(found) if as_json else to_text(found))
+        if as_json:
+            typer.echo(to_json(found))
+        elif not found:
+            typer.echo("Nothing is wrong with settings, routes, migrations and the database")
+        else:
+            for each in found:
+                typer.echo(f"{typer.style(each.id, fg='red', bold=True)}: {each.problem}")
+                typer.echo(f"  {typer.style('mend:', bold=True)} {each.remedy}")
         sys.exit(1 if found else 0)
 
 

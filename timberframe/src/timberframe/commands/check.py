@@ -39,12 +39,6 @@ def find_all(settings: Settings, app: str) -> list[Finding]:
     return [*_of_settings(settings), *_of_code(app), *_of_database(settings, app)]
 
 
-def to_text(found: list[Finding]) -> str:
-    if not found:
-        return "Nothing is wrong with settings, declarations, routes, migrations and the database"
-    return "\n".join(f"{each.id}: {each.problem}\n  mend: {each.remedy}" for each in found)
-
-
 def to_json(found: list[Finding]) -> str:
     return json.dumps([each._asdict() for each in found], indent=2)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
-from starlette.routing import Match
+from fastapi.routing import APIRoute, APIWebSocketRoute, RouteContext, iter_route_contexts
+from starlette.routing import Match, WebSocketRoute
 
 from timberframe.http.access import Access, access_of, guards_of
 from timberframe.http.routing import RouteIndex
@@ -19,7 +19,7 @@ _SAMPLE_ID = "1"  # fits every parameter: a number, and a text
 
 
 class ListedRoute(NamedTuple):
-    """One method of a route; `file` and `line` are where its handler begins."""
+    """One method of a route, WS for a websocket; `file` and `line` are where its handler begins."""
 
     method: str
     path: str
@@ -88,9 +88,10 @@ def _rows_of(route: RouteContext) -> Iterator[ListedRoute]:
     handler = inspect.unwrap(endpoint)
     access: Access = "public"
     guards: tuple[str, ...] = ()
-    if isinstance(route.original_route, APIRoute):
+    if isinstance(route.original_route, (APIRoute, APIWebSocketRoute)):
         access, guards = access_of(route.dependant), tuple(guards_of(route.dependant))
-    methods = set(route.methods or ())
+    is_websocket = isinstance(route.original_route, WebSocketRoute)
+    methods = {"WS"} if is_websocket else set(route.methods or ())
     if "GET" in methods:
         methods.discard("HEAD")  # answered as GET
     for method in sorted(methods):
