@@ -102,6 +102,10 @@ def test_route_behind_another_is_found(capsys: pytest.CaptureFixture[str]) -> No
     async def read_newest() -> str:
         return "newest"
 
+    @hiding.get("/{path:path}")
+    async def read_file(path: str) -> str:
+        return path
+
     app = FastAPI()
     app.include_router(hiding, prefix="/things")
     assert show_unused(app, Settings.project.root)

@@ -15,7 +15,8 @@ from timberframe.http.routing import RouteIndex
 
 _FRAME = Path(__file__).parents[1]
 _PARAMETER = re.compile("{[^}]*}")
-_SAMPLE_ID = "1"  # fits every parameter: a number, and a text
+# Values of parameters: whatever a route takes, it takes one of them.
+_SAMPLES = ("1", "a", "a/b", "1.5", "00000000-0000-4000-8000-000000000000")
 
 
 class ListedRoute(NamedTuple):
@@ -43,15 +44,7 @@ def list_routes(app: FastAPI) -> Iterator[ListedRoute]:
 
 def find_route(app: FastAPI, method: str, path: str) -> ListedRoute | None:
     """The route that answers such a request, or None."""
-    scope: dict[str, Any] = {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "root_path": "",
-        "headers": [],
-        "query_string": b"",
-        "app": app,
-    }
+    scope = _scope(app, method, path)
     for index in app.router.routes:
         if isinstance(index, RouteIndex):
             match, found = index.matches(scope)
@@ -65,11 +58,30 @@ def find_route(app: FastAPI, method: str, path: str) -> ListedRoute | None:
 
 def unused_routes(app: FastAPI) -> Iterator[tuple[ListedRoute, ListedRoute]]:
     """Each route that no request reaches, with the one that answers instead of it."""
-    for row in list_routes(app):
-        sample = _PARAMETER.sub(_SAMPLE_ID, row.path)
-        answering = find_route(app, row.method, sample)
-        if answering and answering.endpoint is not row.endpoint:
-            yield row, answering
+    for route in _contexts(app):
+        for row in _rows_of(route):
+            paths = {_PARAMETER.sub(sample, row.path) for sample in _SAMPLES}
+            matching = [
+                path
+                for path in sorted(paths)
+                if route.matches(_scope(app, row.method, path))[0] is Match.FULL
+            ]
+            answering = [find_route(app, row.method, path) for path in matching]
+            others = [each for each in answering if each and each.endpoint is not row.endpoint]
+            if others and len(others) == len(matching):
+                yield row, others[0]
+
+
+def _scope(app: FastAPI, method: str, path: str) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "root_path": "",
+        "headers": [],
+        "query_string": b"",
+        "app": app,
+    }
 
 
 def _contexts(app: FastAPI) -> Iterator[RouteContext]:
