@@ -1,5 +1,6 @@
 """`dev` in a process of its own, on a copy of the specimen whose files are changed meanwhile."""
 
+import re
 import shutil
 import subprocess
 import time
@@ -16,6 +17,12 @@ from timberframe.testing.process import command as project_command
 
 pytestmark = pytest.mark.seconds(15)
 
+# Whoever has written it reads it first, and then migrates.
+MIGRATION = """\"\"\"add weight\"\"\"
+
+revision: str = "5c0de5"
+down_revision: str | None = "{}"
+"""
 PATIENCE_SECONDS = 60  # a busy machine is no failure
 
 
@@ -93,6 +100,15 @@ def test_changes_are_served_and_a_broken_file_is_waited_for(developer: Developer
 
     developer.edit('"Changed', '"Mended"')
     developer.wait_until(lambda: developer.title() == "Mended")
+
+    versions = developer.root / "alembic" / "versions"
+    newest = sorted(versions.glob("*.py"))[-1]
+    head = re.search(r'^revision: str = "(\w+)"', newest.read_text(), re.MULTILINE)
+    assert head
+    (versions / "2099-01-01_0000_add_weight.py").write_text(MIGRATION.format(head[1]))
+    developer.wait_until(lambda: "migration_pending" in developer.log.read_text())
+    developer.wait_until(lambda: developer.title() == "Mended")
+    assert httpx2.get(f"{developer.url}/health/ready").status_code == 503
 
     developer.process.terminate()
     assert developer.process.wait(timeout=PATIENCE_SECONDS) == 0

@@ -55,10 +55,12 @@ def main(root: Path, arguments: Sequence[str]) -> None:
         signal.signal(stop, _exit)
     for name in _WARM:
         import_module(f"timberframe.{name}")
-    must_migrate = True
+    # Only now: a migration that appears later is for its author to read first.
+    further = ["--migrate"]
     while True:
         seen = take_snapshot(project)
-        child = _fork(project, [*arguments, *(["--migrate"] if must_migrate else [])])
+        child = _fork(project, [*arguments, *further])
+        further = []
         try:
             changed = _wait(project, seen, child)
             console.print(f"[bold]changed[/] {_shown(changed, project)}: restarting")
@@ -66,7 +68,6 @@ def main(root: Path, arguments: Sequence[str]) -> None:
             _stop(child)
         if any(each.is_relative_to(_FRAME) for each in changed):
             start(root, arguments)  # what was imported once is no longer what is there
-        must_migrate = any(project.migrations in each.parents for each in changed)
 
 
 def take_snapshot(project: Project) -> Snapshot:
