@@ -230,6 +230,12 @@ def another_type_in_a_write(router: Router) -> None:
         return {"id": 1}
 
 
+def row_of_another_model(router: Router) -> None:
+    @router.get("/", response_model=schemas.Product)
+    async def read_product(db: DbSession, caller: CurrentUser) -> Any:
+        return await db.get_one(User, caller.id)
+
+
 def attribute_outside_of_its_session(router: Router) -> None:
     @router.get("/")
     async def read_name(database: DbRead, caller: CurrentUser) -> str:
@@ -259,6 +265,9 @@ IN_A_REQUEST: dict[Callable[[Router], None], str] = {
     await_forgotten_before_an_attribute: "→ `await` is missing where the value comes from",
     another_type_than_was_said: "read_product returned a dict, but its annotation says Stored",
     another_type_in_a_write: "create_product returned a dict, but its annotation says Created",
+    row_of_another_model: (
+        "read_product returned a User, but its route answers with Product: sku: Field required, "
+    ),
     attribute_outside_of_its_session: "→ an attribute is not loaded, and only `await` can load it",
     table_that_is_missing: "→ the database lacks it: the command `check` says which migration",
     write_in_a_get: "GET changed rows, which are never stored: change them in a POST, PUT,",

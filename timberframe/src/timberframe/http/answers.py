@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request, Response, status
+from fastapi.exceptions import ResponseValidationError
 from pydantic_core import to_json
 
 from timberframe.crud.results import Created, Slice, Stored
@@ -18,6 +19,7 @@ from timberframe.http.options import HttpOptions
 from timberframe.http.preconditions import etag_of, unless_known
 
 _JSON = "application/json"
+_SHOWN = 3
 
 
 def answer_with(returned: Any) -> Any:
@@ -40,6 +42,22 @@ def wrong_return(handler: Callable[..., Any], returned: Any, promised: type | No
         return TypeError(f"{name} returned {returned.__qualname__}(…) without `await`")
     said = promised.__name__ if promised else "something else"
     return TypeError(f"{name} returned a {type(returned).__name__}, but its annotation says {said}")
+
+
+def wrong_fields(
+    name: str, returned: Any, response_model: Any, invalid: ResponseValidationError
+) -> TypeError:
+    """The error of a handler whose answer does not fit; without values, which may be secret."""
+    found = [
+        f"{'.'.join(map(str, error['loc'][1:])) or 'it'}: {error['msg']}"
+        for error in invalid.errors()
+    ]
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    model = getattr(response_model, "__name__", response_model)
+    return TypeError(
+        f"{name} returned a {type(returned).__name__}, but its route answers with {model}:"
+        f" {', '.join(found[:_SHOWN])}{more}"
+    )
 
 
 def end_line(response: Response) -> None:

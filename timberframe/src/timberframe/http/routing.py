@@ -10,7 +10,7 @@ from typing import Any, get_origin
 from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import BaseRoute, Match
@@ -20,7 +20,7 @@ from timberframe.crud.results import Created, Slice, Stored
 from timberframe.data.base import MAX_ID
 from timberframe.data.retries import TransactionConflict, retrying
 from timberframe.errors import Unavailable, WrongDeclaration
-from timberframe.http.answers import answer_with, describe, end_line, wrong_return
+from timberframe.http.answers import answer_with, describe, end_line, wrong_fields, wrong_return
 from timberframe.http.dependencies import units_of_work
 from timberframe.http.direct import WatchedClient, direct_app
 from timberframe.http.exchange import exchange_of
@@ -125,6 +125,9 @@ class Route(LineRoute):
             except RequestValidationError:
                 strict_request.check_json()  # a clearer error than a missing body
                 raise
+            except ResponseValidationError as wrong:
+                returned = exchange_of(request).returned
+                raise wrong_fields(self.name, returned, self.response_model, wrong) from None
             response = describe(strict_request, response, exchange_of(request).returned)
             await keep_answer(strict_request, response)
             return response
