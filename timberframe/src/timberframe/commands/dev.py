@@ -104,6 +104,8 @@ def _fork(project: Project, arguments: Sequence[str]) -> int:
     try:
         for stop in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stop, signal.SIG_DFL)
+        # A warning of a coroutine that was never awaited then says where it was made.
+        sys.set_coroutine_origin_tracking_depth(1)
         sys.argv = [project.name, "serve", "--workers", "1", *arguments]
         code = _run(project)
     finally:
