@@ -182,6 +182,16 @@ def test_about_shows_settings_and_no_secret() -> None:
         assert "cannot connect to the database shop at 127.0.0.1:1" in result.stdout
 
 
+def test_key_that_is_not_set_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SECRET_KEY", raising=False)
+    url = SecretStr(f"sqlite:///{tmp_path}/shop.db")
+    ids = [each.id for each in find_all(type(settings)(DATABASE_URL=url), APP)]
+    assert ids == ["settings.secret_key", "migrations.pending"]
+    monkeypatch.setenv("SECRET_KEY", "x" * 32)
+    ids = [each.id for each in find_all(type(settings)(DATABASE_URL=url), APP)]
+    assert ids == ["migrations.pending"]
+
+
 class OwnSettings(Settings):
     HOOK_URL: SecretStr = SecretStr("https://hooks.example.com/canary")
     MAP_API_KEY: str = "canary"
