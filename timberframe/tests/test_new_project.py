@@ -15,6 +15,7 @@ from timberframe.generator.spec import CannotGenerate
 from timberframe.testing import environment
 
 ROOT = Path(__file__).parents[2]
+NAME = "my-shop"  # which is quoted where names are identifiers
 CALL_ITS_COMMAND = "from app.cli import main; main()"
 OF_THE_EXAMPLE = re.compile(r"product(?!ion)|categor|stock|myapi|my api", re.IGNORECASE)
 
@@ -43,11 +44,11 @@ def passes(root: Path, *command: str, **settings: str) -> bool:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("new")
-    made = timberframe(folder, "new", "shop", "--without-example")
+    made = timberframe(folder, "new", NAME, "--without-example")
     assert (made.returncode, made.stderr) == (0, "")
-    assert made.stdout == "Made shop/\n\nNext: cd shop\n      make run\n"
-    assert [path.name for path in folder.iterdir()] == ["shop"]
-    return folder / "shop"
+    assert made.stdout == f"Made {NAME}/\n\nNext: cd {NAME}\n      make run\n"
+    assert [path.name for path in folder.iterdir()] == [NAME]
+    return folder / NAME
 
 
 def texts(root: Path) -> dict[str, str]:
@@ -71,11 +72,11 @@ def test_new_project_passes_its_checks_on_both_engines(
     shop: Path, tmp_path: Path, postgresql_url: str, is_bare: bool
 ) -> None:
     """A short form of its `make check`, with a resource of its own."""
-    root = tmp_path / "shop"
+    root = tmp_path / NAME
     if is_bare:
         shutil.copytree(shop, root)
     else:
-        assert passes(tmp_path, "timberframe", "new", "shop")
+        assert passes(tmp_path, "timberframe", "new", NAME)
     order = ("order", "number:str:unique", "amount:money", "customer:ref:user")
     assert passes(root, CALL_ITS_COMMAND, "generate", "resource", *order)
     assert passes(root, "ruff", "format", "--check", ".")
@@ -97,12 +98,12 @@ def test_installed_wheel_makes_the_same_project(shop: Path, tmp_path: Path) -> N
     (wheel,) = (shop / "wheels").glob("*.whl")
     pip = ("pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(installed))
     assert passes(tmp_path, *pip, str(wheel))
-    made = timberframe(again, "new", "shop", "--without-example", PYTHONPATH=str(installed))
+    made = timberframe(again, "new", NAME, "--without-example", PYTHONPATH=str(installed))
     assert (made.returncode, made.stderr) == (0, "")
-    differing = {path for path, text in texts(shop).items() if texts(again / "shop")[path] != text}
+    differing = {path for path, text in texts(shop).items() if texts(again / NAME)[path] != text}
     # The same files, packed by another program: only the hash of the wheel differs.
     assert differing == {"requirements.lock", "requirements-dev.lock"}
-    (packed,) = (again / "shop/wheels").glob("*.whl")
+    (packed,) = (again / NAME / "wheels").glob("*.whl")
     assert contents(packed) == contents(wheel)
 
 

@@ -1,6 +1,7 @@
 """The frame's own command, `timberframe`, for where there is no project yet."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -30,7 +31,7 @@ def new(
     from timberframe.generator.new_project import new_project
 
     new_project(folder.absolute(), with_example=not without_example)
-    typer.echo(f"Made {folder}/\n\nNext: cd {folder}\n      make run")
+    typer.echo(f"Made {folder}/\n\nNext: cd {quote(str(folder))}\n      make run")
 
 
 def main() -> None:

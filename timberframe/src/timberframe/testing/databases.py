@@ -71,7 +71,7 @@ def new_database(
         shutil.rmtree(folder)
         return
     server: str = request.getfixturevalue("postgresql_url")
-    create = f'CREATE DATABASE "{name}" TEMPLATE {template or "template0"} STRATEGY file_copy'
+    create = f'CREATE DATABASE "{name}" TEMPLATE "{template or "template0"}" STRATEGY file_copy'
     asyncio.run(run_sql(server, create))
     yield url_of(server, name)
     asyncio.run(run_sql(server, f'DROP DATABASE "{name}" WITH (FORCE)'))

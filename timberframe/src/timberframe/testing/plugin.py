@@ -108,7 +108,7 @@ def sqlite_template(sqlite_folder: Path, cheap_hashes: None) -> Path:
 @pytest.fixture(scope="session")
 def postgresql_template(postgresql_url: str, cheap_hashes: None) -> str:
     name = f"template_{subject.project().name}_{os.getpid()}"
-    asyncio.run(run_sql(postgresql_url, f"CREATE DATABASE {name}"))
+    asyncio.run(run_sql(postgresql_url, f'CREATE DATABASE "{name}"'))
     prepare(url_of(postgresql_url, name))
     return name
 
