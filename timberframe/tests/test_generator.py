@@ -49,6 +49,14 @@ FIELDS = (
     "article is_old:bool=false",
     "article blurb:str=none:search",
 )
+ROUTES = (
+    "order GET /latest read_latest_orders",
+    "order POST /{id}/close close_order",
+    "place GET /{id}/near-by read_place_near_by",
+    "place POST /{id}/close close_place",
+    "day_off GET /{id}/reason read_reason_of_day_off",
+    "article GET /latest read_latest_articles",
+)
 LOOKING_AT_ALL = ("tests/test_checks.py", "tests/test_architecture.py")
 CALLS = (ORDER, PLACE, DAY_OFF, ARTICLE, MEMBERSHIP)
 
@@ -120,6 +128,13 @@ def generate(myapi: Myapi, *calls: str) -> None:
         assert len(re.findall("^create  ", output, re.MULTILINE)) == 6
 
 
+def generate_routes(myapi: Myapi, *calls: str) -> None:
+    for call in calls:
+        assert re.fullmatch(
+            r"change  app/\S+\nchange  tests/\S+\n", myapi(f"generate route {call}")[0]
+        )
+
+
 def generate_fields(myapi: Myapi, *calls: str) -> None:
     for call in calls:
         output, failure = myapi(f"generate field {call}")
@@ -132,11 +147,15 @@ def test_generated_code_is_in_the_house_style_and_goes_away(checkout: Path, myap
     before = tree(checkout)
     generate(myapi, *CALLS)
     generate_fields(myapi, *FIELDS)
+    without_routes = tree(checkout)
+    generate_routes(myapi, *ROUTES)
     run_in(checkout, "ruff", "format", "--check", ".")
     run_in(checkout, "ruff", "check", ".")
     if (ROOT / ".mypy_cache").exists():  # from the check before the tests; without it, it is slow
         shutil.copytree(ROOT / ".mypy_cache", checkout / ".mypy_cache")
     run_in(checkout, "mypy", *(path for path in tree(checkout).keys() - before.keys()))
+    for path in tree(checkout):
+        (checkout / path).write_bytes(without_routes[path])
     for call in reversed(FIELDS):
         assert myapi(f"destroy field {call.partition(':')[0]}")[1] == ""
     for call in reversed(CALLS):
@@ -150,6 +169,7 @@ def test_generated_resources_pass_their_tests_and_those_that_look_at_all_resourc
 ) -> None:
     before = tree(checkout)
     generate(myapi, *CALLS)
+    generate_routes(myapi, *ROUTES)
     generate_fields(myapi, *FIELDS)
     own = sorted(path for path in tree(checkout).keys() - before.keys() if "/test_" in path)
     assert len(own) == len(CALLS)
@@ -554,3 +574,29 @@ def test_fields_come_and_go_with_the_rows_that_exist(
     generate_fields(myapi, "depot later:int?")
     alembic("upgrade", "head")
     assert "_drop_later_of_depots.py" in myapi("destroy field depot later")[0]
+
+
+BAD_ROUTES = {
+    "order GET similar read_similar": "similar: a path is like /latest or /{id}/similar",
+    "order GET /{order_id}/similar read_similar": "/{order_id}/similar: a path is like /latest",
+    "order POST /close close_all": "POST /close: routes like GET /latest, GET /{id}/similar and",
+    "order DELETE /{id}/lines drop_lines": "DELETE /{id}/lines: routes like GET /latest",
+    "order GET /latest Latest": "Latest: a handler is named like read_similar_books or close_order",
+    "order GET /latest read_products": "read_products: app/api/v1/endpoints/products.py has",
+    "order GET /late read_late_orders": "app/api/v1/endpoints/orders.py: has no OrderParams",
+    "order GET /{id}/twin read_twin": "/{order_id:id}/twin: app/api/v1/endpoints/orders.py has",
+    "ordr GET /latest read_latest": "ordr: was not generated; try: order",
+}
+
+
+def test_route_that_cannot_be_added_is_refused_in_one_line(checkout: Path, myapi: Myapi) -> None:
+    generate(myapi, ORDER)
+    generate_routes(myapi, "order GET /{id}/twin read_twin_of_order")
+    endpoints = checkout / "app/api/v1/endpoints/orders.py"
+    endpoints.write_text(endpoints.read_text().replace("OrderParams", "Params"))
+    before = tree(checkout)
+    for arguments, expected in BAD_ROUTES.items():
+        output, failure = myapi(f"generate route {arguments}")
+        assert failure.startswith(f"myapi: {expected}"), (arguments, failure)
+        assert ("\n" in failure, output) == (False, "")
+    assert tree(checkout) == before

@@ -359,6 +359,22 @@ def _add_generate(cli: typer.Typer, settings: Settings) -> None:
             typer.echo(line)
         typer.echo(f"\nNext: .venv/bin/{command_name()} migrate\n      make check")
 
+    @generate.command("route", no_args_is_help=True)
+    def generate_route(
+        resource: Annotated[str, typer.Argument(help="The name that it was generated with.")],
+        method: Annotated[str, typer.Argument(help="GET, or POST for a change of a row.")],
+        path: Annotated[str, typer.Argument(help="/latest, or '/{id}/similar' of a row.")],
+        name: Annotated[str, typer.Argument(help="Of the handler: read_latest_orders.")],
+    ) -> None:
+        """Add a route to a generated resource, with its row in the table of routes and a test.
+
+        The handler reads the list or the row, or changes nothing of it: write what it is for.
+        """
+        from timberframe.generator.route import generate_route as add_route
+
+        for line in add_route(settings.project, resource, method, path, name):
+            typer.echo(line)
+
 
 def _add_destroy(cli: typer.Typer, settings: Settings) -> None:
     destroy = typer.Typer(cls=OneLineGroup, no_args_is_help=True)

@@ -21,18 +21,18 @@ _FOR_WHOM = {
 def render(spec: ResourceSpec, stamp: Stamp, call: str) -> dict[str, str]:
     """The sources by path; `call` is the command that generates the resource."""
     path = _path_of_migration(stamp, f"add_{spec.names.many}")
-    return render_code(spec) | {path: _fill(spec, ["migration"], migration_of(spec, stamp, call))}
+    return render_code(spec) | {path: fill(spec, ["migration"], migration_of(spec, stamp, call))}
 
 
 def render_code(spec: ResourceSpec) -> dict[str, str]:
     """All but the migration."""
     one, many = spec.names.one, spec.names.many
     return {
-        f"app/models/{one}.py": _fill(spec, ["model"], model_of(spec)),
-        f"app/schemas/{one}.py": _fill(spec, ["schema"], schema_of(spec)),
-        f"app/crud/{one}.py": _fill(spec, ["crud"], crud_of(spec)),
-        f"app/api/v1/endpoints/{many}.py": _fill(spec, ["endpoints"], endpoints_of(spec)),
-        f"tests/api/test_{many}.py": _fill(spec, sections_of(spec), test_of(spec)),
+        f"app/models/{one}.py": fill(spec, ["model"], model_of(spec)),
+        f"app/schemas/{one}.py": fill(spec, ["schema"], schema_of(spec)),
+        f"app/crud/{one}.py": fill(spec, ["crud"], crud_of(spec)),
+        f"app/api/v1/endpoints/{many}.py": fill(spec, ["endpoints"], endpoints_of(spec)),
+        f"tests/api/test_{many}.py": fill(spec, sections_of(spec), test_of(spec)),
     }
 
 
@@ -43,14 +43,15 @@ def render_field_migration(
     values = field_migration_of(before, after, stamp, call)
     words = re.sub("[^a-z ]", "", f"{values['what']} {after.names.many_words}").split()
     path = _path_of_migration(stamp, "_".join(words))
-    return {path: _fill(after, ["migration_field"], values)}
+    return {path: fill(after, ["migration_field"], values)}
 
 
 def _path_of_migration(stamp: Stamp, name: str) -> str:
     return f"alembic/versions/{stamp.made_at:%Y-%m-%d_%H%M}_{name}.py"
 
 
-def _fill(spec: ResourceSpec, templates: list[str], values: dict[str, str]) -> str:
+def fill(spec: ResourceSpec, templates: list[str], values: dict[str, str]) -> str:
+    """The templates as one source; a line that is one placeholder goes if its value is empty."""
     names = {
         "one": spec.names.one,
         "many": spec.names.many,

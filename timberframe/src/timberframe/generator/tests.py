@@ -27,8 +27,13 @@ def sections_of(spec: ResourceSpec) -> list[str]:
     return [name for name, is_needed in found.items() if is_needed]
 
 
+def writer_of(spec: ResourceSpec) -> str:
+    """The fixture of one who may create rows."""
+    return "alice" if spec.has_owner else "admin"
+
+
 def test_of(spec: ResourceSpec) -> dict[str, str]:
-    writer = "alice" if spec.has_owner else "admin"
+    writer = writer_of(spec)
     fixed = [field for field in spec.plain_fields if not field.is_unique]
     samples = {field.name: field.kind.sample for field in fixed}
     others = {field.name: "None" if field.is_nullable else field.kind.other for field in fixed}
