@@ -19,6 +19,7 @@ from alembic.script import ScriptDirectory
 from specimen import cli
 from specimen.config import Settings, settings
 from timberframe.data.session import open_database
+from timberframe.generator.names import plural_of, singular_of
 from timberframe.project import Project
 from timberframe.testing import database_options, environment
 
@@ -324,6 +325,9 @@ BAD_CALLS = {
     "order title:str?=a": "title: a nullable field has no default; leave out =a",
     "order on_day:date=2026-01-01": "on_day: only str, text, int, bool, money, decimal and enum",
     "order 'title:str=two words'": "title:str=two words: a field is name:type",
+    "invoices title:str": "invoices: is a plural; try: invoice, or --plural if it is none",
+    "order_people title:str": "order_people: is a plural; try: order_person",
+    "equipment title:str": "equipment: --plural must differ from the name, such as equipment_list",
     "order title:str --plural products": "products: already exists; try: --plural order_list",
     "order title:str --plural send_notification": "send_notification: already exists",
     "order title:str --plural order": "order: --plural must differ from the name",
@@ -344,6 +348,53 @@ def test_call_that_cannot_work_says_why_in_one_line_and_writes_nothing(
         assert "\n" not in failure
         assert output == ""
     assert tree(checkout) == before
+
+
+PLURALS = {
+    "order": "orders",
+    "order_line": "order_lines",
+    "person": "people",
+    "sales_person": "sales_people",
+    "woman": "women",
+    "child": "children",
+    "category": "categories",
+    "query": "queries",
+    "colloquy": "colloquies",
+    "day": "days",
+    "box": "boxes",
+    "branch": "branches",
+    "bus": "buses",
+    "status": "statuses",
+    "address": "addresses",
+    "analysis": "analyses",
+    "shelf": "shelves",
+    "leaf": "leaves",
+    "thief": "thieves",
+    "knife": "knives",
+    "life": "lives",
+    "chief": "chiefs",
+    "proof": "proofs",
+    "safe": "safes",
+    "cafe": "cafes",
+    "house": "houses",
+    "invoice": "invoices",
+    "course": "courses",
+    "area": "areas",
+    "movie": "movies",
+    "photo": "photos",
+    "hero": "heroes",
+    "lens": "lenses",
+    "gas": "gases",
+    "quiz": "quizzes",
+    "criterion": "criteria",
+}
+
+
+@pytest.mark.parametrize("one", PLURALS)
+def test_plural_is_that_of_english(one: str) -> None:
+    assert plural_of(one) == PLURALS[one]
+    assert singular_of(one) is None
+    assert plural_of(singular_of(PLURALS[one]) or "") == PLURALS[one]
 
 
 def test_without_ruff_it_says_what_to_install(

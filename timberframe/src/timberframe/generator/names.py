@@ -27,6 +27,38 @@ _TAKEN = {
     **dict.fromkeys(_ANNOTATIONS, "it is a type in the same class"),
 }
 
+_IRREGULAR = {
+    "person": "people",
+    "man": "men",
+    "woman": "women",
+    "child": "children",
+    "foot": "feet",
+    "tooth": "teeth",
+    "mouse": "mice",
+    "quiz": "quizzes",
+    "criterion": "criteria",
+    "medium": "media",
+    "hero": "heroes",
+    "potato": "potatoes",
+    "tomato": "tomatoes",
+    "echo": "echoes",
+    "movie": "movies",
+    "cookie": "cookies",
+    "cache": "caches",
+    "axis": "axes",
+}
+_UNCOUNTABLE = {"equipment", "feedback", "information", "news", "series", "species"}
+_LIKE_PLURALS = {"atlas", "bias", "canvas", "gas", "lens"}
+# The first that fits.
+_ENDINGS = (
+    ("(l|ea|oa|thie)f$", r"\1ves"),
+    ("([nlw]i)fe$", r"\1ves"),
+    ("sis$", "ses"),
+    ("([^aeiou]|qu)y$", r"\1ies"),
+    ("([sxz]|[cs]h)$", r"\1es"),
+    ("$", "s"),
+)
+
 
 @dataclass(frozen=True)
 class Names:
@@ -57,11 +89,28 @@ class Names:
 
 
 def plural_of(name: str) -> str:
-    if re.search("([sxz]|[cs]h)$", name):
-        return f"{name}es"
-    if re.search("[^aeiou]y$", name):
-        return f"{name[:-1]}ies"
-    return f"{name}s"
+    """Of the last word: `sales_person` gives `sales_people`. Some have none: `equipment`."""
+    before, underscore, word = name.rpartition("_")
+    if word in _UNCOUNTABLE:
+        return name
+    if not (many := _IRREGULAR.get(word)):
+        many = next(
+            re.sub(pattern, ending, word)
+            for pattern, ending in _ENDINGS
+            if re.search(pattern, word)
+        )
+    return f"{before}{underscore}{many}"
+
+
+def singular_of(name: str) -> str | None:
+    """What `name` is the plural of, if it is certain enough to be one."""
+    before, underscore, word = name.rpartition("_")
+    if word in _UNCOUNTABLE or word in _LIKE_PLURALS or re.search("(ss|us|is)$", word):
+        return None
+    known = [one for one, many in _IRREGULAR.items() if many == word]
+    guesses = [f"{word[:-3]}y", f"{word[:-3]}f", f"{word[:-3]}fe", word[:-2], word[:-1]]
+    found = [one for one in guesses if len(one) > 1 and plural_of(one) == word]
+    return next((f"{before}{underscore}{one}" for one in (*known, *found)), None)
 
 
 def in_words(name: str) -> str:

@@ -12,6 +12,7 @@ from timberframe.generator.names import (
     Names,
     in_words,
     plural_of,
+    singular_of,
     why_not_a_field,
     why_not_a_resource,
 )
@@ -135,6 +136,8 @@ def read_names(name: str, plural: str | None) -> Names:
             instead = f"{instead}_item"
         hint = f"; try: {instead}" if not why_not_a_resource(instead) else ""
         raise CannotGenerate(f"{name}: the name of a resource {reason}{hint}")
+    if not plural and (one := singular_of(name)):
+        raise CannotGenerate(f"{name}: is a plural; try: {one}, or --plural if it is none")
     many = plural or plural_of(name)
     if reason := why_not_a_resource(many):
         raise CannotGenerate(f"{many}: the plural {reason}; --plural sets another")
