@@ -79,8 +79,8 @@ def check_result(connection: Connection) -> None:
     if missing := list(find_missing(connection)):
         raise CannotMigrate(
             "nothing was changed: after all migrations the database would lack"
-            f" {name_some(missing)}; a migration was edited after it was applied, or is missing"
-            " (to write it: alembic upgrade head, then alembic revision --autogenerate)"
+            f" {name_some(missing)}; a migration was edited after it was applied, or is missing: to"
+            ' write it, first "alembic upgrade head", then the command "migration"'
         )
 
 
