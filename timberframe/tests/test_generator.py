@@ -30,14 +30,16 @@ COPIED = (
 )
 CACHES = ("__pycache__", ".import_linter_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
 ORDER = """order number:str:unique amount:money note:text? issued_on:date customer:ref:user
-    --policy owner"""
+    --policy owner --bulk"""
 PLACE = """place name:str:search token:uuid:unique weight:decimal rank:int? is_open:bool=true
     kind:enum:shop,depot area:enum?:north,south seen_at:datetime opened_on:date? data:json
     story:text?:search product:ref:product? order:ref:order:unique shelf:ref:category
     --policy public-read"""
 DAY_OFF = """day_off on_day:date:unique reason:text=none fee:money?:index
     --plural days_off --policy superuser"""
-ARTICLE = "article title:str:search subtitle:str? day_off:ref:day_off? --policy published"
+ARTICLE = """article title:str:search subtitle:str? number:int:unique day_off:ref:day_off?
+    --policy published --bulk"""
+VOUCHER = "voucher code:str:unique is_open:bool=true --policy superuser --bulk"
 MEMBERSHIP = "membership boss:ref:user"
 FIELDS = (
     "place pages:int=0",
@@ -59,7 +61,7 @@ ROUTES = (
     "article GET /latest read_latest_articles",
 )
 LOOKING_AT_ALL = ("tests/test_checks.py", "tests/test_architecture.py")
-CALLS = (ORDER, PLACE, DAY_OFF, ARTICLE, MEMBERSHIP)
+CALLS = (ORDER, PLACE, DAY_OFF, ARTICLE, VOUCHER, MEMBERSHIP)
 
 Myapi = Callable[[str], tuple[str, str]]
 
@@ -126,7 +128,8 @@ def generate(myapi: Myapi, *calls: str) -> None:
     for call in calls:
         output, failure = myapi(f"generate resource {call}")
         assert not failure
-        assert len(re.findall("^create  ", output, re.MULTILINE)) == 6
+        files = 7 if "--bulk" in call else 6
+        assert len(re.findall("^create  ", output, re.MULTILINE)) == files
 
 
 def generate_routes(myapi: Myapi, *calls: str) -> None:
@@ -328,6 +331,10 @@ BAD_CALLS = {
     "invoices title:str": "invoices: is a plural; try: invoice, or --plural if it is none",
     "order_people title:str": "order_people: is a plural; try: order_person",
     "equipment title:str": "equipment: --plural must differ from the name, such as equipment_list",
+    "order title:str --bulk": "order: --bulk needs a unique field, by which an import finds rows",
+    "order title:str?:unique --bulk": "order: --bulk needs a unique field",
+    "order code:uuid:unique --bulk": "order: --bulk needs a unique field",
+    "order title:str:unique data:json --bulk": "data: json cannot be imported; leave out --bulk",
     "order title:str --plural products": "products: already exists; try: --plural order_list",
     "order title:str --plural send_notification": "send_notification: already exists",
     "order title:str --plural order": "order: --plural must differ from the name",

@@ -77,7 +77,7 @@ def test_new_project_passes_its_checks_on_both_engines(
         shutil.copytree(shop, root)
     else:
         assert passes(tmp_path, "timberframe", "new", NAME)
-    order = ("order", "number:str:unique", "amount:money", "customer:ref:user")
+    order = ("order", "number:str:unique", "amount:money", "customer:ref:user", "--bulk")
     assert passes(root, CALL_ITS_COMMAND, "generate", "resource", *order)
     assert passes(root, "ruff", "format", "--check", ".")
     assert passes(root, "ruff", "check", ".")

@@ -223,10 +223,16 @@ def _add_openapi(cli: typer.Typer, app: str) -> None:
         typer.echo(json.dumps(load(app).openapi(), indent=2))
 
 
-def add_bulk_commands(cli: typer.Typer, settings: Settings, get_bulk: Callable[[], Any]) -> None:
-    """Add `import` and `export`; `get_bulk` returns their `timberframe.bulk.console.Bulk`."""
+def add_bulk_commands(
+    cli: typer.Typer, settings: Settings, get_bulk: Callable[[], Any], *, name: str | None = None
+) -> None:
+    """Add `import` and `export`; `get_bulk` returns their `timberframe.bulk.console.Bulk`.
 
-    @cli.command("import")
+    With the `name` of a resource they are `import-orders` and `export-orders`.
+    """
+    suffix = f"-{name}" if name else ""
+
+    @cli.command(f"import{suffix}")
     def import_file(
         file: Annotated[
             Path, typer.Argument(help="CSV or JSON Lines.", exists=True, dir_okay=False)
@@ -268,7 +274,7 @@ def add_bulk_commands(cli: typer.Typer, settings: Settings, get_bulk: Callable[[
         if report.refused:
             sys.exit(1)
 
-    @cli.command("export")
+    @cli.command(f"export{suffix}")
     def export_file(
         file: Annotated[Path, typer.Argument(help="CSV or JSON Lines.", dir_okay=False)],
         username: Annotated[
@@ -340,10 +346,16 @@ def _add_generate(cli: typer.Typer, settings: Settings) -> None:
             str, typer.Option(help="owner, public-read, published or superuser.")
         ] = "owner",
         plural: Annotated[str | None, typer.Option(help="The plural, if it is irregular.")] = None,
+        bulk: Annotated[
+            bool, typer.Option("--bulk", help="With import and export, as routes and commands.")
+        ] = False,
     ) -> None:
         from timberframe.generator.resource import generate
 
-        for line in generate(settings.project, name, fields or [], policy=policy, plural=plural):
+        done = generate(
+            settings.project, name, fields or [], policy=policy, plural=plural, has_bulk=bulk
+        )
+        for line in done:
             typer.echo(line)
         typer.echo(f"\nNext: .venv/bin/{command_name()} migrate\n      make check")
 

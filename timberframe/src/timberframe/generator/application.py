@@ -123,6 +123,7 @@ def crud_of(spec: ResourceSpec) -> dict[str, str]:
         filters.append(f"{model}.owner_id: EQUALITY,")
     filters += [f"{model}.{name}: RANGE," for name in ("created_at", "updated_at")]
     sortable = [field.name for field in spec.fields if field.is_sortable]
+    key = spec.natural_key
     sorted_by = [f"{model}.{name}" for name in (*sortable, "created_at", "updated_at")]
     return {
         "policy": _POLICIES[spec.policy].format(model),
@@ -134,6 +135,7 @@ def crud_of(spec: ResourceSpec) -> dict[str, str]:
                 *deeper(filters),
                 "}",
                 *_searched(spec),
+                *([f'natural_key = "{key.name}"'] if spec.has_bulk and key else []),
                 f"sorted_by = {tuple_of(sorted_by)}",
             ]
         ),
@@ -192,6 +194,27 @@ def endpoints_of(spec: ResourceSpec) -> dict[str, str]:
         "update_arguments": join("db", f"db_obj={one}", f"obj_in={one}_in", *seen_by),
         "delete_options": join(path, deleted, _problems(*forbidden, "NotFound")),
         "delete_text": f"Delete {a_words}{as_whom}.",
+    }
+
+
+def bulk_of(spec: ResourceSpec) -> dict[str, str]:
+    guards = {"owner": ["dependencies=[Depends(get_current_user)]"]}
+    guards["superuser"] = ["dependencies=[superuser_only]"]
+    responses = "EXPORT_RESPONSES"
+    if spec.policy == "superuser":
+        responses = "{**EXPORT_RESPONSES, **problems(NotPermitted)}"
+    options = ('"/export"', "response_class=Download", f"responses={responses}")
+    # Otherwise others would be told of what they sent before they are told that they may not.
+    import_guard = ["dependencies=[superuser_only]"] if spec.policy == "published" else []
+    key = spec.natural_key
+    return {
+        "import_options": join(*import_guard, "responses=IMPORT_RESPONSES"),
+        "router_options": join("route_class=LineRoute", *guards.get(spec.policy, [])),
+        "Many": spec.names.many.title().replace("_", ""),
+        "owner": f", owner={spec.names.model}.owner_id" if spec.has_owner else "",
+        "of_the_caller": " of the caller" if spec.has_owner else "",
+        "key": key.name if key else "",
+        "export_options": join(*options, "status_code=status.HTTP_200_OK"),
     }
 
 

@@ -34,13 +34,14 @@ def spec_of(checkout: Checkout, name: str) -> ResourceSpec:
     """The resource as it was generated, with the fields that were added and dropped since."""
     created, models = migration_of(checkout, name), checkout.targets()
     _, *rest = created.arguments
-    options = dict(argument.split("=") for argument in rest if argument.startswith("--"))
+    options = dict(argument.partition("=")[::2] for argument in rest if argument.startswith("--"))
     spec = read_spec(
         name,
         [argument for argument in rest if not argument.startswith("--")],
         policy=options["--policy"],
         plural=options.get("--plural"),
         models=models,
+        has_bulk="--bulk" in options,
     )
     for migration in checkout.history():
         match migration.command, migration.arguments:

@@ -1,5 +1,6 @@
 """Lays out generated Python as `ruff` does in the project; and the parts that fill templates."""
 
+import ast
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,14 @@ def lay_out(files: Mapping[str, str], root: Path) -> dict[str, str]:
         path: format_source(_ruff(*fix, source=source, path=path, root=root), path, root)
         for path, source in files.items()
     }
+
+
+def with_imports(source: str, imports: str) -> str:
+    """Add imports; `lay_out` sorts them, and drops those that are not needed."""
+    lines = source.splitlines(keepends=True)
+    module = ast.parse(source)
+    at = next(n.lineno for n in module.body if isinstance(n, (ast.Import, ast.ImportFrom))) - 1
+    return "".join([*lines[:at], imports, *lines[at:]])
 
 
 def format_source(source: str, path: str, root: Path) -> str:

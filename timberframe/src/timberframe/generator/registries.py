@@ -4,27 +4,37 @@ import hashlib
 import re
 from pathlib import Path, PurePosixPath
 
-from timberframe.generator.layout import format_source
+from timberframe.generator.application import bulk_of
+from timberframe.generator.layout import format_source, lay_out, with_imports
 from timberframe.generator.names import Names
-from timberframe.generator.spec import CannotGenerate
+from timberframe.generator.render import fill
+from timberframe.generator.spec import CannotGenerate, ResourceSpec
 
 MODELS = "app/models/__init__.py"
 SCHEMAS = "app/schemas/__init__.py"
 CRUDS = "app/crud/__init__.py"
 ROUTERS = "app/api/v1/api.py"
-REGISTRIES = (MODELS, SCHEMAS, CRUDS, ROUTERS)
+_REGISTRIES = (MODELS, SCHEMAS, CRUDS, ROUTERS)
+CLI = "app/cli.py"
 LANDED = "alembic/landed.sha256"
 
 _ALL = "__all__ = ["
 _ENDPOINTS = "from app.api.v1.endpoints import ("
+_CLI_IMPORTS = "from typing import Any\nfrom timberframe.cli import add_bulk_commands\n"
 _ON_ONE_LINE = re.compile(
     r"^(__all__ = \[|from app\.api\.v1\.endpoints import )([\w\", ]+)(\]?)$", re.MULTILINE
 )
 
 
-def register(names: Names, files: dict[str, str], root: Path) -> dict[str, str]:
+def registries_of(spec: ResourceSpec) -> tuple[str, ...]:
+    """The paths of those that have lines of the resource."""
+    return (*_REGISTRIES, CLI) if spec.has_bulk else _REGISTRIES
+
+
+def register(spec: ResourceSpec, files: dict[str, str], root: Path) -> dict[str, str]:
     """`files`, by path below `root`, with the resource's lines inserted."""
-    models, schemas, cruds, routers = (_unfold(files[path]) for path in REGISTRIES)
+    names = spec.names
+    models, schemas, cruds, routers = (_unfold(files[path]) for path in _REGISTRIES)
     models = _insert_import(MODELS, models, _model_import(names))
     models = _insert_item(MODELS, models, _ALL, _model_item(names))
     schemas = _insert_import(SCHEMAS, schemas, _schema_import(names, root))
@@ -32,21 +42,32 @@ def register(names: Names, files: dict[str, str], root: Path) -> dict[str, str]:
         schemas = _insert_item(SCHEMAS, schemas, _ALL, item)
     cruds = _insert_import(CRUDS, cruds, _crud_import(names))
     cruds = _insert_item(CRUDS, cruds, _ALL, _crud_item(names))
-    routers = _insert_item(ROUTERS, routers, _ENDPOINTS, _router_item(names))
-    routers += _router_line(names, root)
-    return {MODELS: models, SCHEMAS: schemas, CRUDS: cruds, ROUTERS: routers}
+    for module in _modules(spec):
+        routers = _insert_item(ROUTERS, routers, _ENDPOINTS, f"    {module},\n")
+        routers += _router_line(names, module, root)
+    registries = {MODELS: models, SCHEMAS: schemas, CRUDS: cruds, ROUTERS: routers}
+    if spec.has_bulk:
+        registries[CLI] = _insert_commands(spec, files[CLI], root)
+    return registries
 
 
 def unregister(
-    names: Names, files: dict[str, str], root: Path, *, is_forced: bool
+    spec: ResourceSpec, files: dict[str, str], root: Path, *, is_forced: bool
 ) -> dict[str, str]:
     """`files` without the resource's lines; a missing line is an error unless `is_forced`."""
+    names = spec.names
     lines = {
         MODELS: [_model_import(names), _model_item(names)],
         SCHEMAS: [_schema_import(names, root), *_schema_items(names)],
         CRUDS: [_crud_import(names), _crud_item(names)],
-        ROUTERS: [_router_item(names), _router_line(names, root)],
+        ROUTERS: [
+            line
+            for module in _modules(spec)
+            for line in (f"    {module},\n", _router_line(names, module, root))
+        ],
     }
+    if spec.has_bulk:
+        lines[CLI] = [_commands(spec, root)]
     left = {}
     for path, own in lines.items():
         left[path] = files[path]
@@ -57,7 +78,7 @@ def unregister(
             elif not is_forced:
                 changed = f"{path} no longer has the line {line.strip()!r}"
                 raise CannotGenerate(f"{changed}; --force removes what is there")
-    return left
+    return left | lay_out({path: left[path] for path in left if path == CLI}, root)
 
 
 def record_migration(migration: str, text: str, landed: str) -> str:
@@ -99,14 +120,30 @@ def _crud_item(names: Names) -> str:
     return f'    "{names.one}_crud",\n'
 
 
-def _router_item(names: Names) -> str:
-    return f"    {names.many},\n"
+def _modules(spec: ResourceSpec) -> list[str]:
+    """The modules of its endpoints."""
+    many = spec.names.many
+    return [many, f"{many}_bulk"] if spec.has_bulk else [many]
 
 
-def _router_line(names: Names, root: Path) -> str:
+def _router_line(names: Names, module: str, root: Path) -> str:
     options = f'prefix="/{names.path}", tags=["{names.many_words}"]'
-    line = f"api_router.include_router({names.many}.router, {options})"
+    line = f"api_router.include_router({module}.router, {options})"
     return format_source(line, ROUTERS, root)
+
+
+def _commands(spec: ResourceSpec, root: Path) -> str:
+    """The code of its commands, with the blank lines after it."""
+    source = fill(spec, ["cli_bulk"], bulk_of(spec))
+    return lay_out({CLI: source}, root)[CLI] + "\n\n"
+
+
+def _insert_commands(spec: ResourceSpec, text: str, root: Path) -> str:
+    before, found, after = text.partition("\ndef main(")
+    if not found:
+        raise CannotGenerate(f"{CLI}: has no function main to add commands before")
+    source = f"{before}\n{_commands(spec, root)}def main({after}"
+    return lay_out({CLI: with_imports(source, _CLI_IMPORTS)}, root)[CLI]
 
 
 def _unfold(text: str) -> str:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from string import Template
 
-from timberframe.generator.application import crud_of, endpoints_of, model_of, schema_of
+from timberframe.generator.application import bulk_of, crud_of, endpoints_of, model_of, schema_of
 from timberframe.generator.migration import Stamp, field_migration_of, migration_of
 from timberframe.generator.spec import ResourceSpec
 from timberframe.generator.tests import sections_of, test_of
@@ -27,11 +27,13 @@ def render(spec: ResourceSpec, stamp: Stamp, call: str) -> dict[str, str]:
 def render_code(spec: ResourceSpec) -> dict[str, str]:
     """All but the migration."""
     one, many = spec.names.one, spec.names.many
+    bulk = f"app/api/v1/endpoints/{many}_bulk.py"
     return {
         f"app/models/{one}.py": fill(spec, ["model"], model_of(spec)),
         f"app/schemas/{one}.py": fill(spec, ["schema"], schema_of(spec)),
         f"app/crud/{one}.py": fill(spec, ["crud"], crud_of(spec)),
         f"app/api/v1/endpoints/{many}.py": fill(spec, ["endpoints"], endpoints_of(spec)),
+        **({bulk: fill(spec, ["bulk"], bulk_of(spec))} if spec.has_bulk else {}),
         f"tests/api/test_{many}.py": fill(spec, sections_of(spec), test_of(spec)),
     }
 

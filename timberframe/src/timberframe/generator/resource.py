@@ -13,12 +13,12 @@ from timberframe.generator.migration import Stamp, identifiers
 from timberframe.generator.names import Names
 from timberframe.generator.registries import (
     LANDED,
-    REGISTRIES,
     ROUTERS,
     SCHEMAS,
     forget_migration,
     record_migration,
     register,
+    registries_of,
     schema_names,
     unregister,
 )
@@ -31,19 +31,26 @@ MAX_LINE = 100
 
 
 def generate(
-    project: Project, name: str, fields: Sequence[str], *, policy: str, plural: str | None
+    project: Project,
+    name: str,
+    fields: Sequence[str],
+    *,
+    policy: str,
+    plural: str | None,
+    has_bulk: bool,
 ) -> list[str]:
     """Write the resource; return what was done, a line for each file."""
     checkout = Checkout(project)
-    spec = read_spec(name, fields, policy=policy, plural=plural, models=checkout.targets())
+    models = checkout.targets()
+    spec = read_spec(name, fields, policy=policy, plural=plural, models=models, has_bulk=has_bulk)
     _check_new(checkout, spec.names)
     stamp = Stamp(secrets.token_hex(6), checkout.head(), utc_now())
     sources = render(spec, stamp, _call(checkout, spec))
     check_names(spec, sources)
     files = lay_out(sources, project.root)
     check_lengths(spec, files)
-    kept = {path: checkout.read(path) for path in REGISTRIES}
-    registries = register(spec.names, kept, project.root)
+    kept = {path: checkout.read(path) for path in registries_of(spec)}
+    registries = register(spec, kept, project.root)
     migration = next(path for path in files if path.startswith("alembic/"))
     registries[LANDED] = record_migration(migration, files[migration], checkout.read(LANDED))
     if existing := next(filter(checkout.exists, files), None):
@@ -65,8 +72,8 @@ def destroy(project: Project, name: str, *, is_forced: bool) -> list[str]:
     changed = [p for p, text in files.items() if not checkout.exists(p) or checkout.read(p) != text]
     if changed and not is_forced:
         raise CannotGenerate(f"{changed[0]} was changed since; --force removes it anyway")
-    kept = {path: checkout.read(path) for path in REGISTRIES}
-    registries = unregister(spec.names, kept, project.root, is_forced=is_forced)
+    kept = {path: checkout.read(path) for path in registries_of(spec)}
+    registries = unregister(spec, kept, project.root, is_forced=is_forced)
     registries[LANDED] = forget_migration(migration.path.name, checkout.read(LANDED))
     found = [path for path in files if checkout.exists(path)]
     checkout.change(dict.fromkeys(found) | registries)

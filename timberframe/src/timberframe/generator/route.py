@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from timberframe.generator.application import endpoints_of
 from timberframe.generator.checkout import Checkout
 from timberframe.generator.history import spec_of
-from timberframe.generator.layout import lay_out
+from timberframe.generator.layout import lay_out, with_imports
 from timberframe.generator.render import fill
 from timberframe.generator.spec import CannotGenerate, ResourceSpec
 from timberframe.generator.tests import writer_of
@@ -56,8 +56,8 @@ def generate_route(project: Project, resource: str, method: str, path: str, name
     sources[tests] = _with_row(sources[tests], tests, row)
     changed = lay_out(
         {
-            endpoints: _with_imports(sources[endpoints], _HANDLER_IMPORTS) + f"\n\n{handler}",
-            tests: _with_imports(sources[tests], _TEST_IMPORTS) + f"\n\n{test}",
+            endpoints: with_imports(sources[endpoints], _HANDLER_IMPORTS) + f"\n\n{handler}",
+            tests: with_imports(sources[tests], _TEST_IMPORTS) + f"\n\n{test}",
         },
         project.root,
     )
@@ -146,11 +146,3 @@ def _with_row(source: str, path: str, row: str) -> str:
                         return source.replace(old, f"({first}, {row})", 1)
                 return source.replace(old, f"{old[:-1].rstrip().rstrip(',')}, further=({row},))", 1)
     raise CannotGenerate(f"{path}: has no RESOURCE = Resource(…) to add the route to")
-
-
-def _with_imports(source: str, imports: str) -> str:
-    """Those that are not needed are dropped, and all are sorted, when it is laid out."""
-    lines = source.splitlines(keepends=True)
-    module = ast.parse(source)
-    at = next(n.lineno for n in module.body if isinstance(n, (ast.Import, ast.ImportFrom))) - 1
-    return "".join([*lines[:at], imports, *lines[at:]])

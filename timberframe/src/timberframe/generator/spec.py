@@ -91,6 +91,7 @@ class ResourceSpec:
     fields: tuple[Field, ...]
     policy: str
     arguments: tuple[str, ...]
+    has_bulk: bool = False  # import and export
 
     @property
     def has_owner(self) -> bool:
@@ -105,6 +106,14 @@ class ResourceSpec:
         return tuple(field for field in self.fields if not field.refers_to)
 
     @property
+    def natural_key(self) -> Field | None:
+        """The field by which an import finds the row that it updates."""
+        return next(
+            (f for f in self.unique_fields if f.is_required and f.kind.python in ("str", "int")),
+            None,
+        )
+
+    @property
     def unique_fields(self) -> tuple[Field, ...]:
         return tuple(field for field in self.fields if field.is_unique)
 
@@ -116,6 +125,7 @@ def read_spec(
     policy: str,
     plural: str | None,
     models: Mapping[str, Target],
+    has_bulk: bool = False,
 ) -> ResourceSpec:
     """`models` are those that a field may refer to, by name."""
     if policy not in POLICIES:
@@ -124,9 +134,10 @@ def read_spec(
     if not specifications:
         raise CannotGenerate(f"{name}: a resource needs a field, such as title:str")
     fields = tuple(read_field(text, models) for text in specifications)
-    _check_fields(fields, policy)
     options = [f"--policy={policy}", *([f"--plural={plural}"] if plural else [])]
-    return ResourceSpec(names, fields, policy, (name, *specifications, *options))
+    options += ["--bulk"] if has_bulk else []
+    arguments = (name, *specifications, *options)
+    return _checked(ResourceSpec(names, fields, policy, arguments, has_bulk))
 
 
 def read_names(name: str, plural: str | None) -> Names:
@@ -151,9 +162,7 @@ def with_field(spec: ResourceSpec, text: str, models: Mapping[str, Target]) -> R
     field = read_field(text, models)
     if field.refers_to and field.refers_to.one == spec.names.one:
         raise CannotGenerate(f"{field.name}: a {spec.names.one} cannot refer to another one")
-    fields = (*spec.fields, field)
-    _check_fields(fields, spec.policy)
-    return replace(spec, fields=fields)
+    return _checked(replace(spec, fields=(*spec.fields, field)))
 
 
 def without_field(spec: ResourceSpec, name: str) -> ResourceSpec:
@@ -161,7 +170,7 @@ def without_field(spec: ResourceSpec, name: str) -> ResourceSpec:
     if not fields:
         one = spec.names.one
         raise CannotGenerate(f"{name}: is the only field of {one}; try: destroy resource {one}")
-    return replace(spec, fields=fields)
+    return _checked(replace(spec, fields=fields))
 
 
 def field_of(spec: ResourceSpec, name: str) -> Field:
@@ -286,9 +295,17 @@ def _check_options(name: str, type_name: str, kind: Kind, options: Sequence[str]
         raise CannotGenerate(f"{name}: a unique field has an index anyway; leave out :index")
 
 
-def _check_fields(fields: Sequence[Field], policy: str) -> None:
-    _check_together(fields)
-    _check_readers(fields, policy)
+def _checked(spec: ResourceSpec) -> ResourceSpec:
+    _check_together(spec.fields)
+    _check_readers(spec.fields, spec.policy)
+    if spec.has_bulk:
+        one = spec.names.one
+        if not spec.natural_key:
+            why = "--bulk needs a unique field, by which an import finds rows"
+            raise CannotGenerate(f"{one}: {why}; try: number:str:unique")
+        if document := next((f.name for f in spec.fields if f.kind.python == "Any"), None):
+            raise CannotGenerate(f"{document}: json cannot be imported; leave out --bulk")
+    return spec
 
 
 def _check_together(fields: Sequence[Field]) -> None:

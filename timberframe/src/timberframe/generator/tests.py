@@ -21,6 +21,7 @@ def sections_of(spec: ResourceSpec) -> list[str]:
         "test_unique": bool(spec.unique_fields),
         "test_references": bool(_hideable(spec)),
         "test_referred_user": any(_is_to_user(field) for field in spec.references),
+        "test_bulk": spec.has_bulk,
         "test_decided": True,
         f"test_{spec.policy}": True,
     }
@@ -49,7 +50,9 @@ def test_of(spec: ResourceSpec) -> dict[str, str]:
         "numbers": _numbers(spec),
         "valid": block(_body("SAMPLE" if samples else "", _new_values(spec))),
         "change": block(_body("OTHER" if others else "", changes)),
+        "further": f", further=({', '.join(_bulk_routes(spec))})" if spec.has_bulk else "",
         "writer": writer,
+        "writer_person": writer.upper(),
         "changer": changer,
         "decided": tuple_of(f'"{name}"' for name in ("id", *owner, *_MOMENTS)),
         "apart": "".join(f", {name}={value}" for name, value in apart.items()),
@@ -68,6 +71,16 @@ def test_of(spec: ResourceSpec) -> dict[str, str]:
 
 def _is_to_user(field: Field) -> bool:
     return field.refers_to is not None and field.refers_to.is_user
+
+
+def _bulk_routes(spec: ResourceSpec) -> Iterator[str]:
+    reads = {"owner": "SIGNED_IN", "superuser": "SUPERUSER"}.get(spec.policy, "EVERYBODY")
+    creates = "SIGNED_IN" if spec.has_owner else "SUPERUSER"
+    cells = ",".join(field.name for field in spec.fields if field.is_required)
+    sends = f'{{"content": "{cells}", "headers": {{"Content-Type": "text/csv"}}}}'
+    shows = "frozenset(ImportReport.model_fields)"
+    yield f'Route("POST", f"{{PATH}}import", {creates}, sends={sends}, shows={shows})'
+    yield f'Route("GET", f"{{PATH}}export", {reads})'
 
 
 def _samples(samples: dict[str, str], others: dict[str, str]) -> Iterator[str]:
