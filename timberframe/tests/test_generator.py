@@ -39,7 +39,8 @@ DAY_OFF = """day_off on_day:date:unique reason:text=none fee:money?:index
     --plural days_off --policy superuser"""
 ARTICLE = """article title:str:search subtitle:str? number:int:unique day_off:ref:day_off?
     --policy published --bulk"""
-VOUCHER = "voucher code:str:unique is_open:bool=true --policy superuser --bulk"
+VOUCHER = """voucher code:str:unique on_day:date:unique tag:uuid:unique is_open:bool=true
+    kind:enum:gift,refund product:ref:product? --policy superuser --bulk --seed"""
 MEMBERSHIP = "membership boss:ref:user"
 FIELDS = (
     "place pages:int=0",
@@ -48,6 +49,7 @@ FIELDS = (
     "day_off status:enum:draft,half-paid,paid=draft",
     "day_off cost:money=1.50",
     "day_off remark:text?:search",
+    "voucher stamp:uuid?:unique",
     "membership level:decimal=-0.5:index",
     "article is_old:bool=false",
     "article blurb:str=none:search",
@@ -335,6 +337,8 @@ BAD_CALLS = {
     "order title:str?:unique --bulk": "order: --bulk needs a unique field",
     "order code:uuid:unique --bulk": "order: --bulk needs a unique field",
     "order title:str:unique data:json --bulk": "data: json cannot be imported; leave out --bulk",
+    "order code:str:unique --seed": "order: --seed imports demo rows; add --bulk",
+    "order code:str:unique to:ref:user --bulk --seed": "to_id: demo rows cannot refer to others",
     "order title:str --plural products": "products: already exists; try: --plural order_list",
     "order title:str --plural send_notification": "send_notification: already exists",
     "order title:str --plural order": "order: --plural must differ from the name",

@@ -293,6 +293,37 @@ def add_bulk_commands(
         asyncio.run(export_file(get_bulk(), file, file_format, options=options, username=username))
 
 
+def add_seed_command(
+    cli: typer.Typer,
+    settings: Settings,
+    get_bulk: Callable[[], Any],
+    make_row: Callable[[int], dict[str, Any]],
+    *,
+    name: str,
+) -> None:
+    """Add `seed-orders`, where `name` is `orders`: it imports demo rows.
+
+    `make_row` gives the values of one, by a number from 1 on that no other has. A row that is there
+    already, by its natural key, is not made again.
+    """
+
+    @cli.command(f"seed-{name}")
+    def seed(
+        username: Annotated[str, typer.Option("--as", help="The user who owns the rows.")],
+        count: Annotated[int, typer.Option(help="Rows to make.", min=1)] = 100,
+    ) -> None:
+        """Make demo rows; those of an earlier call stay."""
+        from timberframe.bulk.console import seed_rows, show_report
+        from timberframe.data.options import DatabaseOptions
+
+        rows = map(make_row, range(1, count + 1))
+        options = DatabaseOptions.of(settings)
+        report = asyncio.run(seed_rows(get_bulk(), rows, options=options, username=username))
+        show_report(report)
+        if report.refused:
+            sys.exit(1)
+
+
 def _format_of(file: Path) -> Format:
     known = get_args(Format)
     suffix = file.suffix.lower().removeprefix(".")
@@ -349,11 +380,20 @@ def _add_generate(cli: typer.Typer, settings: Settings) -> None:
         bulk: Annotated[
             bool, typer.Option("--bulk", help="With import and export, as routes and commands.")
         ] = False,
+        seed: Annotated[
+            bool, typer.Option("--seed", help="With a command that makes demo rows; needs --bulk.")
+        ] = False,
     ) -> None:
         from timberframe.generator.resource import generate
 
         done = generate(
-            settings.project, name, fields or [], policy=policy, plural=plural, has_bulk=bulk
+            settings.project,
+            name,
+            fields or [],
+            policy=policy,
+            plural=plural,
+            has_bulk=bulk,
+            has_seed=seed,
         )
         for line in done:
             typer.echo(line)

@@ -1,8 +1,9 @@
 """Import and export at a terminal: progress, the result, and the refused rows."""
 
+import json
 import os
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +51,19 @@ class Bulk:
     schema: type[BaseModel]
     accounts: Accounts[Any, Any, Any]
     owner: InstrumentedAttribute[Any] | None = None
+
+
+async def seed_rows(
+    bulk: Bulk, rows: Iterable[dict[str, Any]], *, options: DatabaseOptions, username: str
+) -> ImportReport:
+    """Import rows that are made up, for a user."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        file.writelines(f"{json.dumps(row)}\n" for row in rows)
+        file.flush()
+        params = ImportParams(mode="all")
+        return await import_file(
+            bulk, Path(file.name), "jsonl", params, options=options, username=username
+        )
 
 
 async def import_file(

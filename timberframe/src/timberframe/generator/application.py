@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from timberframe.crud import EQUALITY, RANGE
-from timberframe.generator.layout import block, deeper, join, tuple_of
+from timberframe.generator.layout import block, deeper, dict_of, join, tuple_of
 from timberframe.generator.spec import Field, ResourceSpec
 
 _AS_WHOM = {
@@ -210,11 +210,22 @@ def bulk_of(spec: ResourceSpec) -> dict[str, str]:
     return {
         "import_options": join(*import_guard, "responses=IMPORT_RESPONSES"),
         "router_options": join("route_class=LineRoute", *guards.get(spec.policy, [])),
+        "demo": dict_of(_demo_values(spec)),
         "Many": spec.names.many.title().replace("_", ""),
         "owner": f", owner={spec.names.model}.owner_id" if spec.has_owner else "",
         "of_the_caller": " of the caller" if spec.has_owner else "",
         "key": key.name if key else "",
         "export_options": join(*options, "status_code=status.HTTP_200_OK"),
+    }
+
+
+def _demo_values(spec: ResourceSpec) -> dict[str, str]:
+    """Of a row with a `number`; references are left out."""
+    return {
+        field.name: field.kind.new
+        if field.is_unique
+        else f"({field.kind.sample}, {field.kind.other})[number % 2]"
+        for field in spec.plain_fields
     }
 
 

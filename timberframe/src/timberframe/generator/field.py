@@ -11,10 +11,17 @@ from timberframe.generator.checkout import (
     Migration,
 )
 from timberframe.generator.history import spec_of
-from timberframe.generator.layout import lay_out
+from timberframe.generator.layout import lay_out, with_imports
 from timberframe.generator.merge import Conflict, merge
 from timberframe.generator.migration import Stamp
-from timberframe.generator.registries import LANDED, forget_migration, record_migration
+from timberframe.generator.registries import (
+    CLI,
+    CLI_IMPORTS,
+    LANDED,
+    commands_of,
+    forget_migration,
+    record_migration,
+)
 from timberframe.generator.render import render_code, render_field_migration
 from timberframe.generator.resource import check_lengths, check_names
 from timberframe.generator.spec import (
@@ -98,6 +105,9 @@ def _change(
     old, new = lay_out(old, root), lay_out(new, root)
     check_lengths(after, new)
     merged = {path: _merged(checkout, path, old[path], new[path]) for path in new}
+    if after.has_bulk:
+        commands = [commands_of(spec, root) for spec in (before, after)]
+        merged[CLI] = with_imports(_merged(checkout, CLI, *commands), CLI_IMPORTS)
     changed: dict[str, str | None] = {
         path: text for path, text in lay_out(merged, root).items() if text != checkout.read(path)
     }

@@ -42,6 +42,7 @@ def spec_of(checkout: Checkout, name: str) -> ResourceSpec:
         plural=options.get("--plural"),
         models=models,
         has_bulk="--bulk" in options,
+        has_seed="--seed" in options,
     )
     for migration in checkout.history():
         match migration.command, migration.arguments:

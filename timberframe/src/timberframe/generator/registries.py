@@ -20,7 +20,12 @@ LANDED = "alembic/landed.sha256"
 
 _ALL = "__all__ = ["
 _ENDPOINTS = "from app.api.v1.endpoints import ("
-_CLI_IMPORTS = "from typing import Any\nfrom timberframe.cli import add_bulk_commands\n"
+CLI_IMPORTS = """\
+from datetime import date, timedelta
+from typing import Any
+from uuid import UUID
+from timberframe.cli import add_bulk_commands, add_seed_command
+"""
 _ON_ONE_LINE = re.compile(
     r"^(__all__ = \[|from app\.api\.v1\.endpoints import )([\w\", ]+)(\]?)$", re.MULTILINE
 )
@@ -67,7 +72,7 @@ def unregister(
         ],
     }
     if spec.has_bulk:
-        lines[CLI] = [_commands(spec, root)]
+        lines[CLI] = [commands_of(spec, root)]
     left = {}
     for path, own in lines.items():
         left[path] = files[path]
@@ -132,9 +137,10 @@ def _router_line(names: Names, module: str, root: Path) -> str:
     return format_source(line, ROUTERS, root)
 
 
-def _commands(spec: ResourceSpec, root: Path) -> str:
+def commands_of(spec: ResourceSpec, root: Path) -> str:
     """The code of its commands, with the blank lines after it."""
-    source = fill(spec, ["cli_bulk"], bulk_of(spec))
+    templates = ["cli_bulk", "cli_seed"] if spec.has_seed else ["cli_bulk"]
+    source = fill(spec, templates, bulk_of(spec))
     return lay_out({CLI: source}, root)[CLI] + "\n\n"
 
 
@@ -142,8 +148,8 @@ def _insert_commands(spec: ResourceSpec, text: str, root: Path) -> str:
     before, found, after = text.partition("\ndef main(")
     if not found:
         raise CannotGenerate(f"{CLI}: has no function main to add commands before")
-    source = f"{before}\n{_commands(spec, root)}def main({after}"
-    return lay_out({CLI: with_imports(source, _CLI_IMPORTS)}, root)[CLI]
+    source = f"{before}\n{commands_of(spec, root)}def main({after}"
+    return lay_out({CLI: with_imports(source, CLI_IMPORTS)}, root)[CLI]
 
 
 def _unfold(text: str) -> str:

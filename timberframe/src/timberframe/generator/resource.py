@@ -38,11 +38,20 @@ def generate(
     policy: str,
     plural: str | None,
     has_bulk: bool,
+    has_seed: bool,
 ) -> list[str]:
     """Write the resource; return what was done, a line for each file."""
     checkout = Checkout(project)
     models = checkout.targets()
-    spec = read_spec(name, fields, policy=policy, plural=plural, models=models, has_bulk=has_bulk)
+    spec = read_spec(
+        name,
+        fields,
+        policy=policy,
+        plural=plural,
+        models=models,
+        has_bulk=has_bulk,
+        has_seed=has_seed,
+    )
     _check_new(checkout, spec.names)
     stamp = Stamp(secrets.token_hex(6), checkout.head(), utc_now())
     sources = render(spec, stamp, _call(checkout, spec))

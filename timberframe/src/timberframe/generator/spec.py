@@ -92,6 +92,7 @@ class ResourceSpec:
     policy: str
     arguments: tuple[str, ...]
     has_bulk: bool = False  # import and export
+    has_seed: bool = False  # a command that makes demo rows
 
     @property
     def has_owner(self) -> bool:
@@ -126,6 +127,7 @@ def read_spec(
     plural: str | None,
     models: Mapping[str, Target],
     has_bulk: bool = False,
+    has_seed: bool = False,
 ) -> ResourceSpec:
     """`models` are those that a field may refer to, by name."""
     if policy not in POLICIES:
@@ -135,9 +137,9 @@ def read_spec(
         raise CannotGenerate(f"{name}: a resource needs a field, such as title:str")
     fields = tuple(read_field(text, models) for text in specifications)
     options = [f"--policy={policy}", *([f"--plural={plural}"] if plural else [])]
-    options += ["--bulk"] if has_bulk else []
+    options += [*(["--bulk"] if has_bulk else []), *(["--seed"] if has_seed else [])]
     arguments = (name, *specifications, *options)
-    return _checked(ResourceSpec(names, fields, policy, arguments, has_bulk))
+    return _checked(ResourceSpec(names, fields, policy, arguments, has_bulk, has_seed))
 
 
 def read_names(name: str, plural: str | None) -> Names:
@@ -305,6 +307,12 @@ def _checked(spec: ResourceSpec) -> ResourceSpec:
             raise CannotGenerate(f"{one}: {why}; try: number:str:unique")
         if document := next((f.name for f in spec.fields if f.kind.python == "Any"), None):
             raise CannotGenerate(f"{document}: json cannot be imported; leave out --bulk")
+    if spec.has_seed:
+        if not spec.has_bulk:
+            raise CannotGenerate(f"{spec.names.one}: --seed imports demo rows; add --bulk")
+        if reference := next((f.name for f in spec.references if f.is_required), None):
+            why = "demo rows cannot refer to others"
+            raise CannotGenerate(f"{reference}: {why}; make it nullable or leave out --seed")
     return spec
 
 

@@ -22,6 +22,7 @@ def sections_of(spec: ResourceSpec) -> list[str]:
         "test_references": bool(_hideable(spec)),
         "test_referred_user": any(_is_to_user(field) for field in spec.references),
         "test_bulk": spec.has_bulk,
+        "test_seed": spec.has_seed,
         "test_decided": True,
         f"test_{spec.policy}": True,
     }
