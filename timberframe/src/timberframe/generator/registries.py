@@ -81,7 +81,7 @@ def unregister(
             if found:
                 left[path] = f"{before}\n{after}".removeprefix("\n")
             elif not is_forced:
-                changed = f"{path} no longer has the line {line.strip()!r}"
+                changed = f"{path} no longer has the line {line.strip().splitlines()[0]!r}"
                 raise CannotGenerate(f"{changed}; --force removes what is there")
     return left | lay_out({path: left[path] for path in left if path == CLI}, root)
 
