@@ -16,6 +16,7 @@ from alembic.ddl.sqlite import SQLiteImpl
 from alembic.script import Script
 from alembic.util import CommandError
 from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, MetaData, func, select, text
+from sqlalchemy.exc import OperationalError
 
 from specimen import schemas
 from specimen.config import settings
@@ -203,6 +204,29 @@ def test_alembic_alone_takes_things_away(migrate: Migrate, monkeypatch: pytest.M
     lost = before.keys() - objects().keys()
     triggers = {f"users_search_{event}" for event in ("insert", "update", "delete")}
     assert lost == triggers | {"uq_users_username"}
+
+
+REFERRER = """op.execute('ALTER TABLE users ADD COLUMN referrer_id INTEGER'
+    ' CONSTRAINT fk_users_referrer_id_users REFERENCES users (id)')
+with op.batch_alter_table('users', recreate='always'): pass"""
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+def test_foreign_key_of_a_copied_table_is_dropped_with_its_column(migrate: Migrate) -> None:
+    before = objects()
+    migrate(REFERRER)
+    assert objects() != before
+    migrate("op.drop_column('users', 'referrer_id')")
+    assert objects() == before
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+def test_alembic_alone_cannot_drop_it(migrate: Migrate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the test above."""
+    migrate(REFERRER)
+    monkeypatch.setitem(impl._impls, "sqlite", SQLiteImpl)
+    with pytest.raises(OperationalError, match="in foreign key definition"):
+        migrate("op.drop_column('users', 'referrer_id')")
 
 
 @pytest.mark.parametrize("engine", ["sqlite"])

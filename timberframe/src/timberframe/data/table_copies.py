@@ -12,10 +12,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from alembic import op
 from alembic.ddl.sqlite import SQLiteImpl
 from alembic.operations.batch import ApplyBatchImpl
 from alembic.util import CommandError
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Column, Connection, Table, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
@@ -70,6 +71,21 @@ class LosslessSQLiteImpl(SQLiteImpl):
         if self.connection and (kept := self._kept.pop(new_table_name, None)):
             self.connection.exec_driver_sql("PRAGMA legacy_alter_table = OFF")
             _restore(self.connection, new_table_name, kept)
+
+    def drop_column(
+        self, table_name: str, column: Column[Any], schema: str | None = None, **options: Any
+    ) -> None:
+        """Drop a column in place, even one that was declared with its foreign key.
+
+        A copy declares that with the table, and then SQLite drops the column only by another copy.
+        """
+        try:
+            super().drop_column(table_name, column, schema=schema, **options)
+        except OperationalError as failed:
+            if "in foreign key definition" not in str(failed.orig):
+                raise
+            with op.batch_alter_table(table_name, recreate="always") as batch_op:
+                batch_op.drop_column(str(column.name))
 
     def _lost_indexes(
         self, batch_impl: ApplyBatchImpl, statements: dict[str, str]
