@@ -492,15 +492,29 @@ def test_what_was_changed_by_hand_is_destroyed_only_by_force(
     assert tree(checkout) == before
 
 
-def test_only_the_last_of_those_generated_is_destroyed(checkout: Path, myapi: Myapi) -> None:
-    for call in (ORDER, DAY_OFF):
-        myapi(f"generate resource {call}")
+def test_resource_that_another_refers_to_is_not_destroyed(checkout: Path, myapi: Myapi) -> None:
+    generate(myapi, ORDER, "order_line order:ref:order count:int")
     before = tree(checkout)
     failure = myapi("destroy resource order")[1]
-    assert failure.endswith("depends on it; first: myapi destroy resource day_off")
-    assert myapi("destroy resource ordr")[1] == "myapi: ordr: was not generated; try: order"
+    assert failure.endswith("order_line refers to it; first: myapi destroy resource order_line")
+    assert myapi("destroy resource ordr")[1].startswith(
+        "myapi: ordr: was not generated; try: order"
+    )
     assert myapi("destroy resource product")[1].startswith("myapi: product: was not generated")
     assert tree(checkout) == before
+
+
+def test_resource_that_others_came_after_is_dropped_by_a_migration(
+    checkout: Path, myapi: Myapi
+) -> None:
+    generate(myapi, DAY_OFF)
+    before = tree(checkout)
+    generate(myapi, ORDER)
+    assert "_drop_days_off.py" in myapi("destroy resource day_off")[0]
+    assert "was not generated" in myapi("destroy resource day_off")[1]
+    assert "_drop_orders.py" in myapi("destroy resource order")[0]
+    left = sorted(re.sub(r".*\d_", "", path) for path in tree(checkout).keys() - before.keys())
+    assert left == ["add_orders.py", "drop_days_off.py", "drop_orders.py"]
 
 
 def head_in(root: Path) -> str:
@@ -523,16 +537,20 @@ def stamp(root: Path, revision: str) -> None:
     asyncio.run(run())
 
 
-def test_migrated_resource_is_not_destroyed(
+def test_migration_of_a_resource_stays_if_it_was_applied(
     checkout: Path, myapi: Myapi, empty_database_url: str
 ) -> None:
     before, head = tree(checkout), head_in(checkout)
     generate(myapi, ORDER)
-    generated = tree(checkout)
     stamp(checkout, head_in(checkout))
-    assert myapi("destroy resource order")[1].endswith("first: .venv/bin/alembic downgrade -1")
-    assert tree(checkout) == generated
+    assert "create  alembic/versions/" in myapi("destroy resource order")[0]
+    left = sorted(tree(checkout).keys() - before.keys())
+    assert [re.sub(r".*\d_", "", path) for path in left] == ["add_orders.py", "drop_orders.py"]
     stamp(checkout, head)
+    for path in left:
+        (checkout / path).unlink()
+    (checkout / "alembic/landed.sha256").write_bytes(before["alembic/landed.sha256"])
+    generate(myapi, ORDER)
     assert myapi("destroy resource order")[1] == ""
     assert tree(checkout) == before
 
@@ -636,6 +654,13 @@ def test_fields_come_and_go_with_the_rows_that_exist(
     generate_fields(myapi, "depot later:int?")
     alembic("upgrade", "head")
     assert "_drop_later_of_depots.py" in myapi("destroy field depot later")[0]
+    # And the whole resource: the table that comes back has all fields that it had.
+    assert "_drop_depots.py" in myapi("destroy resource depot --force")[0]
+    alembic("upgrade", "head")
+    alembic("downgrade", "-1")
+    assert asyncio.run(execute(found)) == []
+    alembic("upgrade", "head")
+    alembic("check")
 
 
 BAD_ROUTES = {

@@ -439,16 +439,18 @@ def _add_destroy(cli: typer.Typer, settings: Settings) -> None:
             bool, typer.Option("--force", help="Even if files were changed since.")
         ] = False,
     ) -> None:
-        """Remove everything that `generate resource` wrote; the last resource first."""
+        """Remove everything that `generate resource` wrote.
+
+        A new migration drops the table; the one that creates it is removed instead if it is the
+        newest and the database does not have it.
+        """
         from timberframe.data.options import DatabaseOptions
         from timberframe.generator.database import is_applied
         from timberframe.generator.resource import destroy, revision_of
 
-        project = settings.project
-        if asyncio.run(is_applied(DatabaseOptions.of(settings), revision_of(project, name))):
-            first = ".venv/bin/alembic downgrade -1"
-            sys.exit(f"{command_name()}: {name}: the database has its table; first: {first}")
-        for line in destroy(project, name, is_forced=force):
+        project, options = settings.project, DatabaseOptions.of(settings)
+        was_applied = asyncio.run(is_applied(options, revision_of(project, name)))
+        for line in destroy(project, name, is_forced=force, is_applied=was_applied):
             typer.echo(line)
 
     @destroy.command("field", no_args_is_help=True)

@@ -9,8 +9,8 @@ from timberframe.generator.spec import CannotGenerate, Target
 from timberframe.project import Project
 
 GENERATE_RESOURCE, GENERATE_FIELD = "generate resource", "generate field"
-DESTROY_FIELD = "destroy field"
-_CALL = re.compile(rf"\b({GENERATE_RESOURCE}|{GENERATE_FIELD}|{DESTROY_FIELD}) (.+)", re.DOTALL)
+DESTROY_RESOURCE, DESTROY_FIELD = "destroy resource", "destroy field"
+_CALL = re.compile(r"\b((?:generate|destroy) (?:resource|field)) (.+)", re.DOTALL)
 _NEEDED = ("pyproject.toml", "alembic/versions", "app/models", "tests/api")
 
 
@@ -54,6 +54,13 @@ class Checkout:
             text = self.read(f"app/models/{one}.py")
             if table := re.search(r'__tablename__ = "(\w+)"', text):
                 yield one, table[1]
+
+    def referring_to(self, table: str) -> str | None:
+        """The first resource with a column that refers to this table."""
+        for one, many in self._tables():
+            if many != table and f'"{table}.id"' in self.read(f"app/models/{one}.py"):
+                return one
+        return None
 
     def _is_stated(self, many: str) -> bool:
         """Whether its tests state it as a resource, so that those of others can create a row."""

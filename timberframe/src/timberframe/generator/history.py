@@ -2,6 +2,7 @@
 
 from timberframe.generator.checkout import (
     DESTROY_FIELD,
+    DESTROY_RESOURCE,
     GENERATE_FIELD,
     GENERATE_RESOURCE,
     Checkout,
@@ -19,11 +20,12 @@ from timberframe.generator.spec import (
 
 def migration_of(checkout: Checkout, name: str) -> Migration:
     """The migration that creates the resource's table."""
-    generated = {
-        migration.arguments[0]: migration
-        for migration in checkout.history()
-        if migration.command == GENERATE_RESOURCE
-    }
+    generated = {}
+    for migration in checkout.history():
+        if migration.command == GENERATE_RESOURCE:
+            generated[migration.arguments[0]] = migration
+        elif migration.command == DESTROY_RESOURCE:
+            generated.pop(migration.arguments[0], None)
     if name not in generated:
         known = f"try: {nearest(name, generated)}" if generated else "no resource was"
         raise CannotGenerate(f"{name}: was not generated; {known}")
@@ -44,7 +46,9 @@ def spec_of(checkout: Checkout, name: str) -> ResourceSpec:
         has_bulk="--bulk" in options,
         has_seed="--seed" in options,
     )
-    for migration in checkout.history():
+    history = checkout.history()
+    revisions = [migration.revision for migration in history]
+    for migration in history[revisions.index(created.revision) :]:
         match migration.command, migration.arguments:
             case (str(command), [one, field]) if one == name:
                 if command == GENERATE_FIELD:
@@ -52,22 +56,3 @@ def spec_of(checkout: Checkout, name: str) -> ResourceSpec:
                 elif command == DESTROY_FIELD:
                     spec = without_field(spec, field)
     return spec
-
-
-def check_newest(checkout: Checkout, name: str, migration: Migration) -> None:
-    """Raise `CannotGenerate` unless the migration is the last one."""
-    for other in checkout.history():
-        if migration.revision in other.down_revisions:
-            raise CannotGenerate(f"{name}: {other.path.name} depends on it; {_first(checkout)}")
-
-
-def _first(checkout: Checkout) -> str:
-    """What undoes the newest migration."""
-    newest = checkout.history()[-1]
-    one, *fields = [argument.partition(":")[0] for argument in newest.arguments] or [""]
-    match newest.command:
-        case "generate resource":
-            return f"first: {checkout.project.name} destroy resource {one}"
-        case "generate field":
-            return f"first: {checkout.project.name} destroy field {one} {fields[0]}"
-    return f"remove {newest.path.name} first"

@@ -38,6 +38,12 @@ def render_code(spec: ResourceSpec) -> dict[str, str]:
     }
 
 
+def render_dropping_migration(spec: ResourceSpec, stamp: Stamp, call: str) -> dict[str, str]:
+    """The source of the migration that drops the table, by its path."""
+    path = _path_of_migration(stamp, f"drop_{spec.names.many}")
+    return {path: fill(spec, ["migration_drop"], migration_of(spec, stamp, call))}
+
+
 def render_field_migration(
     before: ResourceSpec, after: ResourceSpec, stamp: Stamp, call: str
 ) -> dict[str, str]:

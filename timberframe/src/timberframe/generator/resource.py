@@ -3,11 +3,10 @@
 import ast
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 from timberframe.data.base import utc_now
-from timberframe.generator.checkout import GENERATE_RESOURCE, Checkout
-from timberframe.generator.history import check_newest, migration_of, spec_of
+from timberframe.generator.checkout import DESTROY_RESOURCE, GENERATE_RESOURCE, Checkout
+from timberframe.generator.history import migration_of, spec_of
 from timberframe.generator.layout import lay_out
 from timberframe.generator.migration import Stamp, identifiers
 from timberframe.generator.names import Names
@@ -22,7 +21,7 @@ from timberframe.generator.registries import (
     schema_names,
     unregister,
 )
-from timberframe.generator.render import render
+from timberframe.generator.render import render, render_code, render_dropping_migration
 from timberframe.generator.spec import CannotGenerate, ResourceSpec, read_spec
 from timberframe.project import Project
 
@@ -68,25 +67,43 @@ def generate(
     return [*(f"create  {path}" for path in files), *(f"insert  {path}" for path in registries)]
 
 
-def destroy(project: Project, name: str, *, is_forced: bool) -> list[str]:
-    """Remove what `generate` wrote; files that were changed since only if `is_forced`."""
+def destroy(project: Project, name: str, *, is_forced: bool, is_applied: bool) -> list[str]:
+    """Remove what `generate` wrote; files that were changed since only if `is_forced`.
+
+    The migration goes too, unless it `is_applied` or others follow it: then a new one drops the
+    table.
+    """
     checkout = Checkout(project)
     migration = migration_of(checkout, name)
     spec = spec_of(checkout, name)
-    check_newest(checkout, name, migration)
-    made_at = datetime.strptime(migration.path.name[:15], "%Y-%m-%d_%H%M").replace(tzinfo=UTC)
-    down_revision = next(iter(migration.down_revisions), None)
-    stamp = Stamp(migration.revision, down_revision, made_at)
-    files = lay_out(render(spec, stamp, _call(checkout, spec)), project.root)
+    many = spec.names.many
+    if other := checkout.referring_to(many):
+        first = f"{checkout.project.name} {DESTROY_RESOURCE} {other}"
+        raise CannotGenerate(f"{name}: {other} refers to it; first: {first}")
+    files = lay_out(render_code(spec), project.root)
     changed = [p for p, text in files.items() if not checkout.exists(p) or checkout.read(p) != text]
     if changed and not is_forced:
         raise CannotGenerate(f"{changed[0]} was changed since; --force removes it anyway")
     kept = {path: checkout.read(path) for path in registries_of(spec)}
     registries = unregister(spec, kept, project.root, is_forced=is_forced)
-    registries[LANDED] = forget_migration(migration.path.name, checkout.read(LANDED))
+    landed, created = checkout.read(LANDED), dict[str, str]()
     found = [path for path in files if checkout.exists(path)]
-    checkout.change(dict.fromkeys(found) | registries)
-    return [*(f"remove  {path}" for path in found), *(f"restore {path}" for path in registries)]
+    if is_applied or checkout.head() != migration.revision:
+        stamp = Stamp(secrets.token_hex(6), checkout.head(), utc_now())
+        call = f"{checkout.project.name} {DESTROY_RESOURCE} {name}"
+        created = lay_out(render_dropping_migration(spec, stamp, call), project.root)
+        for path, text in created.items():
+            landed = record_migration(path, text, landed)
+    else:
+        found.append(f"alembic/versions/{migration.path.name}")
+        landed = forget_migration(migration.path.name, landed)
+    registries[LANDED] = landed
+    checkout.change(dict.fromkeys(found) | created | registries)
+    return [
+        *(f"remove  {path}" for path in found),
+        *(f"create  {path}" for path in created),
+        *(f"restore {path}" for path in registries),
+    ]
 
 
 def revision_of(project: Project, name: str) -> str:
