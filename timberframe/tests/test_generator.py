@@ -686,3 +686,9 @@ def test_route_that_cannot_be_added_is_refused_in_one_line(checkout: Path, myapi
         assert failure.startswith(f"myapi: {expected}"), (arguments, failure)
         assert ("\n" in failure, output) == (False, "")
     assert tree(checkout) == before
+    endpoints.write_text("from app import (")
+    failure = myapi("generate route order GET /latest read_latest_orders")[1]
+    assert failure == "myapi: app/api/v1/endpoints/orders.py, line 1: '(' was never closed"
+    endpoints.unlink()
+    failure = myapi("generate route order GET /latest read_latest_orders")[1]
+    assert failure == "myapi: app/api/v1/endpoints/orders.py is gone"

@@ -25,7 +25,10 @@ class Checkout:
                 raise CannotGenerate(f"{root / needed} cannot be written")
 
     def read(self, path: str) -> str:
-        return (self.root / path).read_text()
+        try:
+            return (self.root / path).read_text()
+        except FileNotFoundError:
+            raise CannotGenerate(f"{path} is gone") from None
 
     def exists(self, path: str) -> bool:
         return (self.root / path).exists()

@@ -85,9 +85,10 @@ def _adding(checkout: Checkout, name: str, field: str) -> Migration | None:
     head = checkout.head()
     migration = checkout.migrations()[head] if head else None
     if migration and migration.command == GENERATE_FIELD:
-        one, text = migration.arguments
-        if one == name and text.partition(":")[0] in (field, field.removesuffix("_id")):
-            return migration
+        match migration.arguments:
+            case [one, text] if one == name:
+                if text.partition(":")[0] in (field, field.removesuffix("_id")):
+                    return migration
     return None
 
 
@@ -107,7 +108,7 @@ def _change(
     merged = {path: _merged(checkout, path, old[path], new[path]) for path in new}
     if after.has_bulk:
         commands = [commands_of(spec, root) for spec in (before, after)]
-        merged[CLI] = with_imports(_merged(checkout, CLI, *commands), CLI_IMPORTS)
+        merged[CLI] = with_imports(_merged(checkout, CLI, *commands), CLI_IMPORTS, CLI)
     changed: dict[str, str | None] = {
         path: text for path, text in lay_out(merged, root).items() if text != checkout.read(path)
     }
@@ -127,8 +128,6 @@ def _change(
 
 
 def _merged(checkout: Checkout, path: str, before: str, after: str) -> str:
-    if not checkout.exists(path):
-        raise CannotGenerate(f"{path} is gone; change the resource by hand")
     try:
         return merge(before, after, checkout.read(path))
     except Conflict as conflict:

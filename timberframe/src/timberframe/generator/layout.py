@@ -24,10 +24,13 @@ def lay_out(files: Mapping[str, str], root: Path) -> dict[str, str]:
     }
 
 
-def with_imports(source: str, imports: str) -> str:
-    """Add imports; `lay_out` sorts them, and drops those that are not needed."""
+def with_imports(source: str, imports: str, path: str) -> str:
+    """Add imports to the file at `path`; `lay_out` sorts them, and drops those not needed."""
+    try:
+        module = ast.parse(source)
+    except SyntaxError as wrong:
+        raise CannotGenerate(f"{path}, line {wrong.lineno}: {wrong.msg}") from None
     lines = source.splitlines(keepends=True)
-    module = ast.parse(source)
     at = next(n.lineno for n in module.body if isinstance(n, (ast.Import, ast.ImportFrom))) - 1
     return "".join([*lines[:at], imports, *lines[at:]])
 

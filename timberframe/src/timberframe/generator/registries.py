@@ -149,7 +149,7 @@ def _insert_commands(spec: ResourceSpec, text: str, root: Path) -> str:
     if not found:
         raise CannotGenerate(f"{CLI}: has no function main to add commands before")
     source = f"{before}\n{commands_of(spec, root)}def main({after}"
-    return lay_out({CLI: with_imports(source, CLI_IMPORTS)}, root)[CLI]
+    return lay_out({CLI: with_imports(source, CLI_IMPORTS, CLI)}, root)[CLI]
 
 
 def _unfold(text: str) -> str:

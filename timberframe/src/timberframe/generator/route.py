@@ -45,7 +45,10 @@ def generate_route(project: Project, resource: str, method: str, path: str, name
     _check_name(checkout, name)
     endpoints = f"app/api/v1/endpoints/{spec.names.many}.py"
     tests = f"tests/api/test_{spec.names.many}.py"
-    sources = {endpoints: checkout.read(endpoints), tests: checkout.read(tests)}
+    sources = {
+        each: with_imports(checkout.read(each), imports, each)
+        for each, imports in ((endpoints, _HANDLER_IMPORTS), (tests, _TEST_IMPORTS))
+    }
     values = _values(spec, kind, last, name)
     handler, test = (
         fill(spec, [f"route_{kind}"], values),
@@ -53,14 +56,9 @@ def generate_route(project: Project, resource: str, method: str, path: str, name
     )
     _check_handler(sources[endpoints], endpoints, handler, values["path"])
     row = f'Route("{method.upper()}", {values["row"]}, {values["access"]}, shows={values["shows"]})'
-    sources[tests] = _with_row(sources[tests], tests, row)
-    changed = lay_out(
-        {
-            endpoints: with_imports(sources[endpoints], _HANDLER_IMPORTS) + f"\n\n{handler}",
-            tests: with_imports(sources[tests], _TEST_IMPORTS) + f"\n\n{test}",
-        },
-        project.root,
-    )
+    sources[endpoints] += f"\n\n{handler}"
+    sources[tests] = _with_row(sources[tests], tests, row) + f"\n\n{test}"
+    changed = lay_out(sources, project.root)
     checkout.change(changed)
     return [f"change  {path}" for path in changed]
 
@@ -117,7 +115,7 @@ def _check_handler(source: str, path: str, handler: str, route: str) -> None:
     if re.search(rf'^{re.escape(verb)}\(\s*"{re.escape(route)}"', source, re.MULTILINE):
         raise CannotGenerate(f"{route}: {path} has that route")
     function = ast.parse(handler)
-    known = set(dir(builtins)).union(*map(_bound, (source, _HANDLER_IMPORTS, handler)))
+    known = set(dir(builtins)).union(*map(_bound, (source, handler)))
     used = (node.id for node in ast.walk(function) if isinstance(node, ast.Name))
     if gone := next((name for name in used if name not in known), None):
         raise CannotGenerate(f"{path}: has no {gone} any more; write the route by hand")
