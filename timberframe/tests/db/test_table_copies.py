@@ -2,9 +2,7 @@
 
 import asyncio
 import re
-import shutil
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,10 @@ from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, MetaData, func,
 from sqlalchemy.exc import OperationalError
 
 from specimen import schemas
-from specimen.config import settings
 from specimen.crud import user_crud
 from timberframe.data.base import Base
 from timberframe.data.session import Database, open_database
 from timberframe.errors import AlreadyExists
-from timberframe.migrations import alembic_config
 from timberframe.testing import ADMIN, ALICE, CAST, database_options
 
 Migrate = Callable[[str], None]
@@ -32,31 +28,6 @@ EVERY_TABLE = "\n".join(
     f"with op.batch_alter_table('{table.name}', recreate='always'): pass"
     for table in Base.metadata.sorted_tables
 )
-
-
-@pytest.fixture
-def config(database_url: str, tmp_path: Path) -> Config:
-    """Of a copy of the migrations, for more of them."""
-    shutil.copytree(settings.project.root / "alembic", tmp_path / "alembic")
-    config = alembic_config(settings.project)
-    config.set_main_option("script_location", str(tmp_path / "alembic"))
-    return config
-
-
-@pytest.fixture
-def migrate(config: Config) -> Migrate:
-    """Runs one more migration, which consists of the lines that it is given."""
-    numbers = count()
-
-    def run(lines: str) -> None:
-        script = command.revision(config, f"migration {next(numbers)}")
-        assert isinstance(script, Script)
-        path = Path(script.path)
-        body = "\n".join(f"    {line}" for line in lines.splitlines())
-        path.write_text(path.read_text().replace("    pass", body, 1))
-        command.upgrade(config, "head")
-
-    return run
 
 
 def objects() -> dict[str, object]:

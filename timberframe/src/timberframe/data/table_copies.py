@@ -9,6 +9,7 @@ dialect.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,7 @@ class LosslessSQLiteImpl(SQLiteImpl):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._kept: dict[str, _Kept] = {}
+        self.before_copy: Callable[[Table], None] | None = None
 
     def prep_table_for_batch(self, batch_impl: ApplyBatchImpl, table: Table) -> None:
         """Read what the table has, just before the new one is created."""
@@ -53,6 +55,8 @@ class LosslessSQLiteImpl(SQLiteImpl):
             highest = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
             highest_id = connection.scalar(highest, {"name": name})
         _name_references(new_table, name)
+        if self.before_copy:
+            self.before_copy(new_table)
         recreated_by = self._sql(CreateTable(new_table))
         for words in _UNREADABLE:
             if batch_impl.reflected and _count(words, created_by) > _count(words, recreated_by):
