@@ -692,3 +692,65 @@ def test_route_that_cannot_be_added_is_refused_in_one_line(checkout: Path, myapi
     endpoints.unlink()
     failure = myapi("generate route order GET /latest read_latest_orders")[1]
     assert failure == "myapi: app/api/v1/endpoints/orders.py is gone"
+
+
+@pytest.mark.seconds(10)
+def test_resource_is_renamed_as_the_page_says(
+    checkout: Path, myapi: Myapi, empty_database_url: str
+) -> None:
+    """The commands and the migration of docs/rename-a-resource.md, as they stand there."""
+
+    def alembic(*arguments: str) -> None:
+        run_in(checkout, "alembic", *arguments, DATABASE_URL=empty_database_url)
+
+    def shell(script: str) -> None:
+        subprocess.run(["/bin/bash", "-ec", script], cwd=checkout, check=True)
+
+    async def execute(*statements: str) -> list[tuple[object, ...]]:
+        options = replace(database_options(), project=settings.project)
+        async with open_database(options) as database, database.transaction() as db:
+            results = [await db.execute(sa.text(each)) for each in statements]
+            return [tuple(row) for row in results[-1].all()]
+
+    page = (ROOT / "docs/rename-a-resource.md").read_text()
+    blocks = re.findall(r"```(?:sh|python)\n(.*?)```", page, re.DOTALL)
+    calls, files, _, migration, *_ = blocks
+    generate(myapi, *re.findall("generate resource (.*)", calls))
+    alembic("upgrade", "head")
+    order = "(number, note, amount_cents, owner_id) VALUES ('N-1', 'Maple', 5, 1)"
+    user = "(email, username, hashed_password) VALUES ('a@example.com', 'a', '')"
+    lines = "SELECT number, order_id FROM order_lines JOIN {} AS one ON one.id = order_id"
+    rows = execute(
+        f"INSERT INTO users {user}",
+        f"INSERT INTO orders {order}",
+        "INSERT INTO order_lines (order_id, quantity, owner_id) VALUES (1, 2, 1)",
+        lines.format("orders"),
+    )
+    assert asyncio.run(rows) == [("N-1", 1)]
+
+    shell("git init -q && git add -A")
+    shell(files.replace("make format\ngit diff HEAD\n", ""))
+    head = head_in(checkout)
+    path = checkout / "alembic/versions/2030-01-01_0000_rename_orders_to_purchases.py"
+    stays = "# revision, down_revision and the others stay as they are"
+    assert stays in migration
+    path.write_text(
+        migration.replace(stays, f'revision = "1234567890ab"\ndown_revision = "{head}"')
+    )
+    run_in(checkout, "ruff", "format", "-q", ".")
+    run_in(checkout, "ruff", "check", "--fix", "-q", ".")
+    left = r"(orders|order_crud|(models|schemas|crud)\.order)"
+    shell(f"! git grep -nwE '{left}' 'app/*.py' 'tests/*.py' | grep -v '[a-z] orders'")
+    generate_fields(myapi, "purchase pages:int=7", "order_line again:ref:purchase?")
+    assert myapi("generate field order pages:int=0")[1].startswith(
+        "myapi: order: was not generated"
+    )
+    assert myapi("destroy field purchase note")[1] == ""
+    generate_routes(myapi, "purchase GET /{id}/twin read_twin_of_purchase")
+    failure = myapi("destroy resource purchase")[1]
+    assert failure.startswith("myapi: purchase: order_line refers to it; first: ")
+    alembic("upgrade", "head")
+    alembic("check")
+    assert asyncio.run(execute(lines.format("purchases"))) == [("N-1", 1)]
+    alembic("downgrade", head)
+    assert asyncio.run(execute(lines.format("orders"))) == [("N-1", 1)]

@@ -94,7 +94,7 @@ def _warnings(changes: list[Any]) -> Iterator[str]:
     if made and dropped:
         yield (
             f"the table {dropped[0]} is dropped and {made[0]} created: if it was renamed,"
-            " write op.rename_table, or its rows are lost"
+            " write rename_table_v1 instead, or its rows are lost"
         )
     for changed in changes:
         if isinstance(changed, ops.ModifyTableOps):

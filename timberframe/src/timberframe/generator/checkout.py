@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from timberframe.data import revisions
 from timberframe.generator.spec import CannotGenerate, Target
@@ -10,7 +11,10 @@ from timberframe.project import Project
 
 GENERATE_RESOURCE, GENERATE_FIELD = "generate resource", "generate field"
 DESTROY_RESOURCE, DESTROY_FIELD = "destroy resource", "destroy field"
-_CALL = re.compile(r"\b((?:generate|destroy) (?:resource|field)) (.+)", re.DOTALL)
+RENAME_RESOURCE = "rename resource"  # no command, but a line in the docstring of a migration
+_CALL = re.compile(
+    rf"\b((?:generate|destroy) (?:resource|field)|{RENAME_RESOURCE}) (.+)", re.DOTALL
+)
 _NEEDED = ("pyproject.toml", "alembic/versions", "app/models", "tests/api")
 
 
@@ -76,7 +80,10 @@ class Checkout:
         return {m.revision: m for m in map(Migration, paths)}
 
     def history(self) -> list["Migration"]:
-        """The migrations, each after those that it depends on."""
+        """The migrations, each after those that it depends on.
+
+        Their arguments have the names that the resources have now.
+        """
         migrations, sorted_ = self.migrations(), dict[str, Migration]()
 
         def add(revision: str) -> None:
@@ -87,7 +94,13 @@ class Checkout:
 
         for revision in migrations:
             add(revision)
-        return list(sorted_.values())
+        history = list(sorted_.values())
+        for number, migration in enumerate(history):
+            match migration.command, migration.arguments:
+                case (str(command), [old, new, *plural]) if command == RENAME_RESOURCE:
+                    for earlier in history[:number]:
+                        earlier.rename(old, new, *plural)
+        return history
 
     def head(self) -> str | None:
         migrations = self.migrations()
@@ -119,15 +132,22 @@ class Checkout:
 
 
 class Migration(revisions.Migration):
-    """A migration that the generator may have written."""
+    """A migration that the generator may have written.
 
-    @property
-    def command(self) -> str | None:
-        """The command that generated it, such as `generate resource`, without its arguments."""
-        found = _CALL.search(self.docstring)
-        return found[1] if found else None
+    Its docstring has the command that generated it, such as `generate resource`, with arguments.
+    """
 
-    @property
-    def arguments(self) -> list[str]:
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         found = _CALL.search(self.docstring)
-        return found[2].split() if found else []
+        self.command = found[1] if found else None
+        self.arguments = found[2].split() if found else []
+
+    def rename(self, old: str, new: str, *plural: str) -> None:
+        """Change the arguments as if the resource had been called `new` from the beginning."""
+        name, *rest = self.arguments or [""]
+        if name == old:
+            if self.command == GENERATE_RESOURCE:
+                rest = [each for each in rest if not each.startswith("--plural=")] + [*plural]
+            name = new
+        self.arguments = [name, *(re.sub(rf":ref:{old}\b", f":ref:{new}", each) for each in rest)]
