@@ -33,8 +33,8 @@ check: .venv/dev.stamp ## Run what CI runs: format, lint, types, speed, and all 
 	@$(MAKE) --no-print-directory test
 
 format: .venv/dev.stamp ## Format the code and mend what the linter can
-	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 bench: .venv/dev.stamp ## Measure speed against the guide's way and peers, and write docs/speed.md
 	@$(BIN)/python -m benchmarks --write

@@ -8,11 +8,13 @@ import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 import timberframe.app
 from fastapi import APIRouter, FastAPI
+from sqlalchemy import Select
 from timberframe.testing import ADMIN, ALICE, Person, lifespan, serving
 
 from app.api.v1.api import api_router
@@ -105,6 +107,44 @@ async def test_own_rule_leaves_nothing_of_either_table(app: FastAPI) -> None:
         refused = await alice.post("/stocked-products", json=gift)
         assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
         assert (await alice.get("/products/")).json()["items"] == []
+
+
+async def test_rule_holds_when_many_ask_at_once(app: FastAPI) -> None:
+    async with client_of(app, ALICE) as alice:
+        chair = {"sku": "C", "name": "Chair", "price": "19.90"}
+        path = f"/products/{(await alice.post('/products/', json=chair)).json()['id']}"
+        answers = await asyncio.gather(*(alice.post(f"{path}/deliveries") for _ in range(20)))
+        assert sorted(answer.status_code for answer in answers) == [201] * 3 + [409] * 17
+        assert (await alice.get(path)).json()["stock"] == 3
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+async def test_control_rule_without_the_lock_is_passed_by_some(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite has one writer at a time: there the rule holds by itself."""
+
+    def unlocked(self: Any, *arguments: Any, **options: Any) -> Any:
+        return self
+
+    monkeypatch.setattr(Select, "with_for_update", unlocked)
+    async with client_of(app, ALICE) as alice:
+        chair = {"sku": "C", "name": "Chair", "price": "19.90"}
+        path = f"/products/{(await alice.post('/products/', json=chair)).json()['id']}"
+        answers = await asyncio.gather(*(alice.post(f"{path}/deliveries") for _ in range(20)))
+        assert sum(answer.status_code == 201 for answer in answers) > 3
+
+
+async def test_list_below_a_row_has_the_rows_of_it_alone(app: FastAPI) -> None:
+    async with client_of(app, ALICE) as alice, client_of(app, ADMIN) as admin:
+        made = await admin.post("/categories/", json={"slug": "chairs", "name": "Chairs"})
+        for sku, category in (("A", "chairs"), ("B", None), ("C", "chairs")):
+            product = {"sku": sku, "name": sku, "price": "1", "category": category}
+            assert (await alice.post("/products/", json=product)).status_code == 201
+        path = f"/categories/{made.json()['id']}/products"
+        listed = (await alice.get(path, params={"sort": "-sku", "limit": 1})).json()
+        assert ([row["sku"] for row in listed["items"]], listed["total"]) == (["C"], 2)
+        assert (await alice.get("/categories/99/products")).status_code == 404
 
 
 async def test_policy_holds_on_the_way_out(app: FastAPI) -> None:

@@ -9,7 +9,8 @@ START = (
     *("app", "tests", "alembic", "deploy"),
     *(".env.example", ".gitignore", "AGENTS.md", "pyproject.toml", "README.md", "STYLE.md"),
     *("requirements.lock", "requirements-dev.lock"),
-    *("docs/remove-the-example.md", "docs/rename-a-resource.md", "docs/ways-out.md"),
+    *("docs/change-a-policy.md", "docs/remove-the-example.md", "docs/rename-a-resource.md"),
+    "docs/ways-out.md",
 )
 
 
