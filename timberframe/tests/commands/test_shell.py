@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import select
 import subprocess
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def test_account_that_is_not_there_is_told_in_one_line(database_url: str) -> Non
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-def test_input_on_a_terminal_may_await_and_is_kept(database_url: str) -> None:
+def test_input_on_a_terminal_may_await_and_is_kept(database_url: str, engine: str) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*project_command(), "shell", "--as", "alice"],
@@ -105,12 +106,13 @@ def test_input_on_a_terminal_may_await_and_is_kept(database_url: str) -> None:
     def until(prompt: bytes) -> bytes:
         nonlocal seen
         while prompt not in seen:
+            assert select.select([ours], [], [], 60)[0], seen
             seen += os.read(ours, 4096)
         return seen
 
     try:
-        banner = until(b"specimen development >>> ").decode()
-        assert "sqlite" in banner
+        banner = until(f"specimen development {engine} >>> ".encode()).decode()
+        assert f"{engine} " in banner
         assert "client (alice)" in banner
         assert "product_crud" in banner
         answer(b"user = await db.get(User, 1)")

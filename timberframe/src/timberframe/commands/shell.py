@@ -133,8 +133,8 @@ class Shell:
 
     @property
     def prompt(self) -> str:
-        settings = self.app.state.settings
-        return f"{settings.project.name} {settings.ENVIRONMENT}"
+        settings, engine = self.app.state.settings, self.names["database"].engine
+        return f"{settings.project.name} {settings.ENVIRONMENT} {engine.dialect.name}"
 
     @property
     def banner(self) -> str:
