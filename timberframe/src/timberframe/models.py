@@ -5,11 +5,13 @@ from timberframe.data.column_types import (
     BigInt,
     Document,
     FixedPoint,
+    IdList,
     Money,
     StringList,
     Text,
     UTCDateTime,
 )
+from timberframe.data.links import link_table
 from timberframe.data.schema_check import need_triggers
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "BigInt",
     "Document",
     "FixedPoint",
+    "IdList",
     "Identified",
     "Money",
     "Record",
@@ -24,6 +27,7 @@ __all__ = [
     "StringList",
     "Text",
     "UTCDateTime",
+    "link_table",
     "need_triggers",
     "utc_now",
 ]

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     Column,
     ColumnElement,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     insert,
     inspect,
     literal,
+    not_,
     null,
     or_,
     select,
@@ -35,7 +37,9 @@ from timberframe.crud.reading import ReadBase, rights_of
 from timberframe.crud.results import Created, ModelT
 from timberframe.crud.row_limit import RowLimit
 from timberframe.data.base import MAX_ID, SoftDeletable, utc_now
+from timberframe.data.column_types import IdList
 from timberframe.data.failures import ConstraintViolated
+from timberframe.data.links import ListedIds, referred
 from timberframe.data.query import AnySelect, AnyStatement, Fetch, Rows
 from timberframe.data.retries import TransactionConflict
 from timberframe.data.rows_as_json import RowJSON
@@ -55,13 +59,6 @@ CreateSchemaT = TypeVar("CreateSchemaT", bound=BaseModel)
 UpdateSchemaT = TypeVar("UpdateSchemaT", bound=BaseModel)
 
 
-def referred(column: InstrumentedAttribute[Any]) -> Column[Any]:
-    """The column that a foreign key refers to: an id, or a natural key."""
-    (key,) = column.property.columns[0].foreign_keys
-    target: Column[Any] = key.column
-    return target
-
-
 class NewRow(dict[str, Any]):
     """A new row's values by field; stands in for the context that SQLAlchemy passes to defaults."""
 
@@ -72,7 +69,8 @@ class NewRow(dict[str, Any]):
 class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
     """Nothing here commits: the caller's unit of work does, which may be a single statement."""
 
-    # Foreign keys with the crud they refer to: a viewer may refer only to rows they may read.
+    # Foreign keys and lists of ids with the crud they refer to: a viewer may refer only to rows
+    # that they may read.
     references: ClassVar[Mapping[InstrumentedAttribute[Any], "CRUDBase[Any, Any, Any]"]] = {}
     row_limit: ClassVar[RowLimit | None] = None
 
@@ -143,6 +141,10 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         """Set the fields that were sent: an absent field stays as it is, a null is stored."""
         sent = obj_in.model_dump(exclude_unset=True)
         changed = {name: v for name, v in sent.items() if v != getattr(db_obj, name)}
+        for column in self.references:
+            if isinstance(column.type, IdList) and (ids := changed.get(column.key)):
+                # As with a reference that stays: they may not be able to read it any more.
+                changed[column.key] = sorted(set(ids) - set(getattr(db_obj, column.key)))
         await self._check_references(db.fetch, changed, viewer)
         return await self._set(db, db_obj, sent)
 
@@ -190,14 +192,21 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         value: ColumnElement[Any],
         viewer: Principal | None,
     ) -> ColumnElement[bool]:
-        """Whether `value` is null, or names in `column` a row that `viewer` may read."""
-        row = exists().where(referred(column) == value, self.references[column].readable(viewer))
-        return or_(value.is_(None), row)
+        """Whether `value` is null, or names in `column` rows that `viewer` may read."""
+        (target,) = referred(column.property.columns[0])
+        readable = self.references[column].readable(viewer)
+        if isinstance(column.type, IdList):
+            ids = ListedIds(value).rows()
+            row = exists().where(target == ids.c.value.cast(BigInteger), readable)
+            return not_(exists().select_from(ids).where(not_(row)))
+        return or_(value.is_(None), exists().where(target == value, readable))
 
     def _is_new_known(
         self, column: InstrumentedAttribute[Any], viewer: Principal | None
     ) -> ColumnElement[bool]:
-        value = bindparam(f"new_{column.key}", type_=referred(column).type)
+        (target,) = referred(column.property.columns[0])
+        type_ = column.type if isinstance(column.type, IdList) else target.type
+        value = bindparam(f"new_{column.key}", type_=type_)
         return self.is_known(column, value, with_rights_of(viewer))
 
     async def _insert(

@@ -15,6 +15,7 @@ from timberframe.crud.filters import EQUALITY, OPERATORS, RANGE, Filter, declare
 from timberframe.crud.keyset import json_reader_of
 from timberframe.crud.policy import Policy, Principal
 from timberframe.crud.row_limit import RowLimit
+from timberframe.data.links import referred
 from timberframe.errors import WrongDeclaration
 from timberframe.schemas.bulk import ExportParams
 from timberframe.schemas.page import MAX_HITS, CommonQueryParams
@@ -196,7 +197,7 @@ def _check_keys(crud: "ReadBase[Any]") -> None:
         _check_own(crud, "references", column)
         if not hasattr(other, "model"):
             raise TypeError(f"has {column.key} refer to {other!r}: it must be a crud, not a name")
-        tables = [key.column.table for key in _column_of(column).foreign_keys]
+        tables = [target.table for target in referred(_column_of(column))]
         if tables != [other.model.__table__]:
             raise TypeError(
                 f"has {column.key} refer to {other.model.__name__}: no foreign key does"

@@ -153,26 +153,26 @@ class Condition(Filter):
 
 @dataclass(frozen=True)
 class HasAll(Filter):
-    """Rows that have all of the words sent; a separate table holds the words of each row."""
+    """Rows that have all of the values sent; a separate table holds those of each row."""
 
-    words_type: Any
-    word: Column[str]
+    sent_type: Any
+    held: Column[Any]
     row_id: Column[int]
     of: InstrumentedAttribute[int]
 
     @property
     def value_type(self) -> Any:
-        return Annotated[self.words_type, Field(max_length=MAX_REPEATED), REPEATABLE]
+        return Annotated[self.sent_type, Field(max_length=MAX_REPEATED), REPEATABLE]
 
-    def values(self, sent: Sequence[str]) -> dict[str, Any]:
+    def values(self, sent: Sequence[Any]) -> dict[str, Any]:
         return self.bound(*sent)
 
-    def shape(self, sent: Sequence[str]) -> Hashable:
+    def shape(self, sent: Sequence[Any]) -> Hashable:
         return self.parameter, len(self.values(sent))
 
-    def condition(self, sent: Sequence[str]) -> ColumnElement[bool]:
+    def condition(self, sent: Sequence[Any]) -> ColumnElement[bool]:
         rows = (
-            select(self.row_id).where(self.word == bindparam(name)) for name in self.values(sent)
+            select(self.row_id).where(self.held == bindparam(name)) for name in self.values(sent)
         )
         return and_(*(self.of.in_(each) for each in rows))
 

@@ -12,7 +12,7 @@ A type of your own is a `TypeDecorator` with
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic_core import to_json
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, String
@@ -25,6 +25,8 @@ BigInt = BigInteger().with_variant(Integer, "sqlite")
 # can answer a prefix filter.
 Text = String().with_variant(String(collation="C"), "postgresql")
 LAST_CHARACTER = "\U0010ffff"
+
+ItemT = TypeVar("ItemT")
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -103,16 +105,28 @@ class Document(TypeDecorator[Any]):
         return json.dumps(x) == json.dumps(y)
 
 
-class StringList(TypeDecorator[list[str]]):
-    """A list of strings, stored as JSON text: PostgreSQL's `json` type has no equality operator."""
+class _List(TypeDecorator[list[ItemT]]):
+    """A list, stored as JSON text: PostgreSQL's `json` type has no equality operator."""
 
     impl = Text
     cache_ok = True
     python_type = list
     json_spelling: ClassVar = {"postgresql": "{0}::json", "sqlite": "json({0})"}
 
-    def process_bind_param(self, value: list[str] | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: list[ItemT] | None, dialect: Dialect) -> str | None:
         return None if value is None else to_json(value).decode()
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> list[str] | None:
+    def process_result_value(self, value: str | None, dialect: Dialect) -> list[ItemT] | None:
         return None if value is None else json.loads(value)
+
+
+class StringList(_List[str]):
+    """A list of strings."""
+
+    cache_ok = True
+
+
+class IdList(_List[int]):
+    """A list of the ids of rows of another table; see `links`."""
+
+    cache_ok = True

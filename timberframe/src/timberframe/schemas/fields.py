@@ -29,6 +29,7 @@ MAX_MONEY = Decimal("9999999999.99")
 MILLIONTH = Decimal("0.000001")
 MAX_NUMBER = Decimal("999999999.999999")  # what a JSON number carries exactly, RFC 8259 section 6
 MAX_WHOLE = 2**53 - 1  # the same for whole numbers
+MAX_IDS = 100
 MAX_DOCUMENT_BYTES = 10_000
 MAX_DOCUMENT_DEPTH = 16
 _AMOUNT = r"[0-9]{1,10}(\.[0-9]{1,2})?"
@@ -265,6 +266,10 @@ Whole = Annotated[
 Id = Annotated[
     int, Field(ge=1, le=MAX_WHOLE, strict=False), BeforeValidator(refuse_text_and_booleans)
 ]
+# The same in a query, where all values are text.
+QueryId = Annotated[int, Field(ge=1, le=MAX_WHOLE)]
+# A set of them, as a row keeps it.
+Ids = Annotated[list[Id], Field(max_length=MAX_IDS), AfterValidator(lambda ids: sorted(set(ids)))]
 Number = Annotated[
     Decimal,
     BeforeValidator(parse_number),
