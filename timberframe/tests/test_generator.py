@@ -34,8 +34,9 @@ ORDER = """order number:str:unique amount:money note:text? issued_on:date custom
 PLACE = """place name:str:search token:uuid:unique weight:decimal rank:int? is_open:bool=true
     kind:enum:shop,depot area:enum?:north,south seen_at:datetime opened_on:date? data:json
     story:text?:search product:ref:product? order:ref:order:unique shelf:ref:category
+    old_orders:refs:order
     --policy public-read"""
-DAY_OFF = """day_off on_day:date:unique reason:text=none fee:money?:index
+DAY_OFF = """day_off on_day:date:unique reason:text=none fee:money?:index people:refs:user
     --plural days_off --policy superuser"""
 ARTICLE = """article title:str:search subtitle:str? number:int:unique day_off:ref:day_off?
     --policy published --bulk"""
@@ -314,6 +315,17 @@ BAD_CALLS = {
     "index title:str amount:int": "index: the generated code uses that name",
     "money amount:money": "money: the generated code uses that name itself; try: money_item",
     "db title:str": "db: the generated code uses that name itself; try: db_item",
+    "order labels:refs": "labels: refs need a resource; try: labels:refs:",
+    "order labels:refs:produkt": "labels: resource 'produkt' is not known; try: product",
+    "order label_ids:refs:product": "label_ids: refs get their _ids automatically; try: ",
+    "order labels:refs?:product": "labels: refs are empty, never null; try: labels:refs:product",
+    "order labels:refs:product=1": "labels: refs are empty, never null; try: labels:refs:product",
+    "order labels:refs:product:unique": "label_ids: refs cannot be unique",
+    "order labels:refs:product:index": "label_ids: refs cannot be indexed",
+    "order labels:refs:product label:ref:product": "label_id: label_id is already",
+    "stock movements:refs:product": "movement_ids: there is already a table stock_movements",
+    "product_tag title:str": "product_tags: already exists; try: --plural product_tag_list",
+    "order number:int:unique labels:refs:product --bulk": "label_ids: refs cannot be imported",
     "order status:enum": "status: an enum needs its values; try: status:enum:draft,paid",
     "order status:enum:draft": "status: an enum needs its values",
     "order status:enum:a,a": "status: an enum needs its values",
@@ -492,7 +504,12 @@ def test_what_was_changed_by_hand_is_destroyed_only_by_force(
 
 
 def test_resource_that_another_refers_to_is_not_destroyed(checkout: Path, myapi: Myapi) -> None:
-    generate(myapi, ORDER, "order_line order:ref:order count:int")
+    generate(myapi, ORDER, "parcel orders:refs:order")
+    failure = myapi("destroy resource order")[1]
+    assert failure.endswith("parcel refers to it; first: myapi destroy resource parcel")
+    failure = myapi("destroy field parcel orders")[1]
+    assert failure == "myapi: order_ids: a list of references goes with its resource alone"
+    generate(myapi, "order_line order:ref:order count:int")
     before = tree(checkout)
     failure = myapi("destroy resource order")[1]
     assert failure.endswith("order_line refers to it; first: myapi destroy resource order_line")
@@ -560,6 +577,7 @@ BAD_FIELDS = {
     "order place:ref:product": "place_id: rows that exist need a value; try: place:ref:product?",
     "order note:text?": "note: note is given twice",
     "order parent:ref:order?": "parent_id: a order cannot refer to another one",
+    "order labels:refs:product": "label_ids: a list of references comes with its resource alone",
     "order place:ref:membership?": "place_id: membership refers to order already; in a circle",
     "order byhand:int?": "byhand: app/models/order.py has it already",
     "product weight:int?": "product: was not generated; try: order",
@@ -715,7 +733,7 @@ def test_resource_is_renamed_as_the_page_says(
     page = (ROOT / "docs/rename-a-resource.md").read_text()
     blocks = re.findall(r"```(?:sh|python)\n(.*?)```", page, re.DOTALL)
     calls, files, _, migration, *_ = blocks
-    generate(myapi, *re.findall("generate resource (.*)", calls))
+    generate(myapi, *re.findall("generate resource (.*)", calls), "parcel orders:refs:order")
     alembic("upgrade", "head")
     order = "(number, note, amount_cents, owner_id) VALUES ('N-1', 'Maple', 5, 1)"
     user = "(email, username, hashed_password) VALUES ('a@example.com', 'a', '')"
@@ -741,7 +759,9 @@ def test_resource_is_renamed_as_the_page_says(
     run_in(checkout, "ruff", "check", "--fix", "-q", ".")
     left = r"(orders|order_crud|(models|schemas|crud)\.order)"
     shell(f"! git grep -nwE '{left}' 'app/*.py' 'tests/*.py' | grep -v '[a-z] orders'")
-    generate_fields(myapi, "purchase pages:int=7", "order_line again:ref:purchase?")
+    generate_fields(
+        myapi, "purchase pages:int=7", "order_line again:ref:purchase?", "parcel pages:int=7"
+    )
     assert myapi("generate field order pages:int=0")[1].startswith(
         "myapi: order: was not generated"
     )

@@ -340,6 +340,7 @@ Write model, schemas, crud, endpoints, migration and tests of a resource.
 Types:
   str text int bool money decimal date datetime uuid json
   ref:product       the id of a row of another resource
+  refs:product      the ids of up to 100 of them, not for a field that is added later
   enum:draft,paid   one of these words
   str?  ref:user?   with a ?: it may be null
   int=0             with a default, for rows that are created without it

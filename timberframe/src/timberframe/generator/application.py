@@ -31,7 +31,7 @@ def model_of(spec: ResourceSpec) -> dict[str, str]:
     columns = [
         f"{model}.{field.name}"
         for field in spec.fields
-        if not (field.is_unique or field.is_sortable) and (field.is_indexed or field.refers_to)
+        if field.needs_index and not field.is_sortable
     ]
     columns += [f"{model}.owner_id"] if spec.has_owner else []
     indexes = [
@@ -42,21 +42,44 @@ def model_of(spec: ResourceSpec) -> dict[str, str]:
         indexes = [f"Index(None, {columns[0]}, {model}.id)"]
     if not columns:
         indexes = []
-    types = sorted({field.kind.column for field in spec.fields} - {""})
+    types = {field.kind.column for field in spec.fields} - {""}
+    types |= {"link_table"} if spec.lists else set()
     return {
         "of_whom": ", each owned by the user who made it" if spec.has_owner else "",
-        "column_types": f"from timberframe.models import {', '.join(types)}" if types else "",
+        "column_types": f"from timberframe.models import {', '.join(sorted(types))}"
+        if types
+        else "",
+        "listed": "\n".join(
+            f"from app.models.{one} import {model}" for one, model in _listed(spec).items()
+        ),
         "columns": block(_columns(spec)),
         "constraints": block(["", f"__table_args__ = {tuple_of(checks)}"]) if checks else "",
         "indexes": "\n".join(indexes),
+        "links": "\n".join(_links(spec)),
     }
+
+
+def _listed(spec: ResourceSpec) -> dict[str, str]:
+    return {field.refers_to.one: field.refers_to.model for field in spec.lists if field.refers_to}
+
+
+def _links(spec: ResourceSpec) -> Iterator[str]:
+    one, model = spec.names.one, spec.names.model
+    if spec.lists:
+        yield "# For filters and foreign keys; triggers copy the ids of each row."
+    for field in spec.lists:
+        if field.refers_to:
+            links = spec.links_of(field).many
+            ids, target = f"{model}.{field.name}", f"refers_to={field.refers_to.model}.id"
+            names = f'row="{one}_id", listed="{field.listed}"'
+            yield f'{links} = link_table("{links}", {ids}, {names}, {target})'
 
 
 def _columns(spec: ResourceSpec) -> Iterator[str]:
     for field in spec.fields:
         options = [f'"{field.column}"'] if field.kind.suffix else []
         options += [field.kind.column] if field.kind.column else []
-        if field.refers_to:
+        if field.refers_to and not field.is_list:
             options.append(f'ForeignKey("{field.refers_to.many}.id")')
         if field.is_unique:
             options.append("unique=True")
@@ -100,8 +123,10 @@ def schema_of(spec: ResourceSpec) -> dict[str, str]:
 
 def _description(spec: ResourceSpec, field: Field) -> str:
     """A correct description to start from; the owner of the code knows what the field is for."""
+    if field.refers_to and field.is_list:
+        return f"The `id` of each {field.refers_to.words}, in ascending order"
     if field.refers_to:
-        return f"The `id` of the {field.refers_to.one.replace('_', ' ')}"
+        return f"The `id` of the {field.refers_to.words}"
     words = field.name.replace("_", " ")
     if field.kind.python == "bool":
         return f"Whether the {spec.names.words} is {words.removeprefix('is ')}"
@@ -128,18 +153,35 @@ def crud_of(spec: ResourceSpec) -> dict[str, str]:
     return {
         "policy": _POLICIES[spec.policy].format(model),
         "crud_imports": "\n".join(f"from app.crud.{one} import {one}_crud" for one in targets),
+        "links": "\n".join(
+            f"from app.models.{spec.names.one} import {spec.links_of(field).many}"
+            for field in spec.lists
+        ),
         "declarations": block(
             [
                 *([f"references = {{{', '.join(references)}}}"] if references else []),
                 "filters = {",
                 *deeper(filters),
                 "}",
+                *_listing(spec),
                 *_searched(spec),
                 *([f'natural_key = "{key.name}"'] if spec.has_bulk and key else []),
                 f"sorted_by = {tuple_of(sorted_by)}",
             ]
         ),
     }
+
+
+def _listing(spec: ResourceSpec) -> list[str]:
+    """Filters by the rows that are listed."""
+    model, meaning = spec.names.model, '"Rows that have all of these, each sent by itself"'
+    filters = []
+    for field in spec.lists:
+        links = f"{spec.links_of(field).many}.c"
+        columns = (f"{links}.{field.listed}", f"{links}.{spec.names.one}_id", f"{model}.id")
+        of = join(f'"{field.listed}"', meaning, "list[QueryId]", *columns)
+        filters.append(f"HasAll({of})")
+    return [f"further_filters = {tuple_of(filters)}"] if filters else []
 
 
 def _searched(spec: ResourceSpec) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from timberframe.data import revisions
+from timberframe.generator.names import Names
 from timberframe.generator.spec import CannotGenerate, Target
 from timberframe.project import Project
 
@@ -54,7 +55,9 @@ class Checkout:
         return found
 
     def tables(self) -> set[str]:
-        return {table for _, table in self._tables()}
+        texts = (self.read(f"app/models/{one}.py") for one in self.names_in("app/models"))
+        others = {table for text in texts for table in re.findall(r'able\(\s*"(\w+)"', text)}
+        return others | {table for _, table in self._tables()}
 
     def _tables(self) -> Iterator[tuple[str, str]]:
         for one in sorted(self.names_in("app/models") - {"__init__"}):
@@ -62,10 +65,12 @@ class Checkout:
             if table := re.search(r'__tablename__ = "(\w+)"', text):
                 yield one, table[1]
 
-    def referring_to(self, table: str) -> str | None:
-        """The first resource with a column that refers to this table."""
+    def referring_to(self, names: Names) -> str | None:
+        """The first other resource whose rows refer to those of this one."""
+        imported = f"from app.models.{names.one} import"  # for a list of its ids
         for one, many in self._tables():
-            if many != table and f'"{table}.id"' in self.read(f"app/models/{one}.py"):
+            text = self.read(f"app/models/{one}.py")
+            if many != names.many and (f'"{names.many}.id"' in text or imported in text):
                 return one
         return None
 
@@ -150,4 +155,7 @@ class Migration(revisions.Migration):
             if self.command == GENERATE_RESOURCE:
                 rest = [each for each in rest if not each.startswith("--plural=")] + [*plural]
             name = new
-        self.arguments = [name, *(re.sub(rf":ref:{old}\b", f":ref:{new}", each) for each in rest)]
+        self.arguments = [
+            name,
+            *(re.sub(rf":(refs?):{old}\b", rf":\1:{new}", each) for each in rest),
+        ]

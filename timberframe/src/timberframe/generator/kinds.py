@@ -160,6 +160,16 @@ KINDS = {
         wrong="WRONG_IDS",
         operators=EQUALITY,
     ),
+    "refs": Kind(
+        python="list[int]",
+        input="Ids",
+        migration="TEXT",
+        sample="[1, 4]",
+        other="[4]",
+        wrong="WRONG_ID_LISTS",
+        column="IdList",
+        may_be_indexed=False,
+    ),
     "enum": Kind(
         python="str",
         input="",
@@ -180,6 +190,8 @@ class Default:
     json: str
     sql: str
 
+
+NOTHING_LISTED = Default("Field(default=[])", "[]", '"[]"')
 
 _READERS: dict[str, Callable[[str], Any]] = {
     "str": str,

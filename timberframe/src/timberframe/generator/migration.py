@@ -10,6 +10,11 @@ from timberframe.generator.layout import block, join, tuple_of
 from timberframe.generator.spec import Field, ResourceSpec
 
 _ID = 'ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")'
+_CASCADE = ', ondelete="CASCADE"'
+_CONNECTION = (
+    "connection = op.get_bind()",
+    "execute, dialect = connection.exec_driver_sql, connection.dialect.name",
+)
 _TEXT = 'TEXT = sa.String().with_variant(sa.String(collation="C"), "postgresql")'
 
 
@@ -39,8 +44,8 @@ def migration_of(spec: ResourceSpec, stamp: Stamp, call: str) -> dict[str, str]:
         "text_type": _TEXT if any("TEXT" in line for line in table) else "",
         "table": block(table, 8),
         "create_indexes": block(create_indexes),
-        "create_search": block(_search(spec, "create")),
-        "drop_search": block(_search(spec, "drop")),
+        "create_more": block(dict.fromkeys((*_search(spec, "create"), *_links(spec)))),
+        "drop_more": block(dict.fromkeys((*_search(spec, "drop"), *_drop_links(spec)))),
     }
 
 
@@ -135,12 +140,38 @@ def _check(table: str, field: Field) -> str:
     return f'sa.CheckConstraint("{field.check}", name=op.f("ck_{table}_{field.name}"))'
 
 
+def _links(spec: ResourceSpec) -> Iterator[str]:
+    one, many = spec.names.one, spec.names.many
+    for field in spec.lists:
+        if field.refers_to:
+            links, row = spec.links_of(field).many, f"{one}_id"
+            columns = (f'sa.Column("{each}", ID, nullable=False)' for each in (field.listed, row))
+            key = f'"{field.listed}", "{row}", name=op.f("pk_{links}")'
+            table = (
+                *(f'"{links}"', *columns),
+                _foreign_key(links, field.listed, field.refers_to.many),
+                _foreign_key(links, row, many, _CASCADE),
+                *(f"sa.PrimaryKeyConstraint({key})", "sqlite_with_rowid=False"),
+            )
+            yield f"op.create_table({', '.join(table)})"
+            yield f'op.create_index(op.f("ix_{links}_{row}"), "{links}", ["{row}"])'
+            yield from _CONNECTION
+            names = ", ".join(f'"{n}"' for n in (many, field.column, links, row, field.listed))
+            yield f"links.create_v1(execute, dialect, {names})"
+
+
+def _drop_links(spec: ResourceSpec) -> Iterator[str]:
+    for field in reversed(spec.lists):
+        yield from _CONNECTION
+        yield f'links.drop_v1(execute, dialect, "{spec.names.many}", "{field.column}")'
+        yield f'op.drop_table("{spec.links_of(field).many}")'
+
+
 def _search(spec: ResourceSpec, verb: str) -> Iterator[str]:
     fields = [f'"{field.column}"' for field in spec.fields if field.is_searched]
     if fields:
         table = join(f'"{spec.names.many}"', *(fields if verb == "create" else ()))
-        yield "connection = op.get_bind()"
-        yield "execute, dialect = connection.exec_driver_sql, connection.dialect.name"
+        yield from _CONNECTION
         yield f"search_index.{verb}_v1(execute, dialect, {table})"
 
 
@@ -159,12 +190,12 @@ def _migration_table(spec: ResourceSpec) -> Iterator[str]:
         if field.check:
             yield f"{_check(many, field)},"
     if spec.has_owner:
-        if spec.references:
+        if len(spec.references) > len(spec.lists):
             yield "# First: PostgreSQL removes what a user owns before it asks who refers to them."
-        yield _foreign_key(many, "owner_id", "users", ', ondelete="CASCADE"')
+        yield f"{_foreign_key(many, 'owner_id', 'users', _CASCADE)},"
     for field in spec.fields:
-        if field.refers_to:
-            yield _foreign_key(many, field.column, field.refers_to.many)
+        if field.refers_to and not field.is_list:
+            yield f"{_foreign_key(many, field.column, field.refers_to.many)},"
     yield f'sa.PrimaryKeyConstraint("id", name=op.f("pk_{many}")),'
     for field in spec.unique_fields:
         name = f'name=op.f("uq_{many}_{field.column}")'
@@ -173,7 +204,7 @@ def _migration_table(spec: ResourceSpec) -> Iterator[str]:
 
 def _foreign_key(table: str, column: str, target: str, ondelete: str = "") -> str:
     name = f'name=op.f("fk_{table}_{column}_{target}")'
-    return f'sa.ForeignKeyConstraint(["{column}"], ["{target}.id"], {name}{ondelete}),'
+    return f'sa.ForeignKeyConstraint(["{column}"], ["{target}.id"], {name}{ondelete})'
 
 
 @dataclass(frozen=True)
@@ -194,7 +225,12 @@ def identifiers(spec: ResourceSpec) -> Iterator[str]:
     many = spec.names.many
     yield from (f"ix_{many}_{index.column}_id" for index in indexed(spec))
     for field in spec.references:
-        if field.refers_to:
+        if field.refers_to and field.is_list:
+            links = spec.links_of(field).many
+            yield f"fk_{links}_{spec.names.one}_id_{many}"
+            yield f"fk_{links}_{field.listed}_{field.refers_to.many}"
+            yield f"{many}_{field.column}_inserted"
+        elif field.refers_to:
             yield f"fk_{many}_{field.column}_{field.refers_to.many}"
     yield from (f"uq_{many}_{field.column}" for field in spec.unique_fields)
     yield from (f"ck_{many}_{field.name}" for field in spec.fields)

@@ -9,7 +9,6 @@ from timberframe.generator.checkout import DESTROY_RESOURCE, GENERATE_RESOURCE, 
 from timberframe.generator.history import migration_of, spec_of
 from timberframe.generator.layout import lay_out
 from timberframe.generator.migration import Stamp, identifiers
-from timberframe.generator.names import Names
 from timberframe.generator.registries import (
     LANDED,
     ROUTERS,
@@ -51,7 +50,7 @@ def generate(
         has_bulk=has_bulk,
         has_seed=has_seed,
     )
-    _check_new(checkout, spec.names)
+    _check_new(checkout, spec)
     stamp = Stamp(secrets.token_hex(6), checkout.head(), utc_now())
     sources = render(spec, stamp, _call(checkout, spec))
     check_names(spec, sources)
@@ -76,8 +75,7 @@ def destroy(project: Project, name: str, *, is_forced: bool, is_applied: bool) -
     checkout = Checkout(project)
     migration = migration_of(checkout, name)
     spec = spec_of(checkout, name)
-    many = spec.names.many
-    if other := checkout.referring_to(many):
+    if other := checkout.referring_to(spec.names):
         first = f"{checkout.project.name} {DESTROY_RESOURCE} {other}"
         raise CannotGenerate(f"{name}: {other} refers to it; first: {first}")
     files = lay_out(render_code(spec), project.root)
@@ -115,7 +113,8 @@ def _call(checkout: Checkout, spec: ResourceSpec) -> str:
     return " ".join((checkout.project.name, GENERATE_RESOURCE, *spec.arguments))
 
 
-def _check_new(checkout: Checkout, names: Names) -> None:
+def _check_new(checkout: Checkout, spec: ResourceSpec) -> None:
+    names = spec.names
     one, many = names.one, names.many
     for folder in ("models", "schemas", "crud"):
         if one in checkout.names_in(f"app/{folder}"):
@@ -129,6 +128,9 @@ def _check_new(checkout: Checkout, names: Names) -> None:
     endpoints = checkout.names_in("app/api/v1/endpoints")
     if many in endpoints | checkout.tables() or is_path_taken or has_tests:
         raise CannotGenerate(f"{many}: already exists; try: --plural {one}_list")
+    for field in spec.lists:
+        if (links := spec.links_of(field).many) in {many, *checkout.tables()}:
+            raise CannotGenerate(f"{field.name}: there is already a table {links}")
 
 
 def check_names(spec: ResourceSpec, sources: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 from timberframe.errors import CommandError
-from timberframe.generator.kinds import KINDS, Default, Kind, read_default
+from timberframe.generator.kinds import KINDS, NOTHING_LISTED, Default, Kind, read_default
 from timberframe.generator.names import (
     Names,
     in_words,
@@ -50,6 +50,16 @@ class Field:
     default: Default | None = None
 
     @property
+    def is_list(self) -> bool:
+        """Whether it refers to any number of rows, in a table of links."""
+        return self.kind is KINDS["refs"]
+
+    @property
+    def listed(self) -> str:
+        """The name of one id of a list: a column of the table of links, and a filter."""
+        return self.name.removesuffix("s")
+
+    @property
     def is_required(self) -> bool:
         """Whether a row cannot be created without it."""
         return not (self.is_nullable or self.default)
@@ -75,7 +85,8 @@ class Field:
     @property
     def needs_index(self) -> bool:
         """Whether it needs an index together with the id; a unique field has one by itself."""
-        is_wanted = self.is_sortable or self.is_indexed or self.refers_to is not None
+        is_reference = self.refers_to is not None and not self.is_list
+        is_wanted = self.is_sortable or self.is_indexed or is_reference
         return is_wanted and not self.is_unique
 
     @property
@@ -101,6 +112,15 @@ class ResourceSpec:
     @property
     def references(self) -> tuple[Field, ...]:
         return tuple(field for field in self.fields if field.refers_to)
+
+    @property
+    def lists(self) -> tuple[Field, ...]:
+        return tuple(field for field in self.fields if field.is_list)
+
+    def links_of(self, field: Field) -> Names:
+        """The names of a row of the table of links, and of the table."""
+        one = f"{self.names.one}_{field.listed.removesuffix('_id')}"
+        return Names(one, plural_of(one))
 
     @property
     def plain_fields(self) -> tuple[Field, ...]:
@@ -162,13 +182,18 @@ def read_names(name: str, plural: str | None) -> Names:
 def with_field(spec: ResourceSpec, text: str, models: Mapping[str, Target]) -> ResourceSpec:
     """The resource with one more field."""
     field = read_field(text, models)
+    if field.is_list:
+        raise CannotGenerate(f"{field.name}: a list of references comes with its resource alone")
     if field.refers_to and field.refers_to.one == spec.names.one:
         raise CannotGenerate(f"{field.name}: a {spec.names.one} cannot refer to another one")
     return _checked(replace(spec, fields=(*spec.fields, field)))
 
 
 def without_field(spec: ResourceSpec, name: str) -> ResourceSpec:
-    fields = tuple(field for field in spec.fields if field is not field_of(spec, name))
+    dropped = field_of(spec, name)
+    if dropped.is_list:
+        raise CannotGenerate(f"{dropped.name}: a list of references goes with its resource alone")
+    fields = tuple(field for field in spec.fields if field is not dropped)
     if not fields:
         one = spec.names.one
         raise CannotGenerate(f"{name}: is the only field of {one}; try: destroy resource {one}")
@@ -176,16 +201,19 @@ def without_field(spec: ResourceSpec, name: str) -> ResourceSpec:
 
 
 def field_of(spec: ResourceSpec, name: str) -> Field:
-    """The field that goes by this name, a reference with or without its `_id`."""
+    """The field that goes by this name, a reference with or without its `_id` or `_ids`."""
     known = {field.name: field for field in spec.fields}
-    if found := known.get(name) or known.get(f"{name}_id"):
+    names = (name, f"{name}_id", _name_of_list(name))
+    if found := next((known[each] for each in names if each in known), None):
         return found
     one = spec.names.one
     raise CannotGenerate(f"{name}: was not generated for {one}; try: {nearest(name, known)}")
 
 
 def read_field(text: str, models: Mapping[str, Target]) -> Field:
-    """`note:text?`, `number:str:unique`, `pages:int=0`, `customer:ref:user`, `size:enum:s,m,l`."""
+    """`note:text?`, `number:str:unique`, `pages:int=0`, `customer:ref:user`, `size:enum:s,m,l`,
+    `tags:refs:tag`.
+    """
     name, *parts = text.split(":")
     if not parts or not all(parts) or len(text.split()) > 1:
         raise CannotGenerate(f"{text}: a field is name:type, such as {name or 'title'}:str")
@@ -193,12 +221,20 @@ def read_field(text: str, models: Mapping[str, Target]) -> Field:
     type_name, is_nullable, default = _take_apart(parts[0])
     kind = KINDS.get(type_name) or _refuse(f"{name}: type", type_name, nearest(type_name, KINDS))
     refers_to, choices = None, tuple[str, ...]()
-    if type_name in ("ref", "enum"):
+    if type_name in ("ref", "refs", "enum"):
         argument, is_also_nullable, its_default = _take_apart(parts[1] if parts[1:] else "")
         is_nullable, default = is_nullable or is_also_nullable, default or its_default
         if type_name == "ref":
             refers_to = _read_target(name, argument, models)
             name = f"{name}_id"
+            _check_field_name(name)
+        elif type_name == "refs":
+            refers_to = _read_target(name, argument, models, is_list=True)
+            if is_nullable or default is not None:
+                raise CannotGenerate(
+                    f"{name}: refs are empty, never null; try: {name}:refs:{argument}"
+                )
+            name = _name_of_list(name)
             _check_field_name(name)
         else:
             choices = _read_choices(name, argument)
@@ -220,6 +256,7 @@ def read_field(text: str, models: Mapping[str, Target]) -> Field:
         is_searched="search" in options,
         refers_to=refers_to,
         choices=choices,
+        default=NOTHING_LISTED if type_name == "refs" else None,
     )
     return field if default is None else replace(field, default=_read_default(field, default))
 
@@ -275,12 +312,22 @@ def _refuse(what: str, word: str, instead: str) -> NoReturn:
     raise CannotGenerate(f"{what} {word!r} is not known; try: {instead}")
 
 
-def _read_target(name: str, target: str, models: Mapping[str, Target]) -> Target:
-    if name.endswith("_id"):
-        raise CannotGenerate(f"{name}: a ref gets its _id automatically; try: {name[:-3]}:ref")
+def _name_of_list(name: str) -> str:
+    return f"{singular_of(name) or name}_ids"
+
+
+def _read_target(
+    name: str, target: str, models: Mapping[str, Target], *, is_list: bool = False
+) -> Target:
+    type_name, ending = ("refs", "_ids") if is_list else ("ref", "_id")
+    if name.endswith(ending):
+        gets = f"refs get their {ending}" if is_list else f"a ref gets its {ending}"
+        instead = plural_of(name[:-4]) if is_list else name[:-3]
+        raise CannotGenerate(f"{name}: {gets} automatically; try: {instead}:{type_name}")
     if not target:
+        needs = "refs need" if is_list else "a ref needs"
         instead = nearest(name, models).split(",")[0]
-        raise CannotGenerate(f"{name}: a ref needs a resource; try: {name}:ref:{instead}")
+        raise CannotGenerate(f"{name}: {needs} a resource; try: {name}:{type_name}:{instead}")
     return models.get(target) or _refuse(f"{name}: resource", target, nearest(target, models))
 
 
@@ -305,6 +352,8 @@ def _checked(spec: ResourceSpec) -> ResourceSpec:
         if not spec.natural_key:
             why = "--bulk needs a unique field, by which an import finds rows"
             raise CannotGenerate(f"{one}: {why}; try: number:str:unique")
+        if listing := next((f.name for f in spec.lists), None):
+            raise CannotGenerate(f"{listing}: refs cannot be imported; leave out --bulk")
         if document := next((f.name for f in spec.fields if f.kind.python == "Any"), None):
             raise CannotGenerate(f"{document}: json cannot be imported; leave out --bulk")
     if spec.has_seed:
@@ -319,12 +368,13 @@ def _checked(spec: ResourceSpec) -> ResourceSpec:
 def _check_together(fields: Sequence[Field]) -> None:
     known: dict[str, Field] = {}
     for field in fields:
-        for name in {field.name, field.column}:
+        names = {field.name, field.column, *([field.listed] if field.is_list else [])}
+        for name in names:
             if name in known:
                 twin = known[name].name
                 why = "given twice" if twin == field.name else f"already the column of {twin}"
                 raise CannotGenerate(f"{field.name}: {name} is {why}; leave one out")
-        known |= {field.name: field, field.column: field}
+        known |= dict.fromkeys(names, field)
 
 
 def _check_readers(fields: Sequence[Field], policy: str) -> None:

@@ -20,6 +20,7 @@ def sections_of(spec: ResourceSpec) -> list[str]:
         "test_default": any(field.default for field in spec.fields),
         "test_unique": bool(spec.unique_fields),
         "test_references": bool(_hideable(spec)),
+        "test_listed": any(not _is_to_user(field) for field in spec.lists),
         "test_referred_user": any(_is_to_user(field) for field in spec.references),
         "test_bulk": spec.has_bulk,
         "test_seed": spec.has_seed,
@@ -40,7 +41,7 @@ def test_of(spec: ResourceSpec) -> dict[str, str]:
     samples = {field.name: field.kind.sample for field in fixed}
     others = {field.name: "None" if field.is_nullable else field.kind.other for field in fixed}
     changes = _changes(spec)
-    apart = {f.name: "BOB.id" for f in spec.references if f.name not in changes}
+    apart = {f.name: _in_list(f, "BOB.id") for f in spec.references if f.name not in changes}
     changer = writer
     if not others | changes:
         # It has only references to users, and only superusers may refer to another user.
@@ -66,12 +67,25 @@ def test_of(spec: ResourceSpec) -> dict[str, str]:
         "defaults": dict_of({f.name: f.default.json for f in spec.fields if f.default}),
         "unique": _names(field.name for field in spec.unique_fields),
         "hidden": tuple_of(_hideable(spec)) if _hideable(spec) else "",
-        "user_field": next((f.name for f in spec.references if _is_to_user(f)), ""),
+        "to_user": next(
+            (f"{f.name}={_in_list(f, 'BOB.id')}" for f in spec.references if _is_to_user(f)), ""
+        ),
+        "listed": next((f.name for f in spec.lists if not _is_to_user(f)), ""),
+        "listed_path": next((_path_of(f) for f in spec.lists if not _is_to_user(f)), ""),
+        "one_listed": next((f.listed for f in spec.lists if not _is_to_user(f)), ""),
     }
 
 
 def _is_to_user(field: Field) -> bool:
     return field.refers_to is not None and field.refers_to.is_user
+
+
+def _in_list(field: Field, id: str) -> str:
+    return f"[{id}]" if field.is_list else id
+
+
+def _path_of(field: Field) -> str:
+    return f"/{field.refers_to.path}/" if field.refers_to else ""
 
 
 def _bulk_routes(spec: ResourceSpec) -> Iterator[str]:
@@ -101,8 +115,9 @@ def _new_values(spec: ResourceSpec) -> dict[str, str]:
     values = {}
     for field in spec.fields:
         if field.refers_to:
-            new = f'(await new_row("/{field.refers_to.path}/", writer))["id"]'
-            values[field.name] = "await own_id(writer)" if _is_to_user(field) else new
+            new = f'(await new_row("{_path_of(field)}", writer))["id"]'
+            new = "await own_id(writer)" if _is_to_user(field) else new
+            values[field.name] = _in_list(field, new)
         elif field.is_unique:
             values[field.name] = field.kind.new
     return values
@@ -132,6 +147,8 @@ def _filters(spec: ResourceSpec) -> Iterator[str]:
     """Cases: `(parameter, value, which of two rows it finds)`."""
     for field in spec.fields:
         first, second = f'first["{field.name}"]', f'second["{field.name}"]'
+        if field.is_list:
+            yield f'("{field.listed}", {first}, first)'
         for name in field.operators:
             parameter = field.name if name == "eq" else f"{field.name}__{name}"
             match name:
@@ -164,15 +181,16 @@ def _wrong(spec: ResourceSpec) -> Iterator[str]:
 
 
 def _hideable(spec: ResourceSpec) -> list[str]:
-    """Cases: `(field, a row that is not alice's)`."""
+    """Cases: `(field, a row that is not alice's, one that is not there)`."""
     if not spec.has_owner:
         return []
     return [
-        f'("{field.name}", {"BOB.id" if _is_to_user(field) else _of_bob(field)})'
+        f'("{field.name}", {_of_bob(field)}, {_in_list(field, "10**6")})'
         for field in spec.references
         if field.refers_to and field.refers_to.is_hidden
     ]
 
 
 def _of_bob(field: Field) -> str:
-    return f'(await new_row("/{field.refers_to.path}/", bob))["id"]' if field.refers_to else ""
+    of_bob = f'(await new_row("{_path_of(field)}", bob))["id"]'
+    return _in_list(field, "BOB.id" if _is_to_user(field) else of_bob)

@@ -82,4 +82,9 @@ WRONG_UUIDS: tuple[object, ...] = (
     {},
 )
 WRONG_DOCUMENTS: tuple[object, ...] = ("text", "", "[]", 1, True, ["x" * 10_000], _nested(17))
+# More than a list takes are refused before any is looked up.
+WRONG_ID_LISTS: tuple[object, ...] = (
+    *(1, "1", True, {}, [0], [-1], [1.5], ["1"], [True], [None], [[1]], [10**6], [2**63]),
+    [*range(1, 102)],
+)
 WRONG_IDS: tuple[object, ...] = (0, -1, 1.5, "1", 10**6, 2**63, 10**399, True, [], {})
