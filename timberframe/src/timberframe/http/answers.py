@@ -11,6 +11,8 @@ from urllib.parse import urlencode
 from fastapi import Request, Response, status
 from fastapi.exceptions import ResponseValidationError
 from pydantic_core import to_json
+from sqlalchemy import inspect as state_of
+from sqlalchemy.orm import DeclarativeBase
 
 from timberframe.crud.results import Created, Slice, Stored
 from timberframe.data.base import Versioned
@@ -32,6 +34,25 @@ def answer_with(returned: Any) -> Any:
         case Slice():
             return _json_response(_page(returned))
     return returned
+
+
+async def flush_returned(returned: Any) -> None:
+    """Flush a model, or a list of models, that the handler has changed or added.
+
+    The answer is made before the commit, so that otherwise it would show the old version, and no
+    id. What the database computed is read.
+    """
+    for row in returned if isinstance(returned, list) else (returned,):
+        if not isinstance(row, DeclarativeBase):
+            continue
+        state = state_of(row)
+        db = state.async_session
+        if db is None:  # of no session, or of one that is closed
+            continue
+        if state.pending or state.modified:
+            await db.flush()
+        if state.expired_attributes:
+            await db.refresh(row, state.expired_attributes)
 
 
 def wrong_return(handler: Callable[..., Any], returned: Any, promised: type | None) -> TypeError:

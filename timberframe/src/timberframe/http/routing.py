@@ -20,8 +20,15 @@ from timberframe.crud.results import Created, Slice, Stored
 from timberframe.data.base import MAX_ID
 from timberframe.data.retries import TransactionConflict, retrying
 from timberframe.errors import Unavailable, WrongDeclaration
-from timberframe.http.answers import answer_with, describe, end_line, wrong_fields, wrong_return
-from timberframe.http.dependencies import units_of_work
+from timberframe.http.answers import (
+    answer_with,
+    describe,
+    end_line,
+    flush_returned,
+    wrong_fields,
+    wrong_return,
+)
+from timberframe.http.dependencies import SAFE_METHODS, units_of_work
 from timberframe.http.direct import WatchedClient, direct_app
 from timberframe.http.exchange import exchange_of
 from timberframe.http.idempotency import give_kept_answer, keep_answer
@@ -162,6 +169,8 @@ def _handled(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
             is_wrong = promised and not isinstance(returned, Response)
             if is_wrong or inspect.iscoroutine(returned):
                 raise wrong_return(handler, returned, promised)
+            if request.method not in SAFE_METHODS:  # their sessions are read-only
+                await flush_returned(returned)
         else:
             for injected in arguments.values():
                 if isinstance(injected, Response):
