@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, Field, computed_field, field_serializer
-from sqlalchemy import CheckConstraint, Float, String, UniqueConstraint, insert
+from sqlalchemy import CheckConstraint, Float, String, UniqueConstraint, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from specimen import schemas
@@ -122,6 +122,13 @@ async def test_violated_rule_says_which(visits: Database) -> None:
         await create(visits, "B", ALICE.id, 7)
     with pytest.raises(InvalidInput) as refused:
         await create(visits, "C", ALICE.id, ALICE.id)
+    assert refused.value.members["errors"][0]["msg"] == "breaks the rule somebody_else"
+    # What a flush raises has another wrapping.
+    broken = VisitIn(code="A", viewer_id=ALICE.id)
+    async with visits.session() as db:
+        visit = await db.scalar(select(Visit))
+        with pytest.raises(InvalidInput) as refused:
+            await visit_crud.update(db, db_obj=visit, obj_in=broken, viewer=SERVER)
     assert refused.value.members["errors"][0]["msg"] == "breaks the rule somebody_else"
 
 

@@ -72,7 +72,7 @@ class ConstraintViolated(Exception):
     def of(cls, error: BaseException) -> Self:
         """From the driver's exception, or SQLAlchemy's wrapper around it."""
         raised = getattr(error, "orig", error)
-        for each in (raised, raised.__cause__):
+        for each in (raised.__cause__, raised):  # only the driver's own has the constraint's name
             if sqlstate := getattr(each, "sqlstate", None):
                 rule = getattr(each, "constraint_name", None) or str(each)
                 return cls(rule, _KINDS.get(sqlstate))
