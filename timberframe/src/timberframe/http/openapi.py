@@ -135,6 +135,15 @@ _BY_STATUS = {
     "429": ["Retry-After"],
     "503": ["Retry-After"],
 }
+# Pydantic's constraints on a type that has a validator, which it writes as they are.
+_BOUNDS: dict[str, tuple[str, Callable[..., float]]] = {
+    "ge": ("minimum", max),
+    "gt": ("exclusiveMinimum", max),
+    "le": ("maximum", min),
+    "lt": ("exclusiveMaximum", min),
+}
+_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_VALUES = ("const", "default", "enum", "example", "examples")
 _MERGES = (
     " Absent members stay as they are. The whole answer of GET can be sent back: members with "
     "their current value are ignored, including read-only ones."
@@ -191,6 +200,7 @@ def complete_schema(app: FastAPI, options: HttpOptions) -> None:
                         for tag in operation.get("tags", ()):
                             tags.setdefault(tag, _first_line(route.endpoint))
             _describe_changes(schema)
+            _state_bounds(schema)
             schema["tags"] = [{"name": name, "description": text} for name, text in tags.items()]
             app.openapi_schema = schema
         return app.openapi_schema
@@ -311,6 +321,25 @@ def _describe_changes(schema: dict[str, Any]) -> None:
     for shown, names in taken.items():
         for name in components[shown]["properties"].keys() - names:
             components[shown]["properties"][name]["readOnly"] = True
+
+
+def _state_bounds(part: Any) -> None:
+    """Write bounds that narrow a type of `schemas.fields` by the keywords of JSON Schema."""
+    if isinstance(part, list):
+        for each in part:
+            _state_bounds(each)
+    if not isinstance(part, dict):
+        return
+    for constraint, (keyword, narrower) in _BOUNDS.items():
+        bound = part.get(constraint)
+        if isinstance(bound, str) and _DECIMAL.fullmatch(bound):  # a Decimal as Pydantic writes it
+            bound = float(bound)
+        if isinstance(bound, (int, float)):  # and neither a date, nor a property of this name
+            del part[constraint]
+            part[keyword] = narrower(bound, part.get(keyword, bound))
+    for key, inner in part.items():
+        if key not in _VALUES:
+            _state_bounds(inner)
 
 
 def _add_headers(operation: dict[str, Any], path: str, endpoint: Any) -> None:

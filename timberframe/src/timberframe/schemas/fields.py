@@ -14,9 +14,11 @@ from pydantic import (
     AwareDatetime,
     BeforeValidator,
     Field,
+    GetCoreSchemaHandler,
     StringConstraints,
     WithJsonSchema,
 )
+from pydantic_core import core_schema
 
 # No control characters, no line or paragraph separators, no bidirectional overrides: they hide
 # text, split logs and mail headers, and PostgreSQL cannot store NUL.
@@ -40,6 +42,7 @@ _MOMENT = rf"{_DAY}[Tt][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}"
 _UUID = "-".join(f"[0-9A-Fa-f]{{{digits}}}" for digits in (8, 4, 4, 4, 12))
 USERNAME = r"[A-Za-z0-9._-]{3,50}"
 SLUG = "[a-z0-9]+(-[a-z0-9]+)*"
+_BOUNDS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length")
 
 # What each pattern means in words, for error messages; OpenAPI has the pattern itself.
 _MEANINGS: dict[str, str] = {}
@@ -54,6 +57,26 @@ def matching(pattern: str, meaning: str, **constraints: Any) -> StringConstraint
 def meaning_of(pattern: str) -> str | None:
     """The meaning that was given to `matching`, if any."""
     return _MEANINGS.get(pattern)
+
+
+class Narrowable:
+    """Annotations of a type that a field may narrow: `Annotated[Whole, Field(ge=0)]`.
+
+    Pydantic puts the bounds of `stock: Whole = Field(ge=0)` first, where those of the type would
+    replace them, and what `WithJsonSchema` says would replace both in the documentation.
+    """
+
+    def __init__(self, *annotations: Any) -> None:
+        self._annotations = annotations
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        put_first: Any = handler(source)
+        bounds = {name: put_first[name] for name in _BOUNDS if name in put_first}
+        if bounds:
+            return handler.generate_schema(Annotated[source, self, Field(**bounds)])
+        return handler.generate_schema(Annotated[source, *self._annotations])
 
 
 def refuse_text_and_booleans(value: object) -> object:
@@ -188,83 +211,107 @@ UpdatedAt = Annotated[
 ]
 Email = Annotated[
     str,
-    StringConstraints(max_length=254),
-    AfterValidator(canonical_email),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "email",
-            "maxLength": 254,
-            "examples": ["alice@example.com"],
-        }
+    Narrowable(
+        StringConstraints(max_length=254),
+        AfterValidator(canonical_email),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "format": "email",
+                "maxLength": 254,
+                "examples": ["alice@example.com"],
+            }
+        ),
     ),
 ]
 # Words joined by hyphens.
 Slug = Annotated[
     str,
-    matching(
-        f"^{SLUG}$",
-        "must be words of lower-case letters and digits, separated by hyphens",
-        max_length=64,
+    Narrowable(
+        matching(
+            f"^{SLUG}$",
+            "must be words of lower-case letters and digits, separated by hyphens",
+            max_length=64,
+        ),
     ),
 ]
 Username = Annotated[
     str,
-    matching(f"^{USERNAME}$", "must be 3 to 50 letters, digits, dots, hyphens or underscores"),
+    Narrowable(
+        matching(f"^{USERNAME}$", "must be 3 to 50 letters, digits, dots, hyphens or underscores"),
+    ),
 ]
 Password = Annotated[
     str,
-    StringConstraints(min_length=8, max_length=128),
-    AfterValidator(check_password),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "password",
-            "minLength": 8,
-            "maxLength": 128,
-            "description": "At least one uppercase letter, one lowercase letter and one digit",
-            "examples": ["Correct-Horse-7"],
-        }
+    Narrowable(
+        StringConstraints(min_length=8, max_length=128),
+        AfterValidator(check_password),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "format": "password",
+                "minLength": 8,
+                "maxLength": 128,
+                "description": "At least one uppercase letter, one lowercase letter and one digit",
+                "examples": ["Correct-Horse-7"],
+            }
+        ),
     ),
 ]
 Line = Annotated[
     str,
-    matching(
-        LINE,
-        "must be one line of text, not blank, without control characters",
-        strip_whitespace=True,
-        max_length=200,
+    Narrowable(
+        matching(
+            LINE,
+            "must be one line of text, not blank, without control characters",
+            strip_whitespace=True,
+            max_length=200,
+        ),
     ),
 ]
 # One item of a comma-separated list.
 Choice = Annotated[
     str,
-    matching(CHOICE, "must be texts separated by commas, none of them empty", max_length=200),
+    Narrowable(
+        matching(CHOICE, "must be texts separated by commas, none of them empty", max_length=200),
+    ),
 ]
-Text = Annotated[str, matching(TEXT, "must be text without control characters", max_length=10_000)]
+Text = Annotated[
+    str, Narrowable(matching(TEXT, "must be text without control characters", max_length=10_000))
+]
 Money = Annotated[
     Decimal,
-    BeforeValidator(parse_money),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": f"^{_AMOUNT}$"},
-                {"type": "number", "minimum": 0, "maximum": float(MAX_MONEY), "multipleOf": 0.01},
-            ],
-            "examples": ["19.99"],
-        },
-        mode="validation",
+    Narrowable(
+        BeforeValidator(parse_money),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string", "pattern": f"^{_AMOUNT}$"},
+                    {
+                        "type": "number",
+                        "minimum": 0,
+                        "maximum": float(MAX_MONEY),
+                        "multipleOf": 0.01,
+                    },
+                ],
+                "examples": ["19.99"],
+            },
+            mode="validation",
+        ),
+        WithJsonSchema({"type": "string", "examples": ["19.99"]}, mode="serialization"),
     ),
-    WithJsonSchema({"type": "string", "examples": ["19.99"]}, mode="serialization"),
 ]
 # JSON has one type of number: 5.0 is a whole number; "5" and true are not numbers.
 Whole = Annotated[
     int,
-    Field(ge=-MAX_WHOLE, le=MAX_WHOLE, strict=False),
-    BeforeValidator(refuse_text_and_booleans),
+    Narrowable(
+        Field(ge=-MAX_WHOLE, le=MAX_WHOLE, strict=False),
+        BeforeValidator(refuse_text_and_booleans),
+    ),
 ]
 Id = Annotated[
-    int, Field(ge=1, le=MAX_WHOLE, strict=False), BeforeValidator(refuse_text_and_booleans)
+    int,
+    Narrowable(Field(ge=1, le=MAX_WHOLE, strict=False), BeforeValidator(refuse_text_and_booleans)),
 ]
 # The same in a query, where all values are text.
 QueryId = Annotated[int, Field(ge=1, le=MAX_WHOLE)]
@@ -272,20 +319,22 @@ QueryId = Annotated[int, Field(ge=1, le=MAX_WHOLE)]
 Ids = Annotated[list[Id], Field(max_length=MAX_IDS), AfterValidator(lambda ids: sorted(set(ids)))]
 Number = Annotated[
     Decimal,
-    BeforeValidator(parse_number),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": f"^{_NUMBER}$"},
-                {
-                    "type": "number",
-                    "minimum": -float(MAX_NUMBER),
-                    "maximum": float(MAX_NUMBER),
-                    "multipleOf": float(MILLIONTH),
-                },
-            ],
-            "examples": ["1.5"],
-        }
+    Narrowable(
+        BeforeValidator(parse_number),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string", "pattern": f"^{_NUMBER}$"},
+                    {
+                        "type": "number",
+                        "minimum": -float(MAX_NUMBER),
+                        "maximum": float(MAX_NUMBER),
+                        "multipleOf": float(MILLIONTH),
+                    },
+                ],
+                "examples": ["1.5"],
+            }
+        ),
     ),
 ]
 Day = Annotated[date, Field(strict=False), BeforeValidator(check_day)]
