@@ -247,8 +247,8 @@ async def test_server_does_not_start_without_what_its_models_need(
         await db.execute(text(LOST[engine]))
     name = LOST[engine].split()[2]
     expected = (
-        f"the database lacks {name} of users, although its migrations created it:"
-        " it was changed afterwards"
+        f"the database lacks {name} of users: no migration makes it, or it was dropped or changed"
+        ' afterwards; to write a migration: specimen migration "what it does"'
     )
     with pytest.raises(AppError) as refused:
         await check_database(database_options(), workers=1)

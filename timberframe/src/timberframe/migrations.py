@@ -28,7 +28,7 @@ from timberframe.data.failures import message_of
 from timberframe.data.options import DatabaseOptions
 from timberframe.data.retries import TransactionConflict
 from timberframe.data.revisions import read_applied
-from timberframe.data.schema_check import find_missing, name_some
+from timberframe.data.schema_check import NOT_MADE, find_missing, name_some
 from timberframe.data.session import open_database
 from timberframe.errors import CommandError as AppCommandError
 from timberframe.errors import Unavailable
@@ -77,10 +77,17 @@ def upgrade(
 def check_result(connection: Connection) -> None:
     """Raise `CannotMigrate` unless the database, once migrated, has what the models need."""
     if missing := list(find_missing(connection)):
+        attributes = context.config.attributes
+        to_write = f'{attributes["options"].project.name} migration "what it does"'
+        if not attributes["applied"]:
+            raise CannotMigrate(
+                f"the database lacks {name_some(missing)}: {NOT_MADE}; to write a migration:"
+                f" {to_write}"
+            )
         raise CannotMigrate(
             "nothing was changed: after all migrations the database would lack"
-            f" {name_some(missing)}; a migration was edited after it was applied, or is missing: to"
-            ' write it, first "alembic upgrade head", then the command "migration"'
+            f" {name_some(missing)}: no migration makes it, or one was edited after it was applied;"
+            f" to write a migration: .venv/bin/alembic upgrade head, then {to_write}"
         )
 
 

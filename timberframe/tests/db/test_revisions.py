@@ -129,8 +129,21 @@ def test_database_of_an_edited_migration_is_not_migrated(empty_database_url: str
     assert ended.stderr.startswith(
         "specimen: nothing was changed: after all migrations the database"
     )
-    assert "would lack the column version of products;" in ended.stderr
+    assert "would lack the column version of products: no migration makes it, or" in ended.stderr
+    assert 'alembic upgrade head, then specimen migration "what it does"' in ended.stderr
     assert asyncio.run(applied_revisions()) == [first.revision]
+
+
+def test_migrating_says_how_to_write_a_migration_that_was_forgotten(database_url: str) -> None:
+    """The models then have what the database lacks."""
+    asyncio.run(run_sql("ALTER TABLE products DROP COLUMN version"))
+    ended = call_command("migrate")
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "specimen: the database lacks the column version of products: no migration makes it, or it"
+        ' was dropped or changed afterwards; to write a migration: specimen migration "what it'
+        ' does"\n'
+    )
 
 
 def test_revisions_of_merged_branches_are_all_applied(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from timberframe.data.budget import TooManyConnections, check_connection_budget
 from timberframe.data.failures import message_of
 from timberframe.data.options import DatabaseOptions
 from timberframe.data.revisions import Applied, describe, known_migrations, read_applied
-from timberframe.data.schema_check import SchemaIncomplete, check_schema, name_some
+from timberframe.data.schema_check import NOT_MADE, name_some, read_missing
 from timberframe.data.session import open_database
 from timberframe.errors import Unavailable, WrongDeclaration
 from timberframe.http.listing import unused_routes
@@ -136,16 +136,15 @@ def _of_schema(options: DatabaseOptions) -> Iterator[Finding]:
         problem = f"no migration makes {name_some(differences)} as the models have it"
         yield Finding("migrations.missing", problem, f'{name} migration "what it does"')
         return
-    try:
-        asyncio.run(_check_schema(options))
-    except SchemaIncomplete as incomplete:
+    if missing := asyncio.run(_read_missing(options)):
+        problem = f"the database lacks {name_some(missing)}: {NOT_MADE}"
         remedy = "restore it, by a migration or by hand: the file of its migration has the SQL"
-        yield Finding("database.schema", incomplete.detail, remedy)
+        yield Finding("database.schema", problem, remedy)
 
 
-async def _check_schema(options: DatabaseOptions) -> None:
+async def _read_missing(options: DatabaseOptions) -> list[str]:
     async with open_database(options) as database:
-        await check_schema(database)
+        return await read_missing(database)
 
 
 def _differences(options: DatabaseOptions) -> list[str]:

@@ -25,6 +25,7 @@ from timberframe.data.base import Base
 from timberframe.data.session import Database
 from timberframe.errors import CommandError
 
+NOT_MADE = "no migration makes it, or it was dropped or changed afterwards"
 _SHOWN = 3
 _TRIGGERS = "triggers"
 _RULES = (UniqueConstraint, CheckConstraint, ForeignKeyConstraint)
@@ -89,14 +90,18 @@ def need_triggers(table: Any, names: Mapping[str, Iterable[str]]) -> None:
 
 async def check_schema(database: Database) -> None:
     """Raise `SchemaIncomplete` naming what is missing, `Unavailable` if the database is away."""
+    if missing := await read_missing(database):
+        raise SchemaIncomplete(
+            f"the database lacks {name_some(missing)}: {NOT_MADE}; to write a migration:"
+            f' {database.options.project.name} migration "what it does"'
+        )
+
+
+async def read_missing(database: Database) -> list[str]:
+    """What `find_missing` describes."""
     async with database.reading() as db:
         connection = await db.connection()
-        missing = await connection.run_sync(lambda sync: list(find_missing(sync)))
-    if missing:
-        raise SchemaIncomplete(
-            f"the database lacks {name_some(missing)}, although its migrations created it:"
-            " it was changed afterwards"
-        )
+        return await connection.run_sync(lambda sync: list(find_missing(sync)))
 
 
 def name_some(missing: list[str]) -> str:
