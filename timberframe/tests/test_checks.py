@@ -10,16 +10,22 @@ from fastapi import FastAPI, Request
 from timberframe.data.session import Database
 from timberframe.http import dependencies
 from timberframe.http.idempotency import give_kept_answer
+from timberframe.testing.checks import permissions
 from timberframe.testing.checks.fields import *  # noqa: F403
 from timberframe.testing.checks.fields import bodies, wrong_fields
 from timberframe.testing.checks.migrations import *  # noqa: F403
 from timberframe.testing.checks.openapi import *  # noqa: F403
 from timberframe.testing.checks.openapi import arrays, unbounded, undescribed
 from timberframe.testing.checks.permissions import *  # noqa: F403
-from timberframe.testing.checks.permissions import answers_after_losing_rights
+from timberframe.testing.checks.permissions import (
+    answers_after_losing_rights,
+    served_routes,
+    wrong_rows,
+)
 from timberframe.testing.checks.preconditions import *  # noqa: F403
 from timberframe.testing.checks.resources import *  # noqa: F403
 from timberframe.testing.checks.schema import *  # noqa: F403
+from timberframe.testing.routes import routes
 
 
 async def test_control_answers_kept_before_rights_are_checked_would_be_given(
@@ -51,6 +57,28 @@ UNKNOWN = (
     ("ProductUpdate", "PATCH /api/v1/products/{product_id} takes colour"),
     ("Product", "POST /api/v1/products/ shows colour"),
 )
+
+
+def test_control_forgotten_and_stray_rows_are_noticed(app: FastAPI) -> None:
+    served = served_routes(app)
+    served[("GET", "/api/v1/products/dearest")] = 1
+    served[("GET", "/feed")] = 1
+    del served[("GET", "/api/v1/users/me")]
+    assert wrong_rows(served) == [
+        'the table lacks Route("GET", "/products/dearest", …): add it to `further` of its RESOURCE,'
+        " or to ROUTES",
+        'the table lacks Route("GET", "/feed", …, prefix=""): add it to `further` of its RESOURCE,'
+        " or to ROUTES",
+        'Route("GET", "/users/me", …) is not served: remove it',
+    ]
+
+
+def test_control_row_that_is_stated_twice_is_noticed(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice = next(route for route in routes() if route.path == "/users/me")
+    monkeypatch.setattr(permissions, "routes", lambda: (*routes(), twice))
+    assert wrong_rows(served_routes(app)) == ['Route("GET", "/users/me", …) is stated twice']
 
 
 async def test_control_forgotten_and_unknown_fields_are_noticed(

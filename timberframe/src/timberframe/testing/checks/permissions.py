@@ -1,5 +1,6 @@
 """Who may do what: every route of the table and every kind of caller, and what leaks to nobody."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -24,14 +25,37 @@ PROBLEM = {"type", "title", "status", "detail", "code", "request_id"}
 OUTSIDE_THE_SCHEMA = {"/api/openapi.json", "/api/docs", "/api/redoc", "/api/redoc/redoc.js"}
 
 
-def test_table_names_every_route_and_no_other(app: FastAPI) -> None:
-    served = sorted(
-        f"{method} {context.path_format}"
+def served_routes(app: FastAPI) -> Counter[tuple[str, str]]:
+    """How often each method and path is served."""
+    return Counter(
+        (method, context.path_format or "")
         for context in iter_route_contexts(app.routes)
         if getattr(context, "include_in_schema", False)
         for method in context.methods or ()
     )
-    assert sorted(f"{route.method} {route.full_path}" for route in routes()) == served
+
+
+def wrong_rows(served: Counter[tuple[str, str]]) -> list[str]:
+    """Each row that the table lacks, and each that it has too many."""
+    stated = Counter((route.method, route.full_path) for route in routes())
+    where = "add it to `further` of its RESOURCE, or to ROUTES"
+    return [
+        *(f"the table lacks {row_of(*each)}: {where}" for each in sorted(served - stated)),
+        *(f"{row_of(*each)} is not served: remove it" for each in sorted(stated.keys() - served)),
+        *(f"{row_of(*each)} is stated twice" for each in sorted((stated - served) & served)),
+    ]
+
+
+def row_of(method: str, path: str) -> str:
+    prefix = subject.settings().API_V1_PREFIX
+    if path.startswith(f"{prefix}/"):
+        return f'Route("{method}", "{path.removeprefix(prefix)}", …)'
+    return f'Route("{method}", "{path}", …, prefix="")'
+
+
+def test_table_names_every_route_and_no_other(app: FastAPI) -> None:
+    wrong = wrong_rows(served_routes(app))
+    assert not wrong, "\n".join(wrong)
 
 
 def test_only_the_documentation_is_outside_the_schema(app: FastAPI) -> None:
