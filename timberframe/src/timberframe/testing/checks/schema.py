@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ EMAILS = st.builds(email_of_length, st.sampled_from((20, 30, 253, 254, 255)), LE
 PASSWORDS = st.builds(
     of_length, st.sampled_from((7, 8, 9, 20, 127, 128, 129)), LETTERS.map("Aa34567{}".format)
 )
+# Without the first and the last year, as `Day` and `Moment` in `schemas.fields`.
+DAYS = st.dates(date(2, 1, 1), date(9998, 12, 31)).map(date.isoformat)
+MOMENTS = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31)).map(  # noqa: DTZ001 - in UTC
+    lambda moment: f"{moment.isoformat()}Z"
+)
+schemathesis.openapi.format("date", DAYS)
+schemathesis.openapi.format("date-time", MOMENTS)
 schemathesis.openapi.format("email", EMAILS)
 schemathesis.openapi.format("password", PASSWORDS)
 
