@@ -28,7 +28,7 @@ from timberframe.data.failures import message_of
 from timberframe.data.options import DatabaseOptions
 from timberframe.data.retries import TransactionConflict
 from timberframe.data.revisions import read_applied
-from timberframe.data.schema_check import NOT_MADE, find_missing, name_some
+from timberframe.data.schema_check import NOT_MADE, find_missing, name_some, to_write
 from timberframe.data.session import open_database
 from timberframe.errors import CommandError as AppCommandError
 from timberframe.errors import Unavailable
@@ -78,16 +78,16 @@ def check_result(connection: Connection) -> None:
     """Raise `CannotMigrate` unless the database, once migrated, has what the models need."""
     if missing := list(find_missing(connection)):
         attributes = context.config.attributes
-        to_write = f'{attributes["options"].project.name} migration "what it does"'
+        advice = to_write(missing, attributes["options"].project.name)
         if not attributes["applied"]:
             raise CannotMigrate(
                 f"the database lacks {name_some(missing)}: {NOT_MADE}; to write a migration:"
-                f" {to_write}"
+                f" {advice}"
             )
         raise CannotMigrate(
             "nothing was changed: after all migrations the database would lack"
             f" {name_some(missing)}: no migration makes it, or one was edited after it was applied;"
-            f" to write a migration: .venv/bin/alembic upgrade head, then {to_write}"
+            f" to write a migration: .venv/bin/alembic upgrade head, then {advice}"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi import APIRouter
 from pydantic import SecretStr
-from sqlalchemy import Column, String, text
+from sqlalchemy import Column, Connection, String, text
 
 from specimen import main
 from specimen.config import settings
@@ -17,6 +17,7 @@ from timberframe.commands.check import Finding, find_all
 from timberframe.data.base import Base
 from timberframe.data.session import open_database
 from timberframe.errors import WrongDeclaration
+from timberframe.search import index as search_index
 from timberframe.settings import Settings
 from timberframe.testing import call_command, database_options, free_port
 
@@ -83,6 +84,27 @@ def test_trigger_that_was_dropped_is_found(database_url: str, engine: str) -> No
     [finding] = found()
     assert finding.id == "database.schema"
     assert "users_search_insert of users" in finding.problem
+
+
+def test_searched_column_that_is_not_indexed_is_found(database_url: str, engine: str) -> None:
+    """Autogenerate compares nothing of the index."""
+
+    def index(connection: Connection) -> None:
+        search_index.drop_v1(connection.exec_driver_sql, engine, "users")
+        search_index.create_v1(connection.exec_driver_sql, engine, "users", "email", "username")
+
+    async def execute() -> None:
+        async with (
+            open_database(database_options()) as database,
+            database.engine.begin() as connection,
+        ):
+            await connection.run_sync(index)
+
+    asyncio.run(execute())
+    [finding] = found()
+    assert finding.id == "database.schema"
+    assert "the column full_name in the full-text index of users" in finding.problem
+    assert "with search_index.drop_v1 in it, then search_index.create_v1" in finding.remedy
 
 
 def test_database_that_is_away_is_found() -> None:

@@ -1,11 +1,12 @@
 """What a database lacks is named when the server starts."""
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from specimen.crud import product_crud, user_crud
 from timberframe.data.schema_check import SchemaIncomplete, check_schema, find_missing
 from timberframe.data.session import Database
+from timberframe.search import index as search_index
 
 assert product_crud.search  # the models alone do not say which tables have a search
 assert user_crud.search
@@ -130,6 +131,50 @@ async def test_same_index_written_otherwise_is_no_reason(
     database: Database, statement: str
 ) -> None:
     await run(database, f"DROP INDEX uq_users_username; {statement}")
+    await check_schema(database)
+
+
+async def index_users(database: Database, engine: str, *fields: str) -> None:
+    def index(connection: Connection) -> None:
+        search_index.drop_v1(connection.exec_driver_sql, engine, "users")
+        search_index.create_v1(connection.exec_driver_sql, engine, "users", *fields)
+
+    async with database.engine.begin() as connection:
+        await connection.run_sync(index)
+
+
+@pytest.mark.parametrize(
+    ("indexed", "lacking"),
+    [
+        (("email", "username"), "the column full_name in the full-text index of users"),
+        (
+            ("full_name",),
+            "the column email in the full-text index of users, the column username in",
+        ),
+        (
+            ("username", "email", "full_name"),
+            "the order email, username, full_name in the full-text index of users",
+        ),
+    ],
+)
+async def test_searched_column_that_is_not_indexed_is_named(
+    database: Database, engine: str, indexed: tuple[str, ...], lacking: str
+) -> None:
+    await index_users(database, engine, *indexed)
+    with pytest.raises(SchemaIncomplete) as refused:
+        await check_schema(database)
+    assert refused.value.detail.startswith(f"the database lacks {lacking}")
+    assert refused.value.detail.endswith(
+        'to write a migration: .venv/bin/alembic revision -m "what it does", with'
+        " search_index.drop_v1 in it, then search_index.create_v1 with all columns of the search"
+        " in their order"
+    )
+
+
+async def test_index_of_more_columns_than_are_searched_is_no_reason(
+    database: Database, engine: str
+) -> None:
+    await index_users(database, engine, "email", "username", "full_name", "hashed_password")
     await check_schema(database)
 
 

@@ -16,7 +16,13 @@ from timberframe.data.budget import TooManyConnections, check_connection_budget
 from timberframe.data.failures import message_of
 from timberframe.data.options import DatabaseOptions
 from timberframe.data.revisions import Applied, describe, known_migrations, read_applied
-from timberframe.data.schema_check import NOT_MADE, name_some, read_missing
+from timberframe.data.schema_check import (
+    NOT_MADE,
+    is_of_search_index,
+    name_some,
+    read_missing,
+    to_write,
+)
 from timberframe.data.session import open_database
 from timberframe.errors import Unavailable, WrongDeclaration
 from timberframe.http.listing import unused_routes
@@ -139,6 +145,8 @@ def _of_schema(options: DatabaseOptions) -> Iterator[Finding]:
     if missing := asyncio.run(_read_missing(options)):
         problem = f"the database lacks {name_some(missing)}: {NOT_MADE}"
         remedy = "restore it, by a migration or by hand: the file of its migration has the SQL"
+        if is_of_search_index(missing):
+            remedy = to_write(missing, name)
         yield Finding("database.schema", problem, remedy)
 
 

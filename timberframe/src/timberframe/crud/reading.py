@@ -35,6 +35,7 @@ from timberframe.crud.results import ModelT, Slice, Stored
 from timberframe.data.base import MAX_ID, SoftDeletable, Versioned
 from timberframe.data.query import AnySelect, Fetch
 from timberframe.data.rows_as_json import SEPARATOR, JoinedJSON, RowJSON
+from timberframe.data.schema_check import need_search_index
 from timberframe.data.session import Database
 from timberframe.data.unit_of_work import ReadSession
 from timberframe.schemas.page import MAX_HITS, MAX_LIMIT, Counting, Pagination, Sortable, TotalIs
@@ -70,6 +71,8 @@ class ReadBase(Generic[ModelT]):
         self.model = model
         check_declarations(self)
         index_orders(self)
+        if self.search:
+            need_search_index(model.__table__, [field.name for field in self.search.fields])
         own_id: FieldOperators = {model.id: ("in",)}
         self.declared_filters = (*declared(own_id), *declared(self.filters), *self.further_filters)
         self.sort_keys = {

@@ -5,7 +5,7 @@ without a unique index two people can share a name, without a trigger search fin
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ from timberframe.errors import CommandError
 NOT_MADE = "no migration makes it, or it was dropped or changed afterwards"
 _SHOWN = 3
 _TRIGGERS = "triggers"
+_SEARCH = "searched columns"
+_IN_SEARCH_INDEX = "in the full-text index"
 _RULES = (UniqueConstraint, CheckConstraint, ForeignKeyConstraint)
 
 _WORD = re.compile(r"[a-z_]\w*")
@@ -35,6 +37,7 @@ _WORD = re.compile(r"[a-z_]\w*")
 _NO_WORDS = re.compile(
     r"'[^']*'|::(?:character varying|double precision|timestamp with(?:out)? time zone|\w+)|\basc\b"
 )
+_UPDATE_OF = re.compile(r"\bUPDATE OF (.+?) ON ")
 _UNIQUE_IN_SQL = re.compile(r'CONSTRAINT\s+"?(\w+)"?\s+(UNIQUE\s*\([^)]*\))', re.IGNORECASE)
 
 _SQLITE_OBJECTS = "SELECT tbl_name, name, coalesce(sql, '') FROM sqlite_master"
@@ -53,7 +56,9 @@ _POSTGRESQL_RULES = """
         UNION ALL SELECT indrelid, relname, pg_get_indexdef(indexrelid)
         FROM pg_index JOIN pg_class ON oid = indexrelid
         WHERE indisvalid
-        UNION ALL SELECT tgrelid, tgname, '' FROM pg_trigger WHERE tgenabled <> 'D'
+        UNION ALL SELECT tgrelid, tgname, pg_get_triggerdef(oid)
+        FROM pg_trigger
+        WHERE tgenabled <> 'D'
     ) AS rules (table_id, rule, definition) ON oid = table_id
     WHERE pg_table_is_visible(oid)"""
 
@@ -73,8 +78,8 @@ class _Column(NamedTuple):
 class _Schema:
     """What a database has, by table and name.
 
-    `rules` are constraints, indexes and triggers; `definitions` are the SQL of indexes and unique
-    constraints.
+    `rules` are constraints, indexes and triggers; `definitions` are the SQL of indexes, triggers
+    and unique constraints.
     """
 
     columns: dict[tuple[str, str], _Column]
@@ -88,12 +93,17 @@ def need_triggers(table: Any, names: Mapping[str, Iterable[str]]) -> None:
         table.info.setdefault(_TRIGGERS, {}).setdefault(dialect, set()).update(some)
 
 
+def need_search_index(table: Any, columns: Sequence[str]) -> None:
+    """Register a search, of these columns in this order."""
+    table.info.setdefault(_SEARCH, set()).add(tuple(columns))
+
+
 async def check_schema(database: Database) -> None:
     """Raise `SchemaIncomplete` naming what is missing, `Unavailable` if the database is away."""
     if missing := await read_missing(database):
         raise SchemaIncomplete(
             f"the database lacks {name_some(missing)}: {NOT_MADE}; to write a migration:"
-            f' {database.options.project.name} migration "what it does"'
+            f" {to_write(missing, database.options.project.name)}"
         )
 
 
@@ -107,6 +117,21 @@ async def read_missing(database: Database) -> list[str]:
 def name_some(missing: list[str]) -> str:
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     return f"{', '.join(missing[:_SHOWN])}{more}"
+
+
+def to_write(missing: list[str], project: str) -> str:
+    """The command that writes a migration, and what it does not write."""
+    if is_of_search_index(missing):
+        return (
+            '.venv/bin/alembic revision -m "what it does", with search_index.drop_v1 in it, then'
+            " search_index.create_v1 with all columns of the search in their order"
+        )
+    return f'{project} migration "what it does"'
+
+
+def is_of_search_index(missing: list[str]) -> bool:
+    """Whether nothing else is missing; autogenerate does not compare it."""
+    return all(_IN_SEARCH_INDEX in each for each in missing)
 
 
 def find_missing(connection: Connection, metadata: MetaData = Base.metadata) -> Iterator[str]:
@@ -138,6 +163,20 @@ def find_missing(connection: Connection, metadata: MetaData = Base.metadata) -> 
                 yield f"NOT NULL of {column.name} of {table.name}"
             if has and column is table.autoincrement_column and not has.has_default:
                 yield f"the default of {column.name} of {table.name}"
+        yield from _missing_in_search_index(table, found)
+
+
+def _missing_in_search_index(table: Table, found: _Schema) -> Iterator[str]:
+    trigger = found.definitions.get((table.name, f"{table.name}_search_update"), "")
+    if not (listed := _UPDATE_OF.search(trigger)):  # then it is a trigger that is missing
+        return
+    indexed = [name for name in re.findall(r"\w+", listed[1]) if name != "id"]
+    for searched in sorted(table.info.get(_SEARCH, ())):
+        if lacking := [name for name in searched if name not in indexed]:
+            for name in lacking:
+                yield f"the column {name} {_IN_SEARCH_INDEX} of {table.name}"
+        elif indexed[: len(searched)] != [*searched]:  # ranks would be those of other columns
+            yield f"the order {', '.join(searched)} {_IN_SEARCH_INDEX} of {table.name}"
 
 
 def _rules_of(table: Table, connection: Connection) -> Iterator[str]:
