@@ -19,6 +19,7 @@ from timberframe.crud.base import CRUDBase
 from timberframe.crud.filters import EQUALITY, RANGE, Condition
 from timberframe.crud.policy import SERVER, Policy, Principal, everybody, owner
 from timberframe.crud.reading import ReadBase
+from timberframe.crud.row_limit import RowLimit
 from timberframe.data.base import Base as AppBase
 from timberframe.data.base import Identified, Versioned
 from timberframe.data.column_types import Document, UTCDateTime
@@ -263,6 +264,11 @@ WRONG_OF_PRODUCTS: dict[str, dict[str, Any]] = {
         "policy": Policy(read=lambda viewer: BAD_RULE, write=everybody)
     },
     "cannot show score: Product has no such": {"schema": Tall},
+    "states filtres, which declares nothing: did you mean filters": {
+        "filtres": {Product.name: EQUALITY}
+    },
+    "states sort_by, .* did you mean sorted_by": {"sort_by": (Product.name,)},
+    "states row_limits, .* did you mean row_limit": {"row_limits": RowLimit(Product.owner_id, 9)},
 }
 WRONG_OF_VISITS: dict[str, dict[str, Any]] = {
     "needs short to be of type Text": {"filters": {Visit.short: ("prefix",)}},
@@ -285,6 +291,12 @@ def test_declaration_that_cannot_work_does_not_start(
     model: Any = Product if crud is CRUDProduct else Visit
     with pytest.raises(WrongDeclaration, match=f"^CRUDWrong .*{reason}[^\n]*$"):
         type("CRUDWrong", (crud,), declarations)(model)
+
+
+def test_attribute_of_ones_own_starts() -> None:
+    """What has not nearly the name of a declaration, or is a method."""
+    own = {"colours": ("red",), "_filtres": {}, "filtered": lambda self: self.filters}
+    type("CRUDOwn", (CRUDProduct,), own)(Product)
 
 
 class NotesIn(BaseModel):

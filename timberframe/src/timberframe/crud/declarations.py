@@ -1,8 +1,10 @@
 """Check what a crud class declares, when the application starts."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from timberframe.crud.reading import ReadBase
 
 _POSTGRESQL = make_url("postgresql+asyncpg://").get_dialect()()
+_DECLARED = (dict, tuple, list, Policy, RowLimit, Search)
 _TAKEN = {"id__in", "is_deleted", *CommonQueryParams.model_fields, *ExportParams.model_fields}
 
 # Operators by the Python type of a column; isnull fits every nullable column.
@@ -47,6 +50,7 @@ def check_declarations(crud: "ReadBase[Any]") -> None:
     """Raise `WrongDeclaration` for mistakes that would otherwise fail, or leak, in a request."""
     try:
         for check in (
+            _check_names,
             _check_stated,
             _check_rules,
             _check_filters,
@@ -65,6 +69,23 @@ def _check_max_limit(crud: "ReadBase[Any]") -> None:
     # A search finds no more, so a longer page would be longer than its total.
     if not (type(crud.max_limit) is int and 1 <= crud.max_limit < MAX_HITS):
         raise TypeError(f"must state its max_limit as a number from 1 to {MAX_HITS - 1}")
+
+
+def _check_names(crud: "ReadBase[Any]") -> None:
+    """Refuse what has nearly the name of a declaration: it would declare nothing."""
+    frame = __name__.partition(".")[0]
+    known: set[str] = set()
+    stated: dict[str, Any] = {}
+    for each in type(crud).__mro__:
+        if each.__module__.partition(".")[0] == frame:
+            known |= inspect.get_annotations(each).keys()
+        else:
+            stated |= vars(each)
+    for name, value in stated.items():
+        if name in known or name.startswith("_") or not isinstance(value, _DECLARED):
+            continue
+        for nearest in get_close_matches(name, known, n=1, cutoff=0.8):
+            raise TypeError(f"states {name}, which declares nothing: did you mean {nearest}?")
 
 
 def _check_stated(crud: "ReadBase[Any]") -> None:
