@@ -23,6 +23,8 @@ NARROWED: dict[str, tuple[tuple[dict[str, Any], Any, Any], ...]] = {
         ({"ge": -(2**60), "le": 9}, -(2**53) + 1, 10),
     ),
     "Id": (({"ge": 3}, 3, 2), ({"le": 9}, 9, 10)),
+    "QueryId": (({"ge": 3}, 3, 2), ({"le": 9}, 9, 10)),
+    "Ids": (({"max_length": 2}, [1, 2], [1, 2, 3]), ({"min_length": 1}, [1], [])),
     "RowId": (({"ge": 3}, 3, 2), ({"le": 9}, 9, 10)),
     "Number": (({"ge": 0}, 0, -1), ({"gt": Decimal("-0.5")}, 0, -0.5), ({"lt": 9}, 8.5, 9)),
     "Money": (({"ge": Decimal("0.50")}, 0.5, 0.25), ({"le": 100}, 100, 100.5)),
@@ -56,11 +58,12 @@ def takes(model: Any, sent: dict[str, Any]) -> bool:
     return True
 
 
-def test_every_number_and_text_is_here() -> None:
+def test_every_number_text_and_list_is_here() -> None:
     public = {
         name
         for name, kind in vars(fields).items()
-        if get_origin(kind) is Annotated and get_args(kind)[0] in (int, Decimal, str)
+        if get_origin(kind) is Annotated
+        and (get_origin(get_args(kind)[0]) or get_args(kind)[0]) in (int, Decimal, str, list)
     }
     assert public == NARROWED.keys()
 

@@ -314,9 +314,12 @@ Id = Annotated[
     Narrowable(Field(ge=1, le=MAX_WHOLE, strict=False), BeforeValidator(refuse_text_and_booleans)),
 ]
 # The same in a query, where all values are text.
-QueryId = Annotated[int, Field(ge=1, le=MAX_WHOLE)]
+QueryId = Annotated[int, Narrowable(Field(ge=1, le=MAX_WHOLE))]
 # A set of them, as a row keeps it.
-Ids = Annotated[list[Id], Field(max_length=MAX_IDS), AfterValidator(lambda ids: sorted(set(ids)))]
+Ids = Annotated[
+    list[Id],
+    Narrowable(Field(max_length=MAX_IDS), AfterValidator(lambda ids: sorted(set(ids)))),
+]
 Number = Annotated[
     Decimal,
     Narrowable(
