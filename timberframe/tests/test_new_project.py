@@ -67,28 +67,39 @@ def test_project_without_the_example_does_not_mention_it(shop: Path) -> None:
 
 
 @pytest.mark.seconds(20)
-@pytest.mark.parametrize("is_bare", [True, False], ids=["without example", "with example"])
 def test_new_project_passes_its_checks_on_both_engines(
-    shop: Path, tmp_path: Path, postgresql_url: str, is_bare: bool
+    shop: Path, tmp_path: Path, postgresql_url: str
 ) -> None:
     """A short form of its `make check`, with a resource of its own."""
     root = tmp_path / NAME
-    if is_bare:
-        shutil.copytree(shop, root)
-    else:
-        assert passes(tmp_path, "timberframe", "new", NAME)
+    shutil.copytree(shop, root)
     order = ("order", "number:str:unique", "amount:money", "customer:ref:user", "--bulk")
     assert passes(root, CALL_ITS_COMMAND, "generate", "resource", *order)
+    assert is_in_the_house_style(root)
+    tests = ("tests/guide", "tests/api/test_orders.py", "tests/test_checks.py")
+    chosen = ("-k", "guide or orders or not (postgresql or schema_says) or migrations")
+    assert passes(root, "pytest", "-n0", "-q", *tests, *chosen, TEST_DATABASE_URL=postgresql_url)
+
+
+@pytest.mark.seconds(10)
+def test_new_project_has_the_example_unless_it_is_left_out(
+    tmp_path: Path, postgresql_url: str
+) -> None:
+    """Its tests are those of this repository."""
+    assert passes(tmp_path, "timberframe", "new", NAME)
+    root = tmp_path / NAME
+    assert is_in_the_house_style(root)
+    tests = ("tests/guide", "tests/api/test_products.py", "tests/test_seed.py")
+    assert passes(root, "pytest", "-n0", "-q", *tests, TEST_DATABASE_URL=postgresql_url)
+
+
+def is_in_the_house_style(root: Path) -> bool:
     assert passes(root, "ruff", "format", "--check", ".")
     assert passes(root, "ruff", "check", ".")
     if (ROOT / ".mypy_cache").exists():  # from the check before the tests; without it, it is slow
         shutil.copytree(ROOT / ".mypy_cache", root / ".mypy_cache")
         assert passes(root, "mypy")
-    tests = ["tests/guide", "tests/api/test_orders.py"]
-    if is_bare:  # with the example they hold for the same routes as in this repository
-        tests.append("tests/test_checks.py")
-    chosen = ("-k", "guide or orders or not (postgresql or schema_says) or migrations")
-    assert passes(root, "pytest", "-n0", "-q", *tests, *chosen, TEST_DATABASE_URL=postgresql_url)
+    return True
 
 
 def test_installed_wheel_makes_the_same_project(shop: Path, tmp_path: Path) -> None:
