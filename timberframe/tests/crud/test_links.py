@@ -95,7 +95,7 @@ class CRUDBook(CRUDBase[Any, BookIn, BookIn]):
 
 
 book_crud = CRUDBook(Book)
-HERS, ALSO_HERS, HIS = 1, 2, 3
+ALICES, ALSO_ALICES, BOBS = 1, 2, 3
 ALICE_AS_VIEWER = Principal(ALICE.id, is_superuser=False)
 LISTED = ("books", "subject_ids")
 LINKS = ("book_subjects", "book_id", "subject_id")
@@ -108,7 +108,7 @@ async def library(database: Database) -> Database:
         await (await db.connection()).run_sync(Base.metadata.create_all)
         await with_triggers(db, links.create_v1, *LISTED, *LINKS)
         await db.execute(insert(Reader), [{"id": ALICE.id}, {"id": BOB.id}])
-        owners = {HERS: ALICE.id, ALSO_HERS: ALICE.id, HIS: BOB.id}
+        owners = {ALICES: ALICE.id, ALSO_ALICES: ALICE.id, BOBS: BOB.id}
         subjects = [{"id": each, "owner_id": whose, "version": 1} for each, whose in owners.items()]
         await db.execute(insert(Subject), subjects)
     return database
@@ -147,24 +147,24 @@ async def linked(library: Database) -> list[tuple[int, int]]:
 
 
 async def test_links_follow_the_ids_whoever_writes_them(library: Database) -> None:
-    book = await create(library, HERS, HIS)
+    book = await create(library, ALICES, BOBS)
     other = await create(library)
-    assert await linked(library) == [(book, HERS), (book, HIS)]
-    await update(library, book, ALSO_HERS, HIS)
+    assert await linked(library) == [(book, ALICES), (book, BOBS)]
+    await update(library, book, ALSO_ALICES, BOBS)
     async with library.transaction() as db:
         await db.execute(text("UPDATE books SET subject_ids = '[1]' WHERE id = :id"), {"id": other})
-    assert await linked(library) == [(book, ALSO_HERS), (book, HIS), (other, HERS)]
+    assert await linked(library) == [(book, ALSO_ALICES), (book, BOBS), (other, ALICES)]
     await update(library, book)
-    assert await linked(library) == [(other, HERS)]
+    assert await linked(library) == [(other, ALICES)]
     async with library.transaction() as db:
         await db.execute(delete(Book))
     assert await linked(library) == []
 
 
 async def test_filter_finds_rows_that_list_all(library: Database) -> None:
-    await create(library, HERS, HIS)
-    await create(library, HIS)
-    for sent, found in (((HERS, HIS), 1), ((HIS,), 2), ((ALSO_HERS,), 0)):
+    await create(library, ALICES, BOBS)
+    await create(library, BOBS)
+    for sent, found in (((ALICES, BOBS), 1), ((BOBS,), 2), ((ALSO_ALICES,), 0)):
         ids = [str(each) for each in sent]
         params = listed(book_crud).model.model_validate({"subject_id": ids})
         page = await book_crud.get_multi(library, params=params, viewer=SERVER)
@@ -172,38 +172,38 @@ async def test_filter_finds_rows_that_list_all(library: Database) -> None:
 
 
 async def test_id_of_a_hidden_or_missing_row_is_refused(library: Database) -> None:
-    book = await create(library, HERS, viewer=ALICE_AS_VIEWER)
-    for wrong in (HIS, 10**6):
+    book = await create(library, ALICES, viewer=ALICE_AS_VIEWER)
+    for wrong in (BOBS, 10**6):
         with pytest.raises(UnknownReference):
-            await create(library, HERS, wrong, viewer=ALICE_AS_VIEWER)
+            await create(library, ALICES, wrong, viewer=ALICE_AS_VIEWER)
         with pytest.raises(UnknownReference):
-            await update(library, book, HERS, wrong, viewer=ALICE_AS_VIEWER)
-    assert await linked(library) == [(book, HERS)]
+            await update(library, book, ALICES, wrong, viewer=ALICE_AS_VIEWER)
+    assert await linked(library) == [(book, ALICES)]
 
 
 async def test_id_that_stays_is_not_checked_again(library: Database) -> None:
-    book = await create(library, HERS, HIS)
-    await update(library, book, ALSO_HERS, HIS, viewer=ALICE_AS_VIEWER)
-    assert await linked(library) == [(book, ALSO_HERS), (book, HIS)]
+    book = await create(library, ALICES, BOBS)
+    await update(library, book, ALSO_ALICES, BOBS, viewer=ALICE_AS_VIEWER)
+    assert await linked(library) == [(book, ALSO_ALICES), (book, BOBS)]
 
 
 async def test_row_that_is_listed_stays(library: Database) -> None:
-    book = await create(library, HERS, HIS)
+    book = await create(library, ALICES, BOBS)
     with pytest.raises(Conflict):
-        await delete_subject(library, HERS)
-    await update(library, book, HIS)
-    await delete_subject(library, HERS)
+        await delete_subject(library, ALICES)
+    await update(library, book, BOBS)
+    await delete_subject(library, ALICES)
 
 
 async def test_owner_is_deleted_with_what_lists_and_what_is_listed(library: Database) -> None:
-    await create(library, HERS, ALSO_HERS)
+    await create(library, ALICES, ALSO_ALICES)
     async with library.transaction() as db:
         await db.execute(delete(Reader).where(Reader.id == ALICE.id))
     assert await linked(library) == []
 
 
 async def test_the_same_in_batches(library: Database) -> None:
-    await create(library, HERS, ALSO_HERS)
+    await create(library, ALICES, ALSO_ALICES)
     readers: Any = Reader.__table__
     async with library.reading() as db:
         await check_nothing_forbids(db, readers, readers.c.id == ALICE.id)
@@ -235,13 +235,13 @@ Write = Callable[[Database], Awaitable[None]]
 
 
 async def write_new(library: Database) -> None:
-    await create(library, HERS, ALSO_HERS)
+    await create(library, ALICES, ALSO_ALICES)
 
 
 async def write_existing(library: Database) -> None:
     async with library.reading() as db:
         book = (await db.scalars(select(Book.id))).one()
-    await update(library, book, HERS, ALSO_HERS)
+    await update(library, book, ALICES, ALSO_ALICES)
 
 
 async def during_the_deletion(library: Database, write: Write) -> tuple[object, bool]:
@@ -250,7 +250,7 @@ async def during_the_deletion(library: Database, write: Write) -> tuple[object, 
     And whether it waited.
     """
     async with library.transaction() as db:
-        await db.execute(delete(Subject).where(Subject.id == HERS))
+        await db.execute(delete(Subject).where(Subject.id == ALICES))
         writing = asyncio.create_task(asyncio.wait_for(write(library), 10))
         await asyncio.sleep(0.3)
         is_waiting = not writing.done()
@@ -277,5 +277,5 @@ async def test_control_without_the_links_it_would_be(library: Database, write: W
     outcome, _ = await during_the_deletion(library, write)
     assert not isinstance(outcome, Exception)
     async with library.reading() as db:
-        assert [HERS, ALSO_HERS] in list(await db.scalars(select(Book.subject_ids)))
-        assert await db.get(Subject, HERS) is None
+        assert [ALICES, ALSO_ALICES] in list(await db.scalars(select(Book.subject_ids)))
+        assert await db.get(Subject, ALICES) is None
