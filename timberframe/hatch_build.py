@@ -14,7 +14,7 @@ START = (
 )
 
 
-class StartHook(BuildHookInterface):  # type: ignore[type-arg]
+class StartHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":
             return
