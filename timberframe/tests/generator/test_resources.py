@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -12,37 +11,29 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-import structlog
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from specimen import cli
 from specimen.config import Settings, settings
 from timberframe.data.session import open_database
 from timberframe.generator.names import plural_of, singular_of
-from timberframe.project import Project
 from timberframe.testing import database_options, environment
 
-ROOT = Path(__file__).parents[2]
-COPIED = (
-    *("alembic", "app", "tests", "timberframe", "pyproject.toml", "README.md", "AGENTS.md"),
-    *("Makefile", "STYLE.md", ".env.example"),
-)
+ROOT = Path(__file__).parents[3]
 CACHES = ("__pycache__", ".import_linter_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
 ORDER = """order number:str:unique amount:money note:text? issued_on:date customer:ref:user
     --policy owner --bulk"""
-PLACE = """place name:str:search token:uuid:unique weight:decimal rank:int? is_open:bool=true
-    kind:enum:shop,depot area:enum?:north,south seen_at:datetime opened_on:date? data:json
-    story:text?:search product:ref:product? order:ref:order:unique shelf:ref:category
-    old_orders:refs:order
-    --policy public-read"""
 DAY_OFF = """day_off on_day:date:unique reason:text=none fee:money?:index people:refs:user
     --plural days_off --policy superuser"""
 ARTICLE = """article title:str:search subtitle:str? number:int:unique day_off:ref:day_off?
     --policy published --bulk"""
+PLACE = """place name:str:search token:uuid:unique weight:decimal rank:int? is_open:bool=true
+    kind:enum:shop,depot area:enum?:north,south seen_at:datetime opened_on:date? data:json
+    story:text?:search article:ref:article? order:ref:order:unique old_orders:refs:order
+    --policy public-read"""
 VOUCHER = """voucher code:str:unique on_day:date:unique tag:uuid:unique is_open:bool=true
-    kind:enum:gift,refund product:ref:product? --policy superuser --bulk --seed"""
-MEMBERSHIP = "membership boss:ref:user"
+    kind:enum:gift,refund article:ref:article? --policy superuser --bulk --seed"""
+MEMBERSHIP = "membership boss:ref:user place:ref:place"
 FIELDS = (
     "place pages:int=0",
     "place isbn:str?:unique",
@@ -63,42 +54,9 @@ ROUTES = (
     "day_off GET /{id}/reason read_reason_of_day_off",
     "article GET /latest read_latest_articles",
 )
-LOOKING_AT_ALL = ("tests/test_checks.py", "tests/test_architecture.py")
-CALLS = (ORDER, PLACE, DAY_OFF, ARTICLE, VOUCHER, MEMBERSHIP)
+CALLS = (ORDER, DAY_OFF, ARTICLE, PLACE, VOUCHER, MEMBERSHIP)
 
-Myapi = Callable[[str], tuple[str, str]]
-
-
-@pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of this one, which the generator takes for its own."""
-    root = tmp_path / "checkout"
-    root.mkdir()
-    for name in COPIED:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns(*CACHES))
-        else:
-            shutil.copy2(ROOT / name, root / name)
-    monkeypatch.setattr(Settings, "project", Project.find(root))
-    return root
-
-
-@pytest.fixture
-def myapi(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Myapi:
-    """What the command prints, and what it says when it fails."""
-
-    def run(arguments: str) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["myapi", *shlex.split(arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        failed = str(ended.value.code) if isinstance(ended.value.code, str) else ""
-        structlog.reset_defaults()  # a command is a process of its own elsewhere
-        output = capsys.readouterr()
-        return output.out, output.err + failed
-
-    return run
+Shop = Callable[[str], tuple[str, str]]
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -127,35 +85,35 @@ def run_tests_in(root: Path, postgresql_url: str, *arguments: str) -> None:
     run_in(root, "pytest", *options, *arguments, TEST_DATABASE_URL=postgresql_url)
 
 
-def generate(myapi: Myapi, *calls: str) -> None:
+def generate(shop: Shop, *calls: str) -> None:
     for call in calls:
-        output, failure = myapi(f"generate resource {call}")
+        output, failure = shop(f"generate resource {call}")
         assert not failure
         files = 7 if "--bulk" in call else 6
         assert len(re.findall("^create  ", output, re.MULTILINE)) == files
 
 
-def generate_routes(myapi: Myapi, *calls: str) -> None:
+def generate_routes(shop: Shop, *calls: str) -> None:
     for call in calls:
         assert re.fullmatch(
-            r"change  app/\S+\nchange  tests/\S+\n", myapi(f"generate route {call}")[0]
+            r"change  app/\S+\nchange  tests/\S+\n", shop(f"generate route {call}")[0]
         )
 
 
-def generate_fields(myapi: Myapi, *calls: str) -> None:
+def generate_fields(shop: Shop, *calls: str) -> None:
     for call in calls:
-        output, failure = myapi(f"generate field {call}")
+        output, failure = shop(f"generate field {call}")
         assert not failure
         assert len(re.findall("^create  ", output, re.MULTILINE)) == 1
 
 
 @pytest.mark.seconds(5)
-def test_generated_code_is_in_the_house_style_and_goes_away(checkout: Path, myapi: Myapi) -> None:
+def test_generated_code_is_in_the_house_style_and_goes_away(checkout: Path, shop: Shop) -> None:
     before = tree(checkout)
-    generate(myapi, *CALLS)
-    generate_fields(myapi, *FIELDS)
+    generate(shop, *CALLS)
+    generate_fields(shop, *FIELDS)
     without_routes = tree(checkout)
-    generate_routes(myapi, *ROUTES)
+    generate_routes(shop, *ROUTES)
     run_in(checkout, "ruff", "format", "--check", ".")
     run_in(checkout, "ruff", "check", ".")
     if (ROOT / ".mypy_cache").exists():  # from the check before the tests; without it, it is slow
@@ -164,43 +122,53 @@ def test_generated_code_is_in_the_house_style_and_goes_away(checkout: Path, myap
     for path in tree(checkout):
         (checkout / path).write_bytes(without_routes[path])
     for call in reversed(FIELDS):
-        assert myapi(f"destroy field {call.partition(':')[0]}")[1] == ""
+        assert shop(f"destroy field {call.partition(':')[0]}")[1] == ""
     for call in reversed(CALLS):
-        assert myapi(f"destroy resource {call.split()[0]}")[1] == ""
+        assert shop(f"destroy resource {call.split()[0]}")[1] == ""
     assert tree(checkout) == before
 
 
 @pytest.mark.seconds(20)
-def test_generated_resources_pass_their_tests_and_those_that_look_at_all_resources(
-    checkout: Path, myapi: Myapi, postgresql_url: str
+def test_new_project_with_resources_of_its_own_passes_its_tests(
+    checkout: Path, shop: Shop, postgresql_url: str
 ) -> None:
     before = tree(checkout)
-    generate(myapi, *CALLS)
-    generate_routes(myapi, *ROUTES)
-    generate_fields(myapi, *FIELDS)
+    generate(shop, *CALLS)
+    generate_routes(shop, *ROUTES)
+    generate_fields(shop, *FIELDS)
     own = sorted(path for path in tree(checkout).keys() - before.keys() if "/test_" in path)
     assert len(own) == len(CALLS)
-    # On PostgreSQL the resource with all types of fields, and migrations; a new project's tests run
-    # another one there. The frame itself is the same as in its own tests.
-    # And so are preconditions.
-    left_out = "postgresql or schema_says or importing_the_frame or a_state or another_state"
-    chosen = f"places or migrations or not ({left_out})"
-    run_tests_in(checkout, postgresql_url, *own, *LOOKING_AT_ALL, "-k", chosen)
+    # On PostgreSQL the pages of the guide, the resource with all types of fields, and migrations.
+    # The specimen has the frame's preconditions tried, and what the schema says.
+    left_out = "postgresql or schema_says or a_state or another_state"
+    chosen = f"guide or places or migrations or not ({left_out})"
+    tests = ("tests/guide", *own, "tests/test_checks.py")
+    run_tests_in(checkout, postgresql_url, *tests, "-k", chosen)
+    obeys_the_rules_of_this_repository(checkout, postgresql_url)
 
 
-def test_readme_shows_what_is_printed(myapi: Myapi) -> None:
+def obeys_the_rules_of_this_repository(root: Path, postgresql_url: str) -> None:
+    """Which way imports go, and what the app may use of the frame."""
+    shutil.copytree(ROOT / "timberframe/src", root / "timberframe/src")
+    for path in ("pyproject.toml", "tests/test_architecture.py", "timberframe/README.md"):
+        shutil.copy(ROOT / path, root / path)
+    rules = "downwards or public_names or only_the or module_says"
+    run_tests_in(root, postgresql_url, "tests/test_architecture.py", "-k", rules)
+
+
+def test_readme_shows_what_is_printed(shop: Shop) -> None:
     text = (ROOT / "README.md").read_text()
     shown = text.partition("## Add a resource")[2].partition("```console\n")[2].partition("```")[0]
     call, *printed = shown.replace("\\\n", "").splitlines()
-    output, _ = myapi(call.partition("/myapi ")[2])
+    output, _ = shop(call.partition("/myapi ")[2])
 
     def undated(lines: list[str]) -> list[str]:
-        return [re.sub(r"\d{4}-\d\d-\d\d_\d{4}", "", line) for line in lines]
+        return [re.sub(r"\d{4}-\d\d-\d\d_\d{4}|myapi|my-shop", "", line) for line in lines]
 
     assert undated(printed) == undated(output.splitlines())
     text_of_fields = text.partition("## Add a field")[2].partition("```console\n")[2]
     call, *printed = text_of_fields.partition("```")[0].splitlines()
-    output, _ = myapi(call.partition("/myapi ")[2])
+    output, _ = shop(call.partition("/myapi ")[2])
     assert undated(printed) == undated(output.splitlines())[: len(printed)]
 
 
@@ -217,44 +185,45 @@ ON_ONE_LINE = {
 }
 
 
-def test_names_on_one_line_are_given_lines_of_their_own(checkout: Path, myapi: Myapi) -> None:
+def test_names_on_one_line_are_given_lines_of_their_own(checkout: Path, shop: Shop) -> None:
     for path, text in ON_ONE_LINE.items():
         (checkout / path).write_text(text)
-    generate(myapi, ORDER.replace("--bulk", ""))
+    generate(shop, ORDER.replace("--bulk", ""))
     models, routers = [(checkout / path).read_text() for path in ON_ONE_LINE]
     assert models.endswith('__all__ = [\n    "Order",\n    "User",\n]\n')
     assert "import (\n    auth,\n    orders,\n    users,\n)\n" in routers
     run_in(checkout, "ruff", "format", "--check", *ON_ONE_LINE)
 
 
-def test_registry_that_is_written_otherwise_is_refused(checkout: Path, myapi: Myapi) -> None:
+def test_registry_that_is_written_otherwise_is_refused(checkout: Path, shop: Shop) -> None:
     routers = checkout / "app/api/v1/api.py"
     routers.write_text(f"import app.api.v1.endpoints.users as users\n{routers.read_text()[200:]}")
     before = tree(checkout)
-    assert myapi(f"generate resource {ORDER}")[1] == (
-        "myapi: app/api/v1/api.py: after 'from app.api.v1.endpoints import (' each name needs a"
+    assert shop(f"generate resource {ORDER}")[1] == (
+        "my-shop: app/api/v1/api.py: after 'from app.api.v1.endpoints import (' each name needs a"
         " line of its own"
     )
     assert tree(checkout) == before
 
 
 def test_autogenerate_finds_nothing_more(
-    checkout: Path, myapi: Myapi, empty_database_url: str
+    checkout: Path, shop: Shop, empty_database_url: str
 ) -> None:
     """Indexes for orders are declared by the crud: it must be known without the routes."""
-    generate(myapi, ORDER)
+    generate(shop, ORDER)
     for command in (("upgrade", "head"), ("check",)):
         run_in(checkout, "alembic", *command, DATABASE_URL=empty_database_url)
 
 
-def test_examples_of_the_help_work_when_they_are_pasted(checkout: Path, myapi: Myapi) -> None:
-    shown, _ = myapi("generate resource --help")
+def test_examples_of_the_help_work_when_they_are_pasted(checkout: Path, shop: Shop) -> None:
+    shown, _ = shop("generate resource --help")
     examples = re.findall(r"^ +\.venv/bin/specimen (generate resource .+?) *$", shown, re.MULTILINE)
     assert len(examples) == 2
     for example in examples:
-        assert myapi(example)[1] == ""
+        assert shop(example)[1] == ""
 
 
+OTHERS = ("product title:str tags:refs:user", "stock_movement count:int")
 BAD_CALLS = {
     "order": "order: a resource needs a field, such as title:str",
     "order title": "title: a field is name:type, such as title:str",
@@ -363,12 +332,13 @@ BAD_CALLS = {
 
 
 def test_call_that_cannot_work_says_why_in_one_line_and_writes_nothing(
-    checkout: Path, myapi: Myapi
+    checkout: Path, shop: Shop
 ) -> None:
+    generate(shop, *OTHERS)
     before = tree(checkout)
     for arguments, expected in BAD_CALLS.items():
-        output, failure = myapi(f"generate resource {arguments}")
-        assert failure.startswith(f"myapi: {expected}"), (arguments, failure)
+        output, failure = shop(f"generate resource {arguments}")
+        assert failure.startswith(f"my-shop: {expected}"), (arguments, failure)
         assert "\n" not in failure
         assert output == ""
     assert tree(checkout) == before
@@ -422,43 +392,43 @@ def test_plural_is_that_of_english(one: str) -> None:
 
 
 def test_without_ruff_it_says_what_to_install(
-    checkout: Path, myapi: Myapi, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = tree(checkout)
     monkeypatch.setitem(sys.modules, "ruff", None)
-    failure = myapi(f"generate resource {ORDER}")[1]
-    assert failure == "myapi: generating needs ruff: install timberframe[dev]"
+    failure = shop(f"generate resource {ORDER}")[1]
+    assert failure == "my-shop: generating needs ruff: install timberframe[dev]"
     assert tree(checkout) == before
 
 
-def test_nothing_is_overwritten(checkout: Path, myapi: Myapi) -> None:
+def test_nothing_is_overwritten(checkout: Path, shop: Shop) -> None:
     (checkout / "tests/api/test_orders.py").write_text("# mine\n")
     before = tree(checkout)
-    assert myapi(f"generate resource {ORDER}")[1].startswith("myapi: orders: already exists")
+    assert shop(f"generate resource {ORDER}")[1].startswith("my-shop: orders: already exists")
     assert tree(checkout) == before
 
 
-def test_resource_is_generated_once(checkout: Path, myapi: Myapi) -> None:
-    myapi(f"generate resource {ORDER}")
+def test_resource_is_generated_once(checkout: Path, shop: Shop) -> None:
+    shop(f"generate resource {ORDER}")
     before = tree(checkout)
-    failure = myapi(f"generate resource {ORDER}")[1]
-    assert failure == "myapi: order: app/models/order.py already exists; try: order_item"
+    failure = shop(f"generate resource {ORDER}")[1]
+    assert failure == "my-shop: order: app/models/order.py already exists; try: order_item"
     assert tree(checkout) == before
 
 
-def test_resource_for_superusers_is_referred_to_by_such_alone(checkout: Path, myapi: Myapi) -> None:
-    myapi("generate resource depot name:str --policy superuser")
-    failure = myapi("generate resource parcel depot:ref:depot")[1]
-    assert failure.startswith("myapi: depot_id: only superusers may read a depot")
-    assert myapi("generate resource parcel depot:ref:depot --policy superuser")[1] == ""
+def test_resource_for_superusers_is_referred_to_by_such_alone(checkout: Path, shop: Shop) -> None:
+    shop("generate resource depot name:str --policy superuser")
+    failure = shop("generate resource parcel depot:ref:depot")[1]
+    assert failure.startswith("my-shop: depot_id: only superusers may read a depot")
+    assert shop("generate resource parcel depot:ref:depot --policy superuser")[1] == ""
 
 
 @pytest.mark.parametrize("verb", ["generate", "destroy"])
 def test_all_is_written_or_nothing(
-    checkout: Path, myapi: Myapi, monkeypatch: pytest.MonkeyPatch, verb: str
+    checkout: Path, shop: Shop, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     if verb == "destroy":
-        myapi(f"generate resource {ORDER}")
+        shop(f"generate resource {ORDER}")
     before = tree(checkout)
     write = Path.write_text
 
@@ -470,15 +440,15 @@ def test_all_is_written_or_nothing(
 
     monkeypatch.setattr(Path, "write_text", fail_at_registries)
     arguments = ORDER if verb == "generate" else "order"
-    assert myapi(f"{verb} resource {arguments}")[1].endswith("api.py: No space left on device")
+    assert shop(f"{verb} resource {arguments}")[1].endswith("api.py: No space left on device")
     assert tree(checkout) == before
 
 
 def test_outside_of_a_checkout_it_says_so(
-    checkout: Path, myapi: Myapi, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Settings, "project", replace(settings.project, root=checkout / "app"))
-    failure = myapi(f"generate resource {ORDER}")[1]
+    failure = shop(f"generate resource {ORDER}")[1]
     assert failure.endswith("is not a checkout of the project: it has no pyproject.toml")
 
 
@@ -486,51 +456,51 @@ def test_outside_of_a_checkout_it_says_so(
     "path", ["app/crud/order.py", "app/api/v1/api.py", "app/schemas/__init__.py"]
 )
 def test_what_was_changed_by_hand_is_destroyed_only_by_force(
-    checkout: Path, myapi: Myapi, path: str
+    checkout: Path, shop: Shop, path: str
 ) -> None:
     before = tree(checkout)
-    myapi(f"generate resource {ORDER}")
+    shop(f"generate resource {ORDER}")
     file = checkout / path
     text = re.sub(
         r"^.*(RANGE,|include_router\(orders|import Order,).*\n", "", file.read_text(), flags=re.M
     )
     file.write_text(text)
     changed = tree(checkout)
-    failure = myapi("destroy resource order")[1]
-    assert failure.startswith(f"myapi: {path} ")
+    failure = shop("destroy resource order")[1]
+    assert failure.startswith(f"my-shop: {path} ")
     assert "--force" in failure
     assert "\n" not in failure
     assert tree(checkout) == changed
-    assert myapi("destroy resource order --force")[1] == ""
+    assert shop("destroy resource order --force")[1] == ""
     assert tree(checkout) == before
 
 
-def test_resource_that_another_refers_to_is_not_destroyed(checkout: Path, myapi: Myapi) -> None:
-    generate(myapi, ORDER, "parcel orders:refs:order")
-    failure = myapi("destroy resource order")[1]
-    assert failure.endswith("parcel refers to it; first: myapi destroy resource parcel")
-    failure = myapi("destroy field parcel orders")[1]
-    assert failure == "myapi: order_ids: a list of references goes with its resource alone"
-    generate(myapi, "order_line order:ref:order count:int")
+def test_resource_that_another_refers_to_is_not_destroyed(checkout: Path, shop: Shop) -> None:
+    generate(shop, ORDER, "parcel orders:refs:order")
+    failure = shop("destroy resource order")[1]
+    assert failure.endswith("parcel refers to it; first: my-shop destroy resource parcel")
+    failure = shop("destroy field parcel orders")[1]
+    assert failure == "my-shop: order_ids: a list of references goes with its resource alone"
+    generate(shop, "order_line order:ref:order count:int")
     before = tree(checkout)
-    failure = myapi("destroy resource order")[1]
-    assert failure.endswith("order_line refers to it; first: myapi destroy resource order_line")
-    assert myapi("destroy resource ordr")[1].startswith(
-        "myapi: ordr: was not generated; try: order"
+    failure = shop("destroy resource order")[1]
+    assert failure.endswith("order_line refers to it; first: my-shop destroy resource order_line")
+    assert shop("destroy resource ordr")[1].startswith(
+        "my-shop: ordr: was not generated; try: order"
     )
-    assert myapi("destroy resource product")[1].startswith("myapi: product: was not generated")
+    assert shop("destroy resource user")[1].startswith("my-shop: user: was not generated")
     assert tree(checkout) == before
 
 
 def test_resource_that_others_came_after_is_dropped_by_a_migration(
-    checkout: Path, myapi: Myapi
+    checkout: Path, shop: Shop
 ) -> None:
-    generate(myapi, DAY_OFF)
+    generate(shop, DAY_OFF)
     before = tree(checkout)
-    generate(myapi, ORDER)
-    assert "_drop_days_off.py" in myapi("destroy resource day_off")[0]
-    assert "was not generated" in myapi("destroy resource day_off")[1]
-    assert "_drop_orders.py" in myapi("destroy resource order")[0]
+    generate(shop, ORDER)
+    assert "_drop_days_off.py" in shop("destroy resource day_off")[0]
+    assert "was not generated" in shop("destroy resource day_off")[1]
+    assert "_drop_orders.py" in shop("destroy resource order")[0]
     left = sorted(re.sub(r".*\d_", "", path) for path in tree(checkout).keys() - before.keys())
     assert left == ["add_orders.py", "drop_days_off.py", "drop_orders.py"]
 
@@ -556,57 +526,58 @@ def stamp(root: Path, revision: str) -> None:
 
 
 def test_migration_of_a_resource_stays_if_it_was_applied(
-    checkout: Path, myapi: Myapi, empty_database_url: str
+    checkout: Path, shop: Shop, empty_database_url: str
 ) -> None:
     before, head = tree(checkout), head_in(checkout)
-    generate(myapi, ORDER)
+    generate(shop, ORDER)
     stamp(checkout, head_in(checkout))
-    assert "create  alembic/versions/" in myapi("destroy resource order")[0]
+    assert "create  alembic/versions/" in shop("destroy resource order")[0]
     left = sorted(tree(checkout).keys() - before.keys())
     assert [re.sub(r".*\d_", "", path) for path in left] == ["add_orders.py", "drop_orders.py"]
     stamp(checkout, head)
     for path in left:
         (checkout / path).unlink()
     (checkout / "alembic/landed.sha256").write_bytes(before["alembic/landed.sha256"])
-    generate(myapi, ORDER)
-    assert myapi("destroy resource order")[1] == ""
+    generate(shop, ORDER)
+    assert shop("destroy resource order")[1] == ""
     assert tree(checkout) == before
 
 
 BAD_FIELDS = {
     "order pages:int": "pages: rows that exist need a value; try: pages:int=…",
     "order on_day:date": "on_day: rows that exist need a value; try: on_day:date?",
-    "order place:ref:product": "place_id: rows that exist need a value; try: place:ref:product?",
+    "order place:ref:user": "place_id: rows that exist need a value; try: place:ref:user?",
     "order note:text?": "note: note is given twice",
     "order parent:ref:order?": "parent_id: a order cannot refer to another one",
-    "order labels:refs:product": "label_ids: a list of references comes with its resource alone",
+    "order labels:refs:user": "label_ids: a list of references comes with its resource alone",
     "order place:ref:membership?": "place_id: membership refers to order already; in a circle",
     "order byhand:int?": "byhand: app/models/order.py has it already",
-    "product weight:int?": "product: was not generated; try: order",
+    "user weight:int?": "user: was not generated; try: order",
     "ordr weight:int?": "ordr: was not generated; try: order",
 }
 
 
-def test_field_that_cannot_be_added_is_refused_in_one_line(checkout: Path, myapi: Myapi) -> None:
-    generate(myapi, ORDER, "membership order:ref:order")
+def test_field_that_cannot_be_added_is_refused_in_one_line(checkout: Path, shop: Shop) -> None:
+    generate(shop, ORDER, "membership order:ref:order")
     model = checkout / "app/models/order.py"
     model.write_text(model.read_text().replace("    note:", "    byhand: Mapped[int]\n    note:"))
     before = tree(checkout)
     for arguments, expected in BAD_FIELDS.items():
-        output, failure = myapi(f"generate field {arguments}")
-        assert failure.startswith(f"myapi: {expected}"), (arguments, failure)
+        output, failure = shop(f"generate field {arguments}")
+        assert failure.startswith(f"my-shop: {expected}"), (arguments, failure)
         assert ("\n" in failure, output) == (False, "")
-    failure = myapi("destroy field order weight")[1]
-    assert failure.startswith("myapi: weight: was not generated for order; try: ")
-    failure = myapi("destroy field membership order")[1]
+    failure = shop("destroy field order weight")[1]
+    assert failure.startswith("my-shop: weight: was not generated for order; try: ")
+    failure = shop("destroy field membership order")[1]
     assert (
-        failure == "myapi: order: is the only field of membership; try: destroy resource membership"
+        failure
+        == "my-shop: order: is the only field of membership; try: destroy resource membership"
     )
     assert tree(checkout) == before
 
 
-def test_field_goes_into_files_that_were_edited(checkout: Path, myapi: Myapi) -> None:
-    generate(myapi, ORDER)
+def test_field_goes_into_files_that_were_edited(checkout: Path, shop: Shop) -> None:
+    generate(shop, ORDER)
     edits = {
         "app/models/order.py": ("    note: ", "    mine: Mapped[int | None]\n    note: "),
         "app/schemas/order.py": ("The note of the order", "What the buyer said"),
@@ -618,26 +589,26 @@ def test_field_goes_into_files_that_were_edited(checkout: Path, myapi: Myapi) ->
         assert old in file.read_text()
         file.write_text(file.read_text().replace(old, new))
     before = tree(checkout)
-    generate_fields(myapi, "order pages:int=0")
+    generate_fields(shop, "order pages:int=0")
     for path, (_, new) in edits.items():
         text = (checkout / path).read_text()
         assert new in text
         assert "pages" in text
     crud = checkout / "app/crud/order.py"
     assert crud.read_text().count("Order.amount") == 1
-    assert myapi("destroy field order pages")[1] == ""
+    assert shop("destroy field order pages")[1] == ""
     assert tree(checkout) == before
     crud.write_text(crud.read_text().replace("    filters = {", "    filters = MINE | {"))
     crud.write_text(re.sub("sorted_by = .*", "sorted_by = mine()", crud.read_text()))
     edited = tree(checkout)
-    failure = myapi("generate field order pages:int=0")[1]
-    assert failure.startswith("myapi: app/crud/order.py: 'sorted_by = (Order.number, ")
+    failure = shop("generate field order pages:int=0")[1]
+    assert failure.startswith("my-shop: app/crud/order.py: 'sorted_by = (Order.number, ")
     assert failure.endswith("' is not there as it was generated; change the resource by hand")
     assert tree(checkout) == edited
 
 
 def test_fields_come_and_go_with_the_rows_that_exist(
-    checkout: Path, myapi: Myapi, empty_database_url: str
+    checkout: Path, shop: Shop, empty_database_url: str
 ) -> None:
     def alembic(*commands: str) -> None:
         """In one process, whose imports take most of the time."""
@@ -650,20 +621,20 @@ def test_fields_come_and_go_with_the_rows_that_exist(
         async with open_database(options) as database, database.transaction() as db:
             return [tuple(row) for row in (await db.execute(sa.text(sql))).all()]
 
-    generate(myapi, "depot name:str:search fee:money? --policy superuser")
+    generate(shop, "depot name:str:search fee:money? --policy superuser")
     alembic("upgrade head")
     asyncio.run(execute("INSERT INTO depots (name, fee_cents) VALUES ('Maple', 5) RETURNING id"))
     fields = {
         "pages:int=7": 7,
         "status:enum:draft,half-paid=draft": "draft",
         "code:str?:unique": None,
-        "near:ref:product?": None,
+        "near:ref:user?": None,
         "cost:money=1.50": 150,
         "story:text=none:search": "none",
     }
-    generate_fields(myapi, *(f"depot {field}" for field in fields))
+    generate_fields(shop, *(f"depot {field}" for field in fields))
     for field in ("fee", "name"):
-        assert myapi(f"destroy field depot {field}")[1] == ""
+        assert shop(f"destroy field depot {field}")[1] == ""
     found = "SELECT pages, status, code, near_id, cost_cents, story FROM depots"
     alembic("upgrade head")
     assert asyncio.run(execute(found)) == [tuple(fields.values())]
@@ -672,11 +643,11 @@ def test_fields_come_and_go_with_the_rows_that_exist(
     alembic("upgrade head")
     assert asyncio.run(execute(found)) == [tuple(fields.values())]
     # The newest migration adds it, but was applied: another one drops the field.
-    generate_fields(myapi, "depot later:int?")
+    generate_fields(shop, "depot later:int?")
     alembic("upgrade head")
-    assert "_drop_later_of_depots.py" in myapi("destroy field depot later")[0]
+    assert "_drop_later_of_depots.py" in shop("destroy field depot later")[0]
     # And the whole resource: the table that comes back has all fields that it had.
-    assert "_drop_depots.py" in myapi("destroy resource depot --force")[0]
+    assert "_drop_depots.py" in shop("destroy resource depot --force")[0]
     alembic("upgrade head", "downgrade -1")
     assert asyncio.run(execute(found)) == []
     alembic("upgrade head", "check")
@@ -688,35 +659,35 @@ BAD_ROUTES = {
     "order POST /close close_all": "POST /close: routes like GET /latest, GET /{id}/similar and",
     "order DELETE /{id}/lines drop_lines": "DELETE /{id}/lines: routes like GET /latest",
     "order GET /latest Latest": "Latest: a handler is named like read_similar_books or close_order",
-    "order GET /latest read_products": "read_products: app/api/v1/endpoints/products.py has",
+    "order GET /latest read_users": "read_users: app/api/v1/endpoints/users.py has",
     "order GET /late read_late_orders": "app/api/v1/endpoints/orders.py: has no OrderParams",
     "order GET /{id}/twin read_twin": "/{order_id:id}/twin: app/api/v1/endpoints/orders.py has",
     "ordr GET /latest read_latest": "ordr: was not generated; try: order",
 }
 
 
-def test_route_that_cannot_be_added_is_refused_in_one_line(checkout: Path, myapi: Myapi) -> None:
-    generate(myapi, ORDER)
-    generate_routes(myapi, "order GET /{id}/twin read_twin_of_order")
+def test_route_that_cannot_be_added_is_refused_in_one_line(checkout: Path, shop: Shop) -> None:
+    generate(shop, ORDER)
+    generate_routes(shop, "order GET /{id}/twin read_twin_of_order")
     endpoints = checkout / "app/api/v1/endpoints/orders.py"
     endpoints.write_text(endpoints.read_text().replace("OrderParams", "Params"))
     before = tree(checkout)
     for arguments, expected in BAD_ROUTES.items():
-        output, failure = myapi(f"generate route {arguments}")
-        assert failure.startswith(f"myapi: {expected}"), (arguments, failure)
+        output, failure = shop(f"generate route {arguments}")
+        assert failure.startswith(f"my-shop: {expected}"), (arguments, failure)
         assert ("\n" in failure, output) == (False, "")
     assert tree(checkout) == before
     endpoints.write_text("from app import (")
-    failure = myapi("generate route order GET /latest read_latest_orders")[1]
-    assert failure == "myapi: app/api/v1/endpoints/orders.py, line 1: '(' was never closed"
+    failure = shop("generate route order GET /latest read_latest_orders")[1]
+    assert failure == "my-shop: app/api/v1/endpoints/orders.py, line 1: '(' was never closed"
     endpoints.unlink()
-    failure = myapi("generate route order GET /latest read_latest_orders")[1]
-    assert failure == "myapi: app/api/v1/endpoints/orders.py is gone"
+    failure = shop("generate route order GET /latest read_latest_orders")[1]
+    assert failure == "my-shop: app/api/v1/endpoints/orders.py is gone"
 
 
 @pytest.mark.seconds(10)
 def test_resource_is_renamed_as_the_page_says(
-    checkout: Path, myapi: Myapi, empty_database_url: str
+    checkout: Path, shop: Shop, empty_database_url: str
 ) -> None:
     """The commands and the migration of docs/rename-a-resource.md, as they stand there."""
 
@@ -735,7 +706,7 @@ def test_resource_is_renamed_as_the_page_says(
     page = (ROOT / "docs/rename-a-resource.md").read_text()
     blocks = re.findall(r"```(?:sh|python)\n(.*?)```", page, re.DOTALL)
     calls, files, _, migration, *_ = blocks
-    generate(myapi, *re.findall("generate resource (.*)", calls), "parcel orders:refs:order")
+    generate(shop, *re.findall("generate resource (.*)", calls), "parcel orders:refs:order")
     alembic("upgrade", "head")
     order = "(number, note, amount_cents, owner_id) VALUES ('N-1', 'Maple', 5, 1)"
     user = "(email, username, hashed_password) VALUES ('a@example.com', 'a', '')"
@@ -762,15 +733,15 @@ def test_resource_is_renamed_as_the_page_says(
     left = r"(orders|order_crud|(models|schemas|crud)\.order)"
     shell(f"! git grep -nwE '{left}' 'app/*.py' 'tests/*.py' | grep -v '[a-z] orders'")
     generate_fields(
-        myapi, "purchase pages:int=7", "order_line again:ref:purchase?", "parcel pages:int=7"
+        shop, "purchase pages:int=7", "order_line again:ref:purchase?", "parcel pages:int=7"
     )
-    assert myapi("generate field order pages:int=0")[1].startswith(
-        "myapi: order: was not generated"
+    assert shop("generate field order pages:int=0")[1].startswith(
+        "my-shop: order: was not generated"
     )
-    assert myapi("destroy field purchase note")[1] == ""
-    generate_routes(myapi, "purchase GET /{id}/twin read_twin_of_purchase")
-    failure = myapi("destroy resource purchase")[1]
-    assert failure.startswith("myapi: purchase: order_line refers to it; first: ")
+    assert shop("destroy field purchase note")[1] == ""
+    generate_routes(shop, "purchase GET /{id}/twin read_twin_of_purchase")
+    failure = shop("destroy resource purchase")[1]
+    assert failure.startswith("my-shop: purchase: order_line refers to it; first: ")
     alembic("upgrade", "head")
     alembic("check")
     assert asyncio.run(execute(lines.format("purchases"))) == [("N-1", 1)]
