@@ -1,6 +1,7 @@
 """The generator: what it writes passes every check, and it goes away without a trace."""
 
 import asyncio
+import json
 import re
 import shutil
 import subprocess
@@ -10,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
@@ -67,7 +67,7 @@ def tree(root: Path) -> dict[str, bytes]:
     }
 
 
-def run_in(root: Path, *command: str, **settings: str) -> None:
+def run_in(root: Path, *command: str, **settings: str) -> str:
     result = subprocess.run(
         [sys.executable, "-c" if "\n" in command[0] else "-m", *command],
         cwd=root,
@@ -78,6 +78,39 @@ def run_in(root: Path, *command: str, **settings: str) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+# In one process, since its imports take most of the time.
+STEPS = """
+import asyncio, json, sys
+import sqlalchemy as sa
+from alembic.config import main
+from app.core.config import settings
+from timberframe.data.options import DatabaseOptions
+from timberframe.data.session import open_database
+
+async def execute(sql):
+    options = DatabaseOptions.of(settings)
+    async with open_database(options) as database, database.transaction() as db:
+        result = await db.execute(sa.text(sql))
+        return [list(row) for row in result] if result.returns_rows else []
+
+rows = []
+for step in sys.argv[1:]:
+    if step.split()[0].isupper():
+        rows += asyncio.run(execute(step))
+    else:
+        main(step.split())
+print(json.dumps(rows))
+"""
+
+
+def migrate(root: Path, url: str, *steps: str) -> list[list[object]]:
+    """Run commands of Alembic, and SQL in between; return the rows of all SQL."""
+    output = run_in(root, STEPS, *steps, DATABASE_URL=url)
+    rows: list[list[object]] = json.loads(output.splitlines()[-1])
+    return rows
 
 
 def run_tests_in(root: Path, postgresql_url: str, *arguments: str) -> None:
@@ -139,9 +172,9 @@ def test_new_project_with_resources_of_its_own_passes_its_tests(
     own = sorted(path for path in tree(checkout).keys() - before.keys() if "/test_" in path)
     assert len(own) == len(CALLS)
     # On PostgreSQL the pages of the guide, the resource with all types of fields, and migrations.
-    # The specimen has the frame's preconditions tried, and what the schema says.
-    left_out = "postgresql or schema_says or a_state or another_state"
-    chosen = f"guide or places or migrations or not ({left_out})"
+    # What depends on the frame alone is tried with the specimen.
+    of_frame = "schema_says or state or noticed or kept_answer or before_input"
+    chosen = f"guide or places or migrations or not (postgresql or {of_frame})"
     tests = ("tests/guide", *own, "tests/test_checks.py")
     run_tests_in(checkout, postgresql_url, *tests, "-k", chosen)
     obeys_the_rules_of_this_repository(checkout, postgresql_url)
@@ -211,8 +244,7 @@ def test_autogenerate_finds_nothing_more(
 ) -> None:
     """Indexes for orders are declared by the crud: it must be known without the routes."""
     generate(shop, ORDER)
-    for command in (("upgrade", "head"), ("check",)):
-        run_in(checkout, "alembic", *command, DATABASE_URL=empty_database_url)
+    migrate(checkout, empty_database_url, "upgrade head", "check")
 
 
 def test_examples_of_the_help_work_when_they_are_pasted(checkout: Path, shop: Shop) -> None:
@@ -610,20 +642,9 @@ def test_field_goes_into_files_that_were_edited(checkout: Path, shop: Shop) -> N
 def test_fields_come_and_go_with_the_rows_that_exist(
     checkout: Path, shop: Shop, empty_database_url: str
 ) -> None:
-    def alembic(*commands: str) -> None:
-        """In one process, whose imports take most of the time."""
-        calls = [f"main({command.split()})\n" for command in commands]
-        code = "from alembic.config import main\n" + "".join(calls)
-        run_in(checkout, code, DATABASE_URL=empty_database_url)
-
-    async def execute(sql: str) -> list[tuple[object, ...]]:
-        options = replace(database_options(), project=settings.project)
-        async with open_database(options) as database, database.transaction() as db:
-            return [tuple(row) for row in (await db.execute(sa.text(sql))).all()]
-
     generate(shop, "depot name:str:search fee:money? --policy superuser")
-    alembic("upgrade head")
-    asyncio.run(execute("INSERT INTO depots (name, fee_cents) VALUES ('Maple', 5) RETURNING id"))
+    insert = "INSERT INTO depots (name, fee_cents) VALUES ('Maple', 5)"
+    migrate(checkout, empty_database_url, "upgrade head", insert)
     fields = {
         "pages:int=7": 7,
         "status:enum:draft,half-paid=draft": "draft",
@@ -636,21 +657,22 @@ def test_fields_come_and_go_with_the_rows_that_exist(
     for field in ("fee", "name"):
         assert shop(f"destroy field depot {field}")[1] == ""
     found = "SELECT pages, status, code, near_id, cost_cents, story FROM depots"
-    alembic("upgrade head")
-    assert asyncio.run(execute(found)) == [tuple(fields.values())]
-    alembic("check", f"downgrade -{len(fields) + 2}")
-    assert asyncio.run(execute("SELECT name, fee_cents FROM depots")) == [(None, None)]
-    alembic("upgrade head")
-    assert asyncio.run(execute(found)) == [tuple(fields.values())]
+    down = (f"downgrade -{len(fields) + 2}", "SELECT name, fee_cents FROM depots")
+    up = ("upgrade head", found)
+    values = list(fields.values())
+    assert migrate(checkout, empty_database_url, *up, "check", *down, *up) == [
+        values,
+        [None, None],
+        values,
+    ]
     # The newest migration adds it, but was applied: another one drops the field.
     generate_fields(shop, "depot later:int?")
-    alembic("upgrade head")
+    migrate(checkout, empty_database_url, "upgrade head")
     assert "_drop_later_of_depots.py" in shop("destroy field depot later")[0]
     # And the whole resource: the table that comes back has all fields that it had.
     assert "_drop_depots.py" in shop("destroy resource depot --force")[0]
-    alembic("upgrade head", "downgrade -1")
-    assert asyncio.run(execute(found)) == []
-    alembic("upgrade head", "check")
+    last = ("upgrade head", "downgrade -1", found, "upgrade head", "check")
+    assert migrate(checkout, empty_database_url, *last) == []
 
 
 BAD_ROUTES = {
@@ -691,33 +713,26 @@ def test_resource_is_renamed_as_the_page_says(
 ) -> None:
     """The commands and the migration of docs/rename-a-resource.md, as they stand there."""
 
-    def alembic(*arguments: str) -> None:
-        run_in(checkout, "alembic", *arguments, DATABASE_URL=empty_database_url)
-
     def shell(script: str) -> None:
         subprocess.run(["/bin/bash", "-ec", script], cwd=checkout, check=True)
-
-    async def execute(*statements: str) -> list[tuple[object, ...]]:
-        options = replace(database_options(), project=settings.project)
-        async with open_database(options) as database, database.transaction() as db:
-            results = [await db.execute(sa.text(each)) for each in statements]
-            return [tuple(row) for row in results[-1].all()]
 
     page = (ROOT / "docs/rename-a-resource.md").read_text()
     blocks = re.findall(r"```(?:sh|python)\n(.*?)```", page, re.DOTALL)
     calls, files, _, migration, *_ = blocks
     generate(shop, *re.findall("generate resource (.*)", calls), "parcel orders:refs:order")
-    alembic("upgrade", "head")
     order = "(number, note, amount_cents, owner_id) VALUES ('N-1', 'Maple', 5, 1)"
     user = "(email, username, hashed_password) VALUES ('a@example.com', 'a', '')"
     lines = "SELECT number, order_id FROM order_lines JOIN {} AS one ON one.id = order_id"
-    rows = execute(
+    rows = migrate(
+        checkout,
+        empty_database_url,
+        "upgrade head",
         f"INSERT INTO users {user}",
         f"INSERT INTO orders {order}",
         "INSERT INTO order_lines (order_id, quantity, owner_id) VALUES (1, 2, 1)",
         lines.format("orders"),
     )
-    assert asyncio.run(rows) == [("N-1", 1)]
+    assert rows == [["N-1", 1]]
 
     shell("git init -q && git add -A")
     shell(files.replace("make format\ngit diff HEAD\n", ""))
@@ -742,8 +757,6 @@ def test_resource_is_renamed_as_the_page_says(
     generate_routes(shop, "purchase GET /{id}/twin read_twin_of_purchase")
     failure = shop("destroy resource purchase")[1]
     assert failure.startswith("my-shop: purchase: order_line refers to it; first: ")
-    alembic("upgrade", "head")
-    alembic("check")
-    assert asyncio.run(execute(lines.format("purchases"))) == [("N-1", 1)]
-    alembic("downgrade", head)
-    assert asyncio.run(execute(lines.format("orders"))) == [("N-1", 1)]
+    there = ("upgrade head", "check", lines.format("purchases"))
+    back = (f"downgrade {head}", lines.format("orders"))
+    assert migrate(checkout, empty_database_url, *there, *back) == [["N-1", 1]] * 2
