@@ -25,12 +25,13 @@ test: .venv/dev.stamp ## Run all tests, the app's and the frame's, on SQLite and
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest timberframe/tests
 
-check: .venv/dev.stamp ## Run what CI runs: format, lint, types, speed, and all tests
+check: .venv/dev.stamp ## Run what CI runs: format, lint, types, speed, all tests, and a new project
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m benchmarks.guard
 	@$(MAKE) --no-print-directory test
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest timberframe/tests/generator -m new_project
 
 format: .venv/dev.stamp ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix .

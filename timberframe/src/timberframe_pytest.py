@@ -4,6 +4,7 @@ It does nothing in a project whose `pyproject.toml` has no table `[tool.timberfr
 nothing of the frame there.
 """
 
+import gc
 import os
 import secrets
 import sys
@@ -36,6 +37,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
             f"{entrypoint} was imported before the tests could set its settings"
         )
     set_environment()
+    gc.disable()  # until all is imported
     # Without it a check that fails would show no values.
     pytest.register_assert_rewrite("timberframe.testing.checks")
     early_config.pluginmanager.import_plugin("timberframe.testing.plugin")

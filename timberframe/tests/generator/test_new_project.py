@@ -56,7 +56,7 @@ def test_project_without_the_example_does_not_mention_it(new_shop: Path) -> None
         assert not OF_THE_EXAMPLE.search(f"{path}: {text}"), path
 
 
-@pytest.mark.seconds(10)
+@pytest.mark.new_project
 def test_new_project_has_the_example_unless_it_is_left_out(
     tmp_path: Path, postgresql_url: str
 ) -> None:
@@ -71,7 +71,7 @@ def test_new_project_has_the_example_unless_it_is_left_out(
     if (ROOT / ".mypy_cache").exists():  # from the check before the tests; without it, it is slow
         shutil.copytree(ROOT / ".mypy_cache", root / ".mypy_cache")
         assert passes(root, "mypy")
-    tests = ["tests/guide", "tests/api/test_categories.py", "tests/test_seed.py"]
+    tests = ["tests/guide", "tests/api/test_products.py", "tests/test_seed.py"]
     there = [path for path in tests if (ROOT / path).exists()]  # the example may be removed here
     assert passes(root, "pytest", "-n0", "-q", *there, TEST_DATABASE_URL=postgresql_url)
 

@@ -83,15 +83,14 @@ def run_in(root: Path, *command: str, **settings: str) -> str:
 
 # In one process, since its imports take most of the time.
 STEPS = """
-import asyncio, json, sys
+import asyncio, importlib, json, sys
 import sqlalchemy as sa
 from alembic.config import main
-from app.core.config import settings
 from timberframe.data.options import DatabaseOptions
 from timberframe.data.session import open_database
 
 async def execute(sql):
-    options = DatabaseOptions.of(settings)
+    options = DatabaseOptions.of(importlib.import_module("app.core.config").settings)
     async with open_database(options) as database, database.transaction() as db:
         result = await db.execute(sa.text(sql))
         return [list(row) for row in result] if result.returns_rows else []
@@ -161,7 +160,7 @@ def test_generated_code_is_in_the_house_style_and_goes_away(checkout: Path, shop
     assert tree(checkout) == before
 
 
-@pytest.mark.seconds(20)
+@pytest.mark.new_project
 def test_new_project_with_resources_of_its_own_passes_its_tests(
     checkout: Path, shop: Shop, postgresql_url: str
 ) -> None:

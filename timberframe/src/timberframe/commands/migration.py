@@ -61,9 +61,8 @@ def write_migration(options: DatabaseOptions, message: str) -> Written | None:
     if not script:
         return None
     file = Path(script.path)
-    root = options.project.root
     try:
-        [source] = lay_out({str(file): file.read_text()}, root).values()
+        [source] = lay_out({file.name: file.read_text()}, options.project.root).values()
     except CommandError:
         file.unlink()
         raise

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -46,12 +46,13 @@ def url_of(url: str, name: str) -> str:
     return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
-async def run_sql(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+@contextmanager
+def administering(url: str) -> Iterator[Callable[[str], None]]:
+    """Runs SQL over one connection: to connect takes as long as to make a database."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(url))
+        yield lambda statement: runner.run(connection.execute(statement))
+        runner.run(connection.close())
 
 
 @contextmanager
@@ -71,10 +72,10 @@ def new_database(
         shutil.rmtree(folder)
         return
     server: str = request.getfixturevalue("postgresql_url")
-    create = f'CREATE DATABASE "{name}" TEMPLATE "{template or "template0"}" STRATEGY file_copy'
-    asyncio.run(run_sql(server, create))
+    run_sql = request.getfixturevalue("postgresql_administration")
+    run_sql(f'CREATE DATABASE "{name}" TEMPLATE "{template or "template0"}" STRATEGY file_copy')
     yield url_of(server, name)
-    asyncio.run(run_sql(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    run_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 async def empty_database() -> None:

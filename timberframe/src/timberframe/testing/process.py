@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 import structlog
 
+from timberframe.logging import LineWriter
 from timberframe.testing import subject
 
 START_SECONDS = 60  # a busy machine is no failure
@@ -72,8 +73,10 @@ def call_command(
             patch.setattr(settings, name, getattr(valid, name))
         patch.setattr(sys, "argv", [subject.project().name, *arguments])
         patch.setattr(sys, "stdin", io.StringIO(stdin))
-        # Loggers used for the first time here would keep the level of commands.
+        # Loggers used for the first time here would keep the level of commands; those of earlier
+        # tests have kept another, and a stream that may be closed.
         structlog.configure(cache_logger_on_first_use=False)
+        patch.setattr(LineWriter, "stream", io.StringIO())
         try:
             with pytest.raises(SystemExit) as ended:
                 subject.main()
