@@ -52,6 +52,7 @@ def _tools_in(folder: Path) -> dict[str, Any]:
 def set_environment() -> None:
     """Let no settings of the developer reach the application; tools beside pytest call it too."""
     os.environ["ENV_FILE"] = ""
+    os.environ["EMBEDDED_WORKER"] = "false"  # a test that needs it says so
     os.environ["SECRET_KEY"] = secrets.token_urlsafe(32)
     for name in _NOT_INHERITED:
         os.environ.pop(name, None)

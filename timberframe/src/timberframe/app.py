@@ -23,6 +23,7 @@ from timberframe.http.options import HttpOptions
 from timberframe.http.problems import add_error_handlers
 from timberframe.http.routing import RouteIndex
 from timberframe.http.sign_in import SignInLimits, is_token_endpoint
+from timberframe.jobs import Job
 from timberframe.logging import configure_logging
 from timberframe.open_files import max_connections
 from timberframe.security.rate_limit import open_rate_limiter
@@ -46,9 +47,12 @@ def create_app(
     *,
     accounts: Accounts[Any, Any, Any],
     routers: Mapping[str, APIRouter],
+    jobs: Sequence[Job[Any]] = (),
     headers: Mapping[str, str] = {},
 ) -> FastAPI:
     """The application with `routers`, each under its prefix; `headers` are sent with every answer.
+
+    `jobs` are those that its workers run.
 
     Ids of operations are the names of handlers; under all prefixes but the first they begin with
     the prefix, so that several versions of an API may have the same routers. The application
@@ -73,6 +77,7 @@ def create_app(
     app.state.settings = settings
     app.state.options = options
     app.state.accounts = accounts
+    app.state.jobs = {job.name: job for job in jobs}
     app.state.tokens = Tokens.of(settings)
     app.state.sign_in_limits = SignInLimits.of(settings)
     app.state.header_names = frozenset(headers)

@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import json
+import os
 import signal
 import socket
 import sys
@@ -50,6 +51,7 @@ def create_cli(settings: Settings, *, app: str, accounts: str) -> typer.Typer:
         cls=OneLineGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
     )
     _add_serve(cli, settings, app)
+    _add_worker(cli, settings, app)
     _add_migrate(cli, settings, accounts)
     _add_create_superuser(cli, settings, accounts)
     _add_openapi(cli, app)
@@ -111,14 +113,44 @@ def _add_serve(cli: typer.Typer, settings: Settings, app: str) -> None:
         configure_logging(settings)
         with located():
             serving.load_app(app)
+            jobs = load(app).state.jobs
         if migrate_first:
             log.info("migrated", detail=_migrate(settings))
-        asyncio.run(check_database(DatabaseOptions.of(settings), workers))
-        server = serving.Server(app, settings, host=host, port=port, workers=workers)
+        is_embedded = settings.EMBEDDED_WORKER and bool(jobs)
+        asyncio.run(check_database(DatabaseOptions.of(settings), workers + is_embedded))
+
+        def work() -> None:
+            from timberframe.jobs.process import run_worker
+
+            run_worker(settings, jobs, parent=os.getppid(), when_started=serving.release_signals)
+
+        server = serving.Server(
+            app,
+            settings,
+            host=host,
+            port=port,
+            workers=workers,
+            job_worker=work if is_embedded else None,
+        )
         server.on_startup(lambda: log.info("serving", url=address, docs=f"{address}/api/docs"))
         server.run()
         if server.failed:
             sys.exit(f"{command_name()}: a worker could not start")
+
+
+def _add_worker(cli: typer.Typer, settings: Settings, app: str) -> None:
+    @cli.command()
+    def worker() -> None:
+        """Run background jobs until stopped; any number of workers may run, on any machines."""
+        from timberframe.jobs.process import run_worker
+        from timberframe.logging import configure_logging
+
+        configure_logging(settings)
+        with located():
+            jobs = load(app).state.jobs
+        if not jobs:
+            sys.exit(f"{command_name()}: the application has no jobs: give `jobs` to create_app")
+        run_worker(settings, jobs)
 
 
 def _try_to_listen(host: str, port: int) -> None:

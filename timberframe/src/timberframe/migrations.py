@@ -21,7 +21,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeDecorator
 
 import timberframe.crud.idempotency
-import timberframe.data.table_copies  # noqa: F401 - a table that is copied on SQLite loses nothing
+import timberframe.data.table_copies
+import timberframe.jobs.models  # noqa: F401 - the frame's tables; and copies on SQLite lose nothing
 from timberframe.data.base import Base
 from timberframe.data.engine import create_engine
 from timberframe.data.failures import message_of

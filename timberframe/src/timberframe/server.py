@@ -2,11 +2,14 @@
 
 import asyncio
 import gc
+import math
+import multiprocessing
 import os
 import signal
 import socket
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,13 +34,55 @@ UNREAD_SECONDS = 30  # as long as an export may stall
 log = structlog.get_logger()
 
 
+class Beside:
+    """A process beside the server's workers, forked like them; `died` is set when it ends."""
+
+    def __init__(self, work: Callable[[], None], died: threading.Event) -> None:
+        self._work = work
+        self._died = died
+        self._started = -math.inf
+
+    def start(self) -> None:
+        time.sleep(max(0, 1 - (time.monotonic() - self._started)))  # at most one a second
+        self._started = time.monotonic()
+        self._process = multiprocessing.get_context("fork").Process(target=self._work)
+        self._process.start()
+        # Only this thread waits for the process: two that do may both be told that it lives.
+        self._waiting = threading.Thread(target=self._wait, daemon=True)
+        self._waiting.start()
+
+    def _wait(self) -> None:
+        self._process.join()
+        self._died.set()
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative if a signal ended it."""
+        return None if self._waiting.is_alive() else self._process.exitcode
+
+    def stop(self, seconds: float) -> None:
+        """Wait for it after `terminate`, and kill it after `seconds`."""
+        self._waiting.join(seconds)
+        self._process.kill()
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+
 class Server(MPServer):
     """Worker processes that share a port; `failed` once one of them could not start."""
 
     failed = False
 
     def __init__(
-        self, target: str, settings: Settings, *, host: str, port: int, workers: int
+        self,
+        target: str,
+        settings: Settings,
+        *,
+        host: str,
+        port: int,
+        workers: int,
+        job_worker: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(
             target,
@@ -55,10 +100,11 @@ class Server(MPServer):
             log_level=LogLevels.warning,
             log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
         )
+        self._beside = Beside(job_worker, self.main_loop_interrupt) if job_worker else None
 
     def run(self) -> None:
         """Serve until stopped, or until a worker cannot start."""
-        os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals)
+        os.register_at_fork(before=_hold_signals, after_in_parent=release_signals)
         self.serve(target_loader=load_app)
 
     def _init_shared_socket(self) -> None:
@@ -70,6 +116,8 @@ class Server(MPServer):
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
         """Replace whatever dies. granian gives up when a worker dies twice in a few seconds."""
+        if self._beside:
+            self._beside.start()
         while not (self.interrupt_signal or self.failed):
             self.main_loop_interrupt.wait()
             self.main_loop_interrupt.clear()
@@ -82,6 +130,13 @@ class Server(MPServer):
                     break
                 log.error("worker_replaced", worker=index + 1)
                 self._respawn_workers([index], spawn_target, target_loader)
+            if self._beside and not self.interrupt_signal:
+                self._replace_beside(self._beside)
+
+    def _replace_beside(self, beside: Beside) -> None:
+        if (exit_code := beside.exit_code) is not None:
+            log.error("job_worker_replaced", exit_code=exit_code)
+            beside.start()
 
     def _stop_workers(self) -> None:
         """Wait for the workers, then let granian collect them.
@@ -89,6 +144,8 @@ class Server(MPServer):
         granian asks once whether a worker is alive. While another thread reaps it, the answer is
         yes, and a worker that has stopped as asked would be reported as killed.
         """
+        if self._beside:
+            self._beside.terminate()
         for worker in self.wrks:
             worker.terminate()  # type: ignore[no-untyped-call]  # granian's
         deadline = time.monotonic() + (self.workers_kill_timeout or 0)
@@ -96,6 +153,8 @@ class Server(MPServer):
             time.sleep(0.01)
         self.workers_kill_timeout = 1  # those that are left have had their time
         super()._stop_workers()  # type: ignore[no-untyped-call]  # granian's
+        if self._beside:
+            self._beside.stop(max(1, deadline - time.monotonic()))
 
     def shutdown(self, exit_code: int = 0) -> None:
         self.interrupt_children.clear()  # a worker that dies during shutdown has not failed
@@ -130,7 +189,7 @@ def _hold_signals() -> None:
 
 
 def _start_serving() -> None:
-    _release_signals()
+    release_signals()
     _drop_clients_that_do_not_read()
 
 
@@ -153,7 +212,7 @@ def _drop_clients_that_do_not_read() -> None:
                     )
 
 
-def _release_signals() -> None:
+def release_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 

@@ -137,6 +137,13 @@ class Settings(BaseSettings):
     SIGN_IN_FAILURES_PER_ADDRESS: int = Field(default=100, ge=1)
     SIGN_UPS_PER_MINUTE: int = Field(default=200, ge=1)
 
+    # Background jobs
+    # One worker runs beside `serve`; off, `worker` runs them elsewhere
+    EMBEDDED_WORKER: bool = True
+    JOBS_CONCURRENCY: int = Field(default=8, ge=1, le=1000)
+    JOBS_LEASE_SECONDS: float = Field(default=30, ge=1, le=3600)
+    JOBS_DAYS: int = Field(default=7, ge=1)
+
     # Redis or Valkey: counters shared by all processes; without it each counts for itself
     REDIS_URL: SecretStr | None = None
 

@@ -1,7 +1,8 @@
 """The arguments of the developer's commands; what they do is imported when one of them runs."""
 
 import sys
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +11,10 @@ from timberframe.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 Access = Literal["public", "everybody", "signed-in", "owner", "superuser"]
+
+
+Status = Literal["queued", "running", "done", "dead"]
+JobId = Annotated[int, typer.Argument(help="The id of the job.", metavar="ID", min=1)]
 
 
 def add_developer_commands(
@@ -23,6 +28,7 @@ def add_developer_commands(
     _add_migration(cli, settings, accounts)
     _add_check(cli, settings, app)
     _add_about(cli, settings)
+    _add_jobs(cli, settings, app)
 
 
 def _add_dev(cli: typer.Typer, settings: Settings) -> None:
@@ -174,3 +180,78 @@ def _add_about(cli: typer.Typer, settings: Settings) -> None:
 
         sections = describe(settings)
         typer.echo(to_json(sections) if as_json else to_text(sections))
+
+
+def _add_jobs(cli: typer.Typer, settings: Settings, app: str) -> None:
+    jobs = typer.Typer(help="Look at background jobs, retry them, drop them.", no_args_is_help=True)
+    cli.add_typer(jobs, name="jobs")
+
+    def options() -> Any:
+        from timberframe.data.options import DatabaseOptions
+
+        return DatabaseOptions.of(settings)
+
+    @jobs.command("list")
+    def list_jobs(
+        status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
+        name: Annotated[str | None, typer.Option(help="Only jobs of this name.")] = None,
+        limit: Annotated[int, typer.Option(help="How many.", min=1, max=1000)] = 20,
+        is_live: Annotated[bool, typer.Option("--watch", help="Until Ctrl+C.")] = False,
+        as_json: AsJson = False,
+    ) -> None:
+        """List jobs, the newest first."""
+        from rich.console import Console
+
+        from timberframe.commands import jobs as command
+
+        filters: dict[str, Any] = {"status": status, "name": name, "limit": limit}
+        if is_live:
+            command.watch(options(), **filters)
+        records = command.run(options(), partial(command.find_jobs, **filters))
+        if as_json:
+            typer.echo(f"[{', '.join(map(command.as_json, records))}]")
+        else:
+            counts = command.run(options(), command.count_jobs)
+            Console().print(command.table_of(records, counts))
+
+    @jobs.command()
+    def show(job_id: JobId) -> None:
+        """Print all that is known of a job, as JSON."""
+        from timberframe.commands import jobs as command
+
+        typer.echo(
+            command.as_json(command.run(options(), partial(command.find_job, job_id=job_id)))
+        )
+
+    @jobs.command()
+    def retry(job_id: JobId) -> None:
+        """Queue a dead or waiting job again, now and with all its attempts."""
+        from timberframe.commands import jobs as command
+
+        command.run(options(), partial(command.retry, job_id=job_id))
+        typer.echo(f"Job {job_id} is queued")
+
+    @jobs.command()
+    def drop(job_id: JobId) -> None:
+        """Delete a job that is not running."""
+        from timberframe.commands import jobs as command
+
+        command.run(options(), partial(command.drop, job_id=job_id))
+        typer.echo(f"Job {job_id} is gone")
+
+    @jobs.command("run")
+    def run_job(job_id: JobId) -> None:
+        """Run a job in this process, whenever it is due."""
+        from timberframe.commands import jobs as command
+        from timberframe.jobs.worker import JobOptions
+        from timberframe.logging import configure_logging
+
+        configure_logging(settings)
+        declared = load(app).state.jobs
+        acting = partial(
+            command.run_here, jobs=declared, job_id=job_id, options=JobOptions.of(settings)
+        )
+        record = command.run(options(), acting)
+        if record.status != "done":
+            sys.exit(f"{command_name()}: job {job_id} is {record.status}: {record.error}")
+        typer.echo(f"Job {job_id} is done")

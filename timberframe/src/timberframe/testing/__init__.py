@@ -1,6 +1,7 @@
 """The test kit: what the tests of a project need, beside the fixtures of pytest's plugin."""
 
 from timberframe.testing.cast import ADMIN, ALICE, BOB, CAST, Person, client_of
+from timberframe.testing.jobs import run_jobs
 from timberframe.testing.process import (
     ServerProcess,
     call_command,
@@ -33,6 +34,7 @@ __all__ = [
     "free_port",
     "lifespan",
     "run_command",
+    "run_jobs",
     "serving",
     "set_limits",
 ]

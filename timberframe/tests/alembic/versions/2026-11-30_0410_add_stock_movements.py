@@ -12,7 +12,7 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 
-TABLES = ("stock_movements", "idempotency_keys")
+TABLES = ("stock_movements", "idempotency_keys", "jobs")
 
 
 def upgrade() -> None:

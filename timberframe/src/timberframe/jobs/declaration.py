@@ -1,0 +1,147 @@
+"""Declares jobs: `@job` makes one of a function, and `enqueue` puts it into the queue."""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, Concatenate, Generic, ParamSpec, Self, get_type_hints
+
+from cronsim import CronSim, CronSimError
+from pydantic import BaseModel, ConfigDict, create_model
+
+from timberframe.data.base import utc_now
+from timberframe.data.query import Rows
+from timberframe.data.session import Database
+from timberframe.data.unit_of_work import UnitOfWork
+from timberframe.jobs import queue
+
+P = ParamSpec("P")
+
+
+@dataclass
+class Run:
+    """One attempt at a job: what its function is called with.
+
+    `id` is the same in all attempts: give it to whoever must recognise a second one.
+    """
+
+    id: int
+    attempt: int  # from 1 on
+    database: Database
+    is_done: bool = field(default=False, init=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[UnitOfWork]:
+        """A unit of work that is committed together with the job's being done, or not at all.
+
+        Open it once, as the last thing the job does. Raise `queue.LeaseLost` at its end if another
+        worker has taken the job over: then nothing is committed.
+        """
+        if self.is_done:
+            raise RuntimeError("the job is done already: it has one transaction")
+        async with self.database.transaction() as db:
+            yield db
+            await queue.finish(db, self.id, self.attempt)
+        self.is_done = True
+
+
+@dataclass(frozen=True)
+class Job(Generic[P]):
+    """What `@job` makes of a function; times are in seconds."""
+
+    function: Callable[Concatenate[Run, P], Awaitable[None]]
+    name: str
+    max_attempts: int
+    timeout: float
+    backoff: float
+    priority: int
+    schedule: str | None
+    delay: float = 0
+    key: str | None = None
+
+    async def enqueue(self, db: Rows, *args: P.args, **payload: P.kwargs) -> int | None:
+        """Put the job into the queue, in the transaction of `db`: a rollback drops it.
+
+        Return its id, or None if there is a job with the same `key` already. Raise
+        `pydantic.ValidationError` for a payload that the function does not take.
+        """
+        if args:
+            raise TypeError(f"{self.name}.enqueue takes its payload by name")
+        values = self.payload(**payload).model_dump(mode="json")
+        return await queue.insert_job(
+            db, self.name, values, priority=self.priority, delay=self.delay, key=self.key
+        )
+
+    def set(
+        self,
+        *,
+        delay: timedelta = timedelta(),
+        key: str | None = None,
+        priority: int | None = None,
+    ) -> Self:
+        """The job with other options: `await remind.set(delay=timedelta(days=1)).enqueue(…)`.
+
+        A `key` is free again when the job is done.
+        """
+        own = self.priority if priority is None else priority
+        return replace(self, delay=delay.total_seconds(), key=key, priority=own)
+
+    @cached_property
+    def payload(self) -> type[BaseModel]:
+        """The model of the function's parameters after the first."""
+        hints = get_type_hints(self.function, include_extras=True)
+        _, *parameters = inspect.signature(self.function).parameters.values()
+        fields: dict[str, Any] = {
+            each.name: (
+                hints[each.name],
+                ... if each.default is inspect.Parameter.empty else each.default,
+            )
+            for each in parameters
+        }
+        return create_model(self.name, __config__=ConfigDict(extra="forbid"), **fields)
+
+    def arguments(self, payload: BaseModel) -> Any:
+        """What the function is called with: the validated values, as it declares them."""
+        return {name: getattr(payload, name) for name in type(payload).model_fields}
+
+
+def job(
+    *,
+    max_attempts: int = 5,
+    timeout: timedelta = timedelta(minutes=5),
+    backoff: timedelta = timedelta(seconds=10),
+    priority: int = 0,
+    schedule: str | None = None,
+) -> Callable[[Callable[Concatenate[Run, P], Awaitable[None]]], Job[P]]:
+    """Make a job of `async def name(run: Run, …)`, and list it in the application's `jobs`.
+
+    It is tried up to `max_attempts` times, each for up to `timeout`; it waits for `backoff` after
+    the first failure, and then twice as long each time. The lowest `priority` goes first. With a
+    `schedule` (as in cron, in UTC) it also runs at these times, and must take no payload.
+    """
+
+    def declare(function: Callable[Concatenate[Run, P], Awaitable[None]]) -> Job[P]:
+        declared = Job(
+            function,
+            getattr(function, "__name__", ""),
+            max_attempts,
+            timeout.total_seconds(),
+            backoff.total_seconds(),
+            priority,
+            schedule,
+        )
+        required = [
+            name for name, each in declared.payload.model_fields.items() if each.is_required()
+        ]
+        if schedule and required:
+            raise TypeError(f"{declared.name}: with a schedule nobody gives it {required[0]}")
+        if schedule:
+            try:
+                CronSim(schedule, utc_now())
+            except CronSimError as wrong:
+                raise ValueError(f"{declared.name}: schedule {schedule!r}: {wrong}") from None
+        return declared
+
+    return declare

@@ -1,0 +1,54 @@
+"""The table that is the queue."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from timberframe.data.base import Base, Identified
+from timberframe.data.column_types import UTCDateTime
+
+
+class Status(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    DEAD = "dead"  # parked: it is not tried again unless somebody asks for it
+
+
+class JobRecord(Identified, Base):
+    """One piece of work; times are those of the database's clock."""
+
+    __tablename__ = "jobs"
+
+    name: Mapped[str]
+    payload: Mapped[dict[str, Any]] = mapped_column(JSON)
+    status: Mapped[str] = mapped_column(String(10), default=Status.QUEUED)
+    priority: Mapped[int] = mapped_column(default=0)  # the lowest number goes first
+    key: Mapped[str | None]  # no other row of the same name has it
+    run_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    attempts: Mapped[int] = mapped_column(default=0)
+    deaths: Mapped[int] = mapped_column(default=0)  # how often its worker died
+    leased_until: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    error: Mapped[str | None]  # of the last attempt
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime, index=True)
+
+
+_IS_QUEUED = JobRecord.status == Status.QUEUED
+_IS_RUNNING = JobRecord.status == Status.RUNNING
+Index("uq_jobs_name_key", JobRecord.name, JobRecord.key, unique=True)
+Index(
+    "ix_jobs_queued",
+    *(JobRecord.priority, JobRecord.run_at, JobRecord.id),
+    postgresql_where=_IS_QUEUED,
+    sqlite_where=_IS_QUEUED,
+)
+Index(
+    "ix_jobs_running",
+    JobRecord.leased_until,
+    postgresql_where=_IS_RUNNING,
+    sqlite_where=_IS_RUNNING,
+)

@@ -1,0 +1,372 @@
+"""The statements that work the queue, each a transaction or a part of the caller's."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import (
+    Double,
+    Table,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from timberframe.data.column_types import UTCDateTime
+from timberframe.data.query import Rows
+from timberframe.data.session import Database
+from timberframe.data.unit_of_work import UnitOfWork
+from timberframe.jobs.models import JobRecord, Status
+
+CHANNEL = "jobs"  # on which PostgreSQL tells workers of new ones
+MAX_ERROR_LENGTH = 1000
+PURGED_AT_ONCE = 1000
+
+_JOBS = cast(Table, JobRecord.__table__)
+
+
+class from_now(FunctionElement[datetime]):  # noqa: N801 - as SQL's own functions
+    """The database's clock plus some seconds: clocks of several machines differ."""
+
+    type = UTCDateTime()
+    inherit_cache = True
+
+    def __init__(self, seconds: Any) -> None:
+        super().__init__(sql_cast(seconds, Double))
+
+
+@compiles(from_now, "postgresql")
+def _from_now_on_postgresql(element: Any, compiler: Any, **options: Any) -> str:
+    return (
+        f"clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)})"
+    )
+
+
+@compiles(from_now, "sqlite")
+def _from_now_on_sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    return f"strftime('%Y-%m-%d %H:%M:%f', 'now', printf('%+.3f seconds', {seconds})) || '000'"
+
+
+class wake_workers(FunctionElement[None]):  # noqa: N801
+    """Notifies workers on commit; on SQLite they watch the file."""
+
+    inherit_cache = True
+
+
+@compiles(wake_workers, "postgresql")
+def _notify(element: Any, compiler: Any, **options: Any) -> str:
+    return f"pg_notify('{CHANNEL}', '')"
+
+
+@compiles(wake_workers, "sqlite")
+def _notify_nobody(element: Any, compiler: Any, **options: Any) -> str:
+    return "NULL"
+
+
+class LeaseLost(Exception):
+    """Another worker has taken the job over: this one must not commit its effects."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    id: int
+    name: str
+    payload: dict[str, Any]
+    attempt: int
+    deaths: int  # how often a worker died that ran it, perhaps beside others
+
+
+_VALUES = {
+    "name": bindparam("name"),
+    "payload": bindparam("payload", type_=_JOBS.c.payload.type),
+    "status": literal(Status.QUEUED.value),
+    "priority": bindparam("priority"),
+    "key": bindparam("key"),
+    "attempts": 0,
+    "deaths": 0,
+    "run_at": from_now(bindparam("delay")),
+    "created_at": from_now(0),
+}
+
+
+def _insertion(dialect: str) -> Any:
+    new = {"postgresql": postgresql, "sqlite": sqlite}[dialect].insert(_JOBS).values(_VALUES)
+    return new.on_conflict_do_nothing().returning(_JOBS.c.id, wake_workers())
+
+
+_INSERTIONS = {dialect: _insertion(dialect) for dialect in ("postgresql", "sqlite")}
+
+
+async def insert_job(
+    db: Rows,
+    name: str,
+    payload: dict[str, Any],
+    *,
+    priority: int = 0,
+    delay: float = 0,
+    key: str | None = None,
+) -> int | None:
+    """Insert a job by one statement; None if the name has a job with this key."""
+    engine = db.engine if isinstance(db, Database) else cast(UnitOfWork, db).get_bind()
+    dialect = engine.dialect.name
+    rows = await db.write(
+        ("job", dialect),
+        lambda: _INSERTIONS[dialect],
+        {"name": name, "payload": payload, "priority": priority, "delay": delay, "key": key},
+    )
+    return rows[0][0] if rows else None
+
+
+def _claiming(*conditions: Any) -> Any:
+    due = (
+        select(_JOBS.c.id)
+        .where(
+            _JOBS.c.status == Status.QUEUED,
+            _JOBS.c.run_at <= from_now(0),
+            _JOBS.c.name.in_(bindparam("names", expanding=True)),
+            *conditions,
+        )
+        .order_by(_JOBS.c.priority, _JOBS.c.run_at, _JOBS.c.id)
+        .limit(bindparam("count"))
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    return (
+        update(_JOBS)
+        .where(_JOBS.c.id.in_(select(due.c.id)))
+        .values(
+            status=Status.RUNNING.value,
+            attempts=_JOBS.c.attempts + 1,
+            leased_until=from_now(bindparam("lease")),
+        )
+        .returning(*(_JOBS.c.id, _JOBS.c.name, _JOBS.c.payload, _JOBS.c.attempts, _JOBS.c.deaths))
+    )
+
+
+_CLAIM, _CLAIM_ONE = _claiming(), _claiming(_JOBS.c.id == bindparam("job_id"))
+
+
+async def claim(
+    database: Database,
+    names: Collection[str],
+    *,
+    count: int,
+    lease: float,
+    job_id: int | None = None,
+) -> list[Claim]:
+    """Take up to `count` due jobs, which no other worker gets for `lease` seconds; or this one."""
+    values: dict[str, Any] = {"names": list(names), "count": count, "lease": lease}
+    statement = _CLAIM if job_id is None else _CLAIM_ONE
+    if job_id is not None:
+        values["job_id"] = job_id
+    async with database.transaction() as db:
+        rows = (await db.execute(statement, values)).all()
+    return [Claim(*row) for row in rows]
+
+
+_SECONDS_TO_NEXT = select(func.min(_JOBS.c.run_at), from_now(0)).where(
+    _JOBS.c.status == Status.QUEUED, _JOBS.c.name.in_(bindparam("names", expanding=True))
+)
+
+
+async def seconds_to_next(database: Database, names: Collection[str]) -> float | None:
+    """How long until the next job is due: 0 or less if one is; None without any."""
+    async with database.statements() as db:
+        next_at, now = (await db.execute(_SECONDS_TO_NEXT, {"names": list(names)})).one()
+    return (next_at - now).total_seconds() if next_at else None
+
+
+def _of_attempt() -> Any:
+    """Whoever has lost the lease has another attempt's number, and changes nothing."""
+    return (
+        (_JOBS.c.id == bindparam("job_id"))
+        & (_JOBS.c.attempts == bindparam("attempt"))
+        & (_JOBS.c.status == Status.RUNNING)
+    )
+
+
+_FINISH = (
+    update(_JOBS)
+    .where(_of_attempt())
+    .values(
+        status=Status.DONE.value,
+        finished_at=from_now(0),
+        leased_until=None,
+        error=None,
+        # A tick of a schedule keeps its key, so that it comes once whatever clocks do.
+        key=case((_JOBS.c.key.startswith("tick "), _JOBS.c.key), else_=None),
+    )
+)
+
+
+async def finish(db: UnitOfWork, job_id: int, attempt: int) -> None:
+    """Mark the job as done; raise `LeaseLost` if it is not this attempt's any more."""
+    await _change(db, _FINISH, job_id, attempt)
+
+
+_FAIL = (
+    update(_JOBS)
+    .where(_of_attempt())
+    .values(
+        status=bindparam("new_status"),
+        run_at=from_now(bindparam("delay")),
+        finished_at=case((literal(True) == bindparam("is_dead"), from_now(0)), else_=None),
+        leased_until=None,
+        error=bindparam("new_error"),
+    )
+)
+
+
+async def fail(
+    db: UnitOfWork, job_id: int, attempt: int, *, error: str, retry_in: float | None
+) -> None:
+    """Store why the attempt failed; try again in `retry_in` seconds, or park the job as dead."""
+    await _change(
+        db,
+        _FAIL,
+        job_id,
+        attempt,
+        new_status=(Status.DEAD if retry_in is None else Status.QUEUED).value,
+        is_dead=retry_in is None,
+        delay=retry_in or 0,
+        new_error=error[:MAX_ERROR_LENGTH],
+    )
+
+
+_GIVE_BACK = (
+    update(_JOBS)
+    .where(_of_attempt())
+    .values(
+        status=Status.QUEUED.value,
+        attempts=_JOBS.c.attempts - 1,
+        leased_until=None,
+    )
+)
+
+
+async def give_back(db: UnitOfWork, job_id: int, attempt: int) -> None:
+    """Let another worker have the job at once: this one stops."""
+    await _change(db, _GIVE_BACK, job_id, attempt)
+
+
+async def _change(db: UnitOfWork, statement: Any, job_id: int, attempt: int, **values: Any) -> None:
+    result: Any = await db.execute(statement, {"job_id": job_id, "attempt": attempt, **values})
+    if not result.rowcount:
+        raise LeaseLost(f"job {job_id}, attempt {attempt}")
+
+
+_IS_RUNNING = (_JOBS.c.status == Status.RUNNING) & (_JOBS.c.leased_until >= from_now(0))
+_RETRY = (
+    update(_JOBS)
+    .where(_JOBS.c.id == bindparam("job_id"), ~_IS_RUNNING, _JOBS.c.status != Status.DONE)
+    .values(
+        status=Status.QUEUED.value,
+        attempts=0,
+        deaths=0,
+        run_at=from_now(0),
+        leased_until=None,
+        finished_at=None,
+    )
+    .returning(_JOBS.c.id, wake_workers())
+)
+
+
+async def retry(db: UnitOfWork, job_id: int) -> bool:
+    """Queue a job again, now and with all its attempts; False if it is done, running or gone."""
+    return (await db.execute(_RETRY, {"job_id": job_id})).first() is not None
+
+
+_DROP = delete(_JOBS).where(_JOBS.c.id == bindparam("job_id"), ~_IS_RUNNING)
+
+
+async def drop(db: UnitOfWork, job_id: int) -> bool:
+    """Delete a job; False if it is running or gone."""
+    result: Any = await db.execute(_DROP, {"job_id": job_id})
+    return bool(result.rowcount)
+
+
+_RENEW = (
+    update(_JOBS)
+    .where(
+        _JOBS.c.id.in_(bindparam("ids", expanding=True)),
+        _JOBS.c.status == Status.RUNNING,
+    )
+    .values(leased_until=from_now(bindparam("lease")))
+)
+
+
+async def renew(database: Database, ids: Sequence[int], *, lease: float) -> None:
+    async with database.transaction() as db:
+        await db.execute(_RENEW, {"ids": list(ids), "lease": lease})
+
+
+_EXPIRED = (
+    select(_JOBS.c.id)
+    .where(_JOBS.c.status == Status.RUNNING, _JOBS.c.leased_until < from_now(0))
+    .limit(100)
+    .with_for_update(skip_locked=True)
+    .cte("expired")
+)
+_IS_LAST_DEATH = _JOBS.c.deaths + 1 >= bindparam("max_deaths")
+_TAKE_OVER = (
+    update(_JOBS)
+    .where(_JOBS.c.id.in_(select(_EXPIRED.c.id)))
+    .values(
+        status=case((_IS_LAST_DEATH, Status.DEAD.value), else_=Status.QUEUED.value),
+        finished_at=case((_IS_LAST_DEATH, from_now(0)), else_=None),
+        deaths=_JOBS.c.deaths + 1,
+        leased_until=None,
+        error="its worker died, or was not heard of until the lease had ended",
+    )
+    .returning(_JOBS.c.id, _JOBS.c.status)
+)
+
+
+async def take_over(database: Database, *, max_deaths: int = 3) -> list[tuple[int, str]]:
+    """Queue again what dead workers left, or park it if that has happened `max_deaths` times."""
+    async with database.transaction() as db:
+        return [tuple(row) for row in await db.execute(_TAKE_OVER, {"max_deaths": max_deaths})]
+
+
+_PURGE = delete(_JOBS).where(
+    _JOBS.c.id.in_(
+        select(_JOBS.c.id)
+        .where(_JOBS.c.finished_at < from_now(-bindparam("age", type_=Double)))
+        .where(_JOBS.c.status == Status.DONE)
+        .order_by(_JOBS.c.finished_at)
+        .limit(PURGED_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+)
+
+
+async def purge(database: Database, *, age: float) -> int:
+    """Delete up to `PURGED_AT_ONCE` jobs that were done `age` seconds ago; return how many."""
+    async with database.transaction() as db:
+        result: Any = await db.execute(_PURGE, {"age": age})
+        return int(result.rowcount)
+
+
+_LAST_TICK = (
+    select(_JOBS.c.key)
+    .where(_JOBS.c.name == bindparam("name"), _JOBS.c.key.startswith("tick "))
+    .order_by(_JOBS.c.key.desc())
+    .limit(1)
+)
+
+
+async def last_tick(database: Database, name: str) -> str | None:
+    """The key of the newest tick of a schedule, `tick` and its time."""
+    async with database.statements() as db:
+        key: str | None = await db.scalar(_LAST_TICK, {"name": name})
+        return key

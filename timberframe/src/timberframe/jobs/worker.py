@@ -1,0 +1,319 @@
+"""The worker: claims jobs, runs them, and keeps its leases while they run."""
+
+import asyncio
+import faulthandler
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+import structlog
+from cronsim import CronSim
+from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
+
+from timberframe.data.base import utc_now
+from timberframe.data.failures import message_of
+from timberframe.data.retries import TransactionConflict, retrying
+from timberframe.data.session import Database
+from timberframe.data.unit_of_work import UnitOfWork
+from timberframe.errors import Unavailable
+from timberframe.jobs import queue
+from timberframe.jobs.declaration import Job, Run
+from timberframe.jobs.waking import open_wake
+from timberframe.settings import Settings
+
+POLL_SECONDS = 1.0
+PURGE_SECONDS = 3600
+MAX_BACKOFF_SECONDS = 6 * 3600
+DAY_SECONDS = 86400
+EXIT_BLOCKED = 70
+
+# The database cannot be reached, or has not been migrated: both may end.
+AWAY = (Unavailable, TransactionConflict, DBAPIError, OSError)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """Times are in seconds."""
+
+    concurrency: int = 10
+    lease: float = 30
+    stall: float = 60  # for which a job may block the event loop of its worker
+    max_deaths: int = 3  # of workers that died while they ran a job: then it is parked
+    keep: float = 7 * DAY_SECONDS
+    grace: float = 30  # for jobs that run when the worker is stopped
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(
+            # One connection listens, and one renews leases.
+            concurrency=min(settings.JOBS_CONCURRENCY, max(1, settings.DATABASE_POOL_SIZE - 2)),
+            lease=settings.JOBS_LEASE_SECONDS,
+            stall=2 * settings.JOBS_LEASE_SECONDS,
+            keep=settings.JOBS_DAYS * DAY_SECONDS,
+            grace=settings.GRACEFUL_TIMEOUT_SECONDS,
+        )
+
+
+class Worker:
+    """Runs the jobs of one database until it is stopped; any number of workers may."""
+
+    def __init__(
+        self, database: Database, jobs: Mapping[str, Job[Any]], options: JobOptions
+    ) -> None:
+        self._database = database
+        self._jobs = jobs
+        self._options = options
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._stopping = asyncio.Event()
+        self._slot_freed = asyncio.Event()
+        self._ticked: dict[str, datetime] = {}
+        self._beat_at = time.monotonic()
+
+    def stop(self) -> None:
+        """Claim no more; `run` returns when the running jobs are done or given back."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        beats = asyncio.create_task(self._keep_up())
+        watchdog = threading.Thread(target=self._watch, daemon=True)
+        watchdog.start()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._work()
+                except AWAY as away:
+                    log.warning("worker_waits", reason=_message(away))
+                    await _first(self._stopping.wait(), asyncio.sleep(POLL_SECONDS))
+        finally:
+            self._stopping.set()  # the watchdog ends too
+            await self._finish_running()
+            beats.cancel()
+            await asyncio.wait([beats])
+
+    async def run_due(self) -> list[int]:
+        """Run what is due, and what that enqueues, until nothing is; return the ids."""
+        done: list[int] = []
+        while claims := await self._claim(1):
+            [claim] = claims
+            await self._run(claim)
+            done.append(claim.id)
+        return done
+
+    async def run_one(self, job_id: int) -> None:
+        """Run this job now, if nobody else does."""
+        for claim in await self._claim(1, job_id=job_id):
+            await self._run(claim)
+
+    async def _work(self) -> None:
+        async with open_wake(self._database) as wake:
+            while not self._stopping.is_set():
+                self._slot_freed.clear()
+                free = self._options.concurrency - len(self._running)
+                claims = await self._claim(free) if free else []
+                for claim in claims:
+                    if not claim.deaths:
+                        self._start(claim)
+                if suspects := [claim for claim in claims if claim.deaths]:
+                    await self._run_alone(*suspects)
+                    continue
+                if len(claims) == free:
+                    await _first(self._slot_freed.wait(), self._stopping.wait())
+                    continue
+                seconds = await queue.seconds_to_next(self._database, self._jobs)
+                pause = POLL_SECONDS if seconds is None else min(POLL_SECONDS, max(0, seconds))
+                await _first(wake.wait(pause), self._stopping.wait())
+
+    async def _claim(self, count: int, *, job_id: int | None = None) -> list[queue.Claim]:
+        lease = self._options.lease
+        return await queue.claim(
+            self._database, self._jobs, count=count, lease=lease, job_id=job_id
+        )
+
+    def _start(self, claim: queue.Claim) -> None:
+        self._running[claim.id] = asyncio.create_task(self._run_in_slot(claim))
+
+    async def _run_alone(self, suspect: queue.Claim, *others: queue.Claim) -> None:
+        """Run a job that was there when a worker died while nothing else runs.
+
+        If it was the cause, it takes no other job with it, and no other is parked for it.
+        """
+        for other in others:
+            await self._give_back(other)
+        before = list(self._running.values())
+        self._running[suspect.id] = asyncio.create_task(self._run_in_slot(suspect, after=before))
+        while suspect.id in self._running and not self._stopping.is_set():
+            self._slot_freed.clear()
+            await _first(self._slot_freed.wait(), self._stopping.wait())
+
+    async def _run_in_slot(
+        self, claim: queue.Claim, *, after: Sequence[asyncio.Task[None]] = ()
+    ) -> None:
+        try:
+            if after:
+                await asyncio.wait(after)
+            await self._run(claim)
+        except asyncio.CancelledError:  # it had not begun
+            await self._give_back(claim)
+        finally:
+            del self._running[claim.id]
+            self._slot_freed.set()
+
+    async def _run(self, claim: queue.Claim) -> None:
+        job = self._jobs[claim.name]
+        run = Run(claim.id, claim.attempt, self._database)
+        bound = log.bind(job=claim.name, id=claim.id, attempt=claim.attempt)
+        began = time.monotonic()
+        try:
+            try:
+                payload = job.payload.model_validate(claim.payload)
+            except ValidationError as invalid:
+                what = f"the payload does not fit the job: {_reason(invalid)}"
+                await self._fail(claim, what, retry_in=None)
+                bound.error("job_dead", reason=what)
+                return
+            try:
+                async with asyncio.timeout(job.timeout) as limit:
+                    await job.function(run, **job.arguments(payload))
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise TimeLimit(f"it took longer than {job.timeout:g} s") from None
+            if not run.is_done:
+                async with run.transaction():
+                    pass
+        except queue.LeaseLost:
+            bound.warning("job_lost", reason="another worker has taken it over")
+        except asyncio.CancelledError:
+            await self._give_back(claim)
+            bound.info("job_given_back")
+        except Exception as failed:
+            retry_in = None if claim.attempt >= job.max_attempts else _backoff(job, claim.attempt)
+            reason = f"{type(failed).__name__}: {failed}"
+            with suppress(queue.LeaseLost):
+                await self._fail(claim, reason, retry_in)
+            event = "job_dead" if retry_in is None else "job_failed"
+            bound.error(event, retry_in=retry_in, exc_info=True)
+        else:
+            bound.info("job_done", duration_ms=round((time.monotonic() - began) * 1000, 1))
+
+    async def _give_back(self, claim: queue.Claim) -> None:
+        with suppress(queue.LeaseLost):
+            await self._change(lambda db: queue.give_back(db, claim.id, claim.attempt))
+
+    async def _fail(self, claim: queue.Claim, error: str, retry_in: float | None) -> None:
+        await self._change(
+            lambda db: queue.fail(db, claim.id, claim.attempt, error=error, retry_in=retry_in)
+        )
+
+    async def _change(self, change: Callable[[UnitOfWork], Awaitable[None]]) -> None:
+        async def attempt() -> None:
+            async with self._database.transaction() as db:
+                await change(db)
+
+        await retrying(attempt)
+
+    async def _keep_up(self) -> None:
+        """Renew leases, take over those of dead workers, enqueue schedules' ticks, and purge."""
+        renewed = purged = float("-inf")
+        while True:
+            self._beat_at = now = time.monotonic()
+            try:
+                await self._enqueue_ticks(utc_now())
+                if now - renewed >= self._options.lease / 3:
+                    if self._running:
+                        await queue.renew(
+                            self._database, list(self._running), lease=self._options.lease
+                        )
+                    for job_id, status in await self._take_over():
+                        log.error("job_taken_over", id=job_id, status=status)
+                    renewed = now
+                # A batch at a time: nobody waits for a purge.
+                is_due = now - purged >= PURGE_SECONDS
+                if is_due and not await queue.purge(self._database, age=self._options.keep):
+                    purged = now
+            except AWAY as away:
+                log.warning("worker_waits", reason=_message(away))
+            await asyncio.sleep(min(1.0, self._options.lease / 3))
+
+    async def _take_over(self) -> list[tuple[int, str]]:
+        return await queue.take_over(self._database, max_deaths=self._options.max_deaths)
+
+    async def _enqueue_ticks(self, now: datetime) -> None:
+        """Enqueue the newest tick of each schedule; a key makes it one however many workers do.
+
+        Of those that were missed while no worker ran, only the newest is made up for.
+        """
+        for job in self._jobs.values():
+            if not job.schedule:
+                continue
+            if job.name not in self._ticked:
+                last = await queue.last_tick(self._database, job.name)
+                self._ticked[job.name] = (
+                    datetime.fromisoformat(last.removeprefix("tick ")) if last else now
+                )
+            tick = next(CronSim(job.schedule, now, reverse=True))
+            if tick <= self._ticked[job.name]:
+                continue
+            await queue.insert_job(
+                self._database, job.name, {}, priority=job.priority, key=f"tick {tick.isoformat()}"
+            )
+            self._ticked[job.name] = tick
+
+    def _watch(self) -> None:
+        """End the process if a job blocks the event loop for too long.
+
+        Another worker takes over what ran here; a job that does so again and again is parked.
+        """
+        while not self._stopping.is_set():
+            time.sleep(1)
+            if time.monotonic() - self._beat_at > self._options.stall:
+                faulthandler.dump_traceback(sys.stderr)
+                os._exit(EXIT_BLOCKED)
+
+    async def _finish_running(self) -> None:
+        if running := list(self._running.values()):
+            _, late = await asyncio.wait(running, timeout=self._options.grace)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+
+
+class TimeLimit(Exception):
+    """A job took longer than it may."""
+
+
+def _backoff(job: Job[Any], attempt: int) -> float:
+    """Twice as long after each attempt, and a random part of it, so that not all come at once."""
+    longest: float = min(job.backoff * 2 ** (attempt - 1), MAX_BACKOFF_SECONDS)
+    return random.uniform(0.75, 1.25) * longest  # noqa: S311 - no secret
+
+
+def _message(away: BaseException) -> str:
+    return message_of(away) if isinstance(away, DBAPIError) else f"{type(away).__name__}: {away}"
+
+
+def _reason(invalid: ValidationError) -> str:
+    first = invalid.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+async def _first(*waits: Any) -> None:
+    """Return when one of them does; the others are cancelled."""
+    tasks = [asyncio.ensure_future(each) for each in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,172 @@
+"""Workers: woken by a commit, stopped, killed at any moment, and blocked by a job."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from specimen import jobs
+from specimen.factories import add, row
+from specimen.models import Product
+from timberframe.data.session import Database
+from timberframe.jobs import queue
+from timberframe.jobs import worker as working
+from timberframe.jobs.models import JobRecord
+from timberframe.jobs.worker import JobOptions, Worker
+from timberframe.testing import environment, serving
+from timberframe.testing.process import command
+
+JOBS = 150
+NAMES = {each.name: each for each in jobs.JOBS}
+
+
+async def statuses(database: Database) -> Counter[str]:
+    counted = select(JobRecord.status, func.count()).group_by(JobRecord.status)
+    async with database.reading() as db:
+        rows = (await db.execute(counted)).all()
+    return Counter({row[0]: row[1] for row in rows})
+
+
+async def stocks(database: Database) -> Counter[int]:
+    async with database.reading() as db:
+        return Counter((await db.scalars(select(Product.stock))).all())
+
+
+async def until_all_are(status: str, database: Database, seconds: float = 60) -> None:
+    async with asyncio.timeout(seconds):
+        while set(await statuses(database)) != {status}:  # noqa: ASYNC110 - others' work
+            await asyncio.sleep(0.05)
+
+
+async def enqueue(database: Database, count: int, **payload: Any) -> None:
+    await add(database, [row(number, stock=0) for number in range(1, count + 1)])
+    async with database.transaction() as db:
+        for number in range(1, count + 1):
+            await jobs.add_to_stock.enqueue(db, product_id=number, **payload)
+
+
+@contextmanager
+def running(*arguments: str, url: str, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(arguments, env=environment(DATABASE_URL=url, **settings))
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+async def test_worker_is_woken_by_a_commit(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would poll in an hour; the control is a delay that no commit ends."""
+    monkeypatch.setattr(working, "POLL_SECONDS", 3600)
+    worker = Worker(database, NAMES, JobOptions())
+    task = asyncio.create_task(worker.run())
+    await asyncio.sleep(0.2)
+    for _ in range(3):
+        await enqueue_one(database)
+        await until_all_are("done", database, seconds=10)
+    worker.stop()
+    await task
+
+
+async def enqueue_one(database: Database) -> None:
+    async with database.transaction() as db:
+        await jobs.fail.enqueue(db, until_attempt=0)
+
+
+async def test_worker_that_stops_gives_back_what_does_not_end(database: Database) -> None:
+    await enqueue(database, 2, pause_seconds=3600)
+    await jobs.add_to_stock.set(priority=-1).enqueue(database, product_id=1, pause_seconds=0.3)
+    worker = Worker(database, NAMES, JobOptions(grace=0.6))
+    task = asyncio.create_task(worker.run())
+    await asyncio.sleep(0.1)
+    worker.stop()
+    await task
+    assert await statuses(database) == {"queued": 2, "done": 1}
+    async with database.reading() as db:
+        attempts = (await db.scalars(select(JobRecord.attempts).order_by(JobRecord.id))).all()
+    assert list(attempts) == [0, 0, 1]
+
+
+async def test_lease_of_a_long_job_is_renewed(database: Database) -> None:
+    """Two workers and a lease of 0.3 s: the job takes 1 s, and runs once."""
+    await enqueue(database, 1, pause_seconds=1)
+    workers = [Worker(database, NAMES, JobOptions(lease=0.3)) for _ in range(2)]
+    tasks = [asyncio.create_task(worker.run()) for worker in workers]
+    await until_all_are("done", database)
+    for worker in workers:
+        worker.stop()
+    await asyncio.gather(*tasks)
+    async with database.reading() as db:
+        record = (await db.scalars(select(JobRecord))).one()
+    assert (record.attempts, record.deaths) == (1, 0)
+    assert await stocks(database) == {1: 1}
+
+
+@pytest.mark.seconds(8)
+async def test_workers_killed_at_any_moment_lose_and_double_nothing(
+    database: Database, database_url: str
+) -> None:
+    await enqueue(database, JOBS, pause_seconds=0.05)
+    with running(sys.executable, "-m", "specimen.killing", "as-it-is", url=database_url):
+        await until_all_are("done", database)
+    assert await stocks(database) == {1: JOBS}
+    async with database.reading() as db:
+        assert (await db.scalars(select(JobRecord.deaths).where(JobRecord.deaths > 0))).all()
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])  # the fault does not depend on it
+@pytest.mark.parametrize("mode", ["done-first", "done-afterwards"])
+async def test_control_worker_that_commits_twice_loses_or_doubles(
+    database: Database, database_url: str, mode: str
+) -> None:
+    await enqueue(database, JOBS, pause_seconds=0.05)
+    with running(sys.executable, "-m", "specimen.killing", mode, url=database_url):
+        await until_all_are("done", database)
+    found = await stocks(database)
+    assert found[0] if mode == "done-first" else found[2], found
+
+
+async def test_command_works_until_it_is_stopped(database: Database, database_url: str) -> None:
+    await enqueue(database, 3)
+    with running(*command(), "worker", url=database_url) as process:
+        await until_all_are("done", database)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert await stocks(database) == {1: 3}
+
+
+async def test_job_that_blocks_its_worker_ends_it(database: Database, database_url: str) -> None:
+    """Nothing else could run there, and its lease could not be renewed."""
+    await jobs.block.enqueue(database)
+    with running(*command(), "worker", url=database_url, JOBS_LEASE_SECONDS="1") as process:
+        assert process.wait(60) == working.EXIT_BLOCKED
+    assert await queue.take_over(database) == [(1, "queued")]
+
+
+async def test_one_worker_runs_beside_the_server_and_is_replaced(
+    database: Database, database_url: str
+) -> None:
+    """The job that kills its process is parked, and the others are done."""
+    await jobs.die.enqueue(database)
+    await enqueue(database, 3)
+    settings = {"EMBEDDED_WORKER": "true", "JOBS_LEASE_SECONDS": "1"}
+    with serving("--workers", "2", DATABASE_URL=database_url, **settings) as server:
+        async with asyncio.timeout(60):
+            while await statuses(database) != {"done": 3, "dead": 1}:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        os.kill(server.process.pid, signal.SIGTERM)
+        server.process.wait(60)
+        log = server.log.read_text()
+    assert log.count("job_worker_replaced") == 3
+    assert server.process.returncode == 0
+    assert await stocks(database) == {1: 3}
