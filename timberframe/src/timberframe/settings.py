@@ -43,6 +43,14 @@ _NAMED = {
     "TOKEN_AUDIENCE": "{}",
     "MAIL_FROM": "{}@localhost",
 }
+# `carol@example.com` or `Carol <carol@example.com>`: any letters (RFC 6531), but no quoted words,
+# and nothing that ends a line or an address.
+_ATOM = r"[^\s\"<>()\[\]:;@\\,.\x00-\x1f\x7f-\x9f\ud800-\udfff]+"
+_WORDS = r"[^\"<>@\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+"
+MAILBOX = re.compile(
+    rf"(?:\"?(?P<name>{_WORDS})\"? ?<)?"
+    rf"(?P<local>{_ATOM}(?:\.{_ATOM})*)@(?P<domain>{_ATOM}(?:\.{_ATOM})*)(?(name)>)"
+)
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -246,9 +254,31 @@ class Settings(BaseSettings):
         if value and not value.get_secret_value().startswith(schemes):
             raise ValueError(f"must start with {' or '.join(schemes)}")
         try:
-            _ = value and urlsplit(value.get_secret_value()).port
+            url = urlsplit(value.get_secret_value()) if value else None
+            _ = url and url.port
         except ValueError:
             raise ValueError("must have a number as its port") from None
+        if url and info.field_name == "SMTP_URL":
+            if url.path.strip("/") or url.query or url.fragment:  # a part of the password, then
+                raise ValueError(
+                    "must end with the host or its port; in a password, / is %2F, ? %3F and # %23"
+                )
+            if not url.hostname:
+                raise ValueError("must name a host")
+        return value
+
+    @field_validator("MAIL_FROM")
+    @classmethod
+    def check_mail_from(cls, value: str) -> str:
+        found = MAILBOX.fullmatch(value)
+        try:
+            _ = found and found["domain"].encode("idna")
+        except UnicodeError:
+            found = None
+        if found is None:
+            raise ValueError(
+                "must be an address, such as shop@example.com or Shop <shop@example.com>"
+            )
         return value
 
     @property

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import BackgroundTasks, Query
 from timberframe.errors import NotPermitted
-from timberframe.mail import send_mail
+from timberframe.mail import MailOptions, send_or_log
 from timberframe.routes import DbSession, Router, problems, superuser_only
 from timberframe.schemas.fields import Email
 
@@ -23,5 +23,5 @@ async def send_notification(
 ) -> schemas.Message:
     """Mail somebody that their registration was successful, for superusers."""
     # `db` is here for its Idempotency-Key only, so that a retry does not mail anybody twice.
-    background_tasks.add_task(send_mail, notification(email), settings)
+    background_tasks.add_task(send_or_log, notification(email), MailOptions.of(settings))
     return schemas.Message(message="Notification will be sent")
