@@ -154,6 +154,16 @@ def test_production_refuses_to_trust_everybody(
         ("REDIS_URL", "cache.example.com:6379"),
         ("REDIS_URL", "redis://cache.example.com:port"),
         ("SMTP_URL", "mail.example.com"),
+        ("SMTP_URL", "smtp://"),
+        ("SMTP_URL", "smtp://user:25#4@mail.example.com"),
+        ("SMTP_URL", "smtp://user:25/4@mail.example.com"),
+        ("SMTP_URL", "smtp://user:25?4@mail.example.com"),
+        ("MAIL_FROM", "shop"),
+        ("MAIL_FROM", "shop@example.com, eve@example.com"),
+        ("MAIL_FROM", "Shop <shop@example.com"),
+        ("MAIL_FROM", "shop@example.com\r\nBcc: eve@example.com"),
+        ("MAIL_FROM", "Sh\u2028op <shop@example.com>"),
+        ("MAIL_FROM", f"shop@{'x' * 64}.example.com"),
     ],
 )
 def test_bad_value_is_named_in_one_line(refused: Refused, name: str, value: str) -> None:
@@ -250,6 +260,18 @@ def test_list_is_written_with_commas_or_as_json(load: Load, written: str) -> Non
 def test_database_url_needs_no_driver(load: Load, written: str, used: str) -> None:
     settings = load(SECRET_KEY=KEY, DATABASE_URL=written)
     assert settings.DATABASE_URL.get_secret_value() == used
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "specimen@localhost",
+        "Müller's Shop <shop@bücher.example>",
+        '"Shop, Ltd." <shop@example.com>',
+    ],
+)
+def test_sender_may_have_a_name_and_any_letters(load: Load, value: str) -> None:
+    assert load(SECRET_KEY=KEY, MAIL_FROM=value).MAIL_FROM == value
 
 
 def test_environment_goes_before_env_file_and_that_before_secrets_folder(

@@ -128,10 +128,12 @@ def _explained(failed: Exception) -> MailNotSent:
         is_permanent = is_about_message and answer.code >= 500
     elif type(failed) in (aiosmtplib.SMTPException, aiosmtplib.SMTPNotSupported):
         details.append(str(failed))  # the client's own words
-    elif isinstance(cause := failed.__cause__, SSLCertVerificationError):
-        details.append(cause.verify_message)
-    elif cause is not None:
-        details.append(type(cause).__name__)
+    elif isinstance(unverified := failed.__cause__ or failed, SSLCertVerificationError):
+        details.append(unverified.verify_message)
+    elif failed.__cause__:
+        details.append(type(failed.__cause__).__name__)
+    elif isinstance(failed, OSError) and failed.strerror:
+        details.append(failed.strerror)  # of the folder, such as a full disk
     elif isinstance(failed, ValueError):
         is_permanent = True  # an address or a part that cannot be sent
     return MailNotSent(" ".join(details), is_permanent=is_permanent)
