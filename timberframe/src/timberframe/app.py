@@ -16,6 +16,7 @@ from timberframe.http import health
 from timberframe.http.bodies import Bodies, BodyLimit
 from timberframe.http.bulk import TransferSlots, body_is_file
 from timberframe.http.dependencies import headers_read
+from timberframe.http.dev_mail import add_mail_pages
 from timberframe.http.docs import add_docs
 from timberframe.http.middleware import CORS, Compression, RequestContext, RequestLimits, RootPath
 from timberframe.http.openapi import complete_schema, operation_ids
@@ -25,6 +26,7 @@ from timberframe.http.routing import RouteIndex
 from timberframe.http.sign_in import SignInLimits, is_token_endpoint
 from timberframe.jobs import Job
 from timberframe.logging import configure_logging
+from timberframe.mail import MailOptions
 from timberframe.open_files import max_connections
 from timberframe.security.rate_limit import open_rate_limiter
 from timberframe.security.tokens import Tokens
@@ -94,6 +96,9 @@ def create_app(
     complete_schema(app, options)
     if settings.DOCS_ENABLED:
         add_docs(app)
+    if not settings.is_production:
+        mail = MailOptions.of(settings)
+        add_mail_pages(app, mail, takes_any_host=not settings.ALLOWED_HOSTS)
     _add_middleware(app, settings, routes, headers)
     return app
 

@@ -271,7 +271,7 @@ def test_database_url_needs_no_driver(load: Load, written: str, used: str) -> No
     ],
 )
 def test_sender_may_have_a_name_and_any_letters(load: Load, value: str) -> None:
-    assert load(SECRET_KEY=KEY, MAIL_FROM=value).MAIL_FROM == value
+    assert value == load(SECRET_KEY=KEY, MAIL_FROM=value).MAIL_FROM
 
 
 def test_environment_goes_before_env_file_and_that_before_secrets_folder(

@@ -232,9 +232,6 @@ async def test_address_of_any_letters_needs_a_server_that_takes_it(
     assert [each.recipients for each in mailbox.deliveries] == [["carol.jürgen@bücher.example"]]
 
 
-# TLS
-
-
 async def test_implicit_tls(serve: Serve, mailbox: Mailbox, tls: Tls) -> None:
     await send(message(), serve("smtps", ssl_context=tls()))
     assert [each.is_encrypted for each in mailbox.deliveries] == [True]
@@ -278,9 +275,6 @@ async def test_plain_server_is_no_tls_server(serve: Serve, mailbox: Mailbox) -> 
     options = replace(serve("smtps"), step_timeout=0.5)
     assert not (await failure_of(options)).is_permanent
     assert mailbox.deliveries == []
-
-
-# Authentication
 
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
@@ -337,9 +331,6 @@ def test_options_do_not_show_the_password() -> None:
     assert quote("cänary") not in repr(replace(OPTIONS, url=f"smtp://{credentials()}localhost"))
 
 
-# Servers that refuse
-
-
 @pytest.mark.parametrize(
     ("answer", "reason", "is_permanent"),
     [
@@ -394,8 +385,6 @@ async def test_lost_mail_is_logged_without_the_address(serve: Serve, mailbox: Ma
     assert logs == []
     assert len(mailbox.deliveries) == 1
 
-
-# Servers that hang
 
 SILENCE, ENDLESS = "", "endless"
 ANSWERS = {
