@@ -251,8 +251,9 @@ async def test_names_lead_to_no_other_file(pages: httpx2.AsyncClient, outbox: Pa
             answer = await call(app, ("host", "localhost"), path=path)
             assert answer.status == 404, path
             assert b"<pre>canary" not in answer.body
-        for encoded in (quote(name, safe=""), quote(quote(name, safe=""), safe="")):
-            assert (await pages.get(f"/dev/mail/{encoded}")).status_code == 404, encoded
+        for encoded in (quote(name, safe="").replace(".", "%2e"), quote(quote(name, safe=""))):
+            answered = await pages.get(f"/dev/mail/{encoded}/html")
+            assert answered.status_code == 404, encoded
     assert "canary" in (await pages.get(real)).text  # the control
     assert Page((await pages.get("/dev/mail")).text).links == [real]
 

@@ -5,7 +5,7 @@ import re
 import subprocess
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from email import message_from_bytes
@@ -16,6 +16,8 @@ from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import anyio
+import psutil
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -90,7 +92,7 @@ def mailbox() -> Mailbox:
 
 
 @pytest.fixture
-def serve(mailbox: Mailbox) -> Iterator[Serve]:
+async def serve(mailbox: Mailbox) -> AsyncIterator[Serve]:
     """Starts an SMTP server and returns the options to send to it."""
     started: list[Controller] = []
 
@@ -103,8 +105,18 @@ def serve(mailbox: Mailbox) -> Iterator[Serve]:
         return replace(OPTIONS, url=f"{scheme}://{credentials}127.0.0.1:{port}")
 
     yield serve
+    # TLS ends with a message each way, and uvloop must not be closed before.
+    for _ in range(500):
+        if not connections_to({controller.port for controller in started}):
+            break
+        await anyio.sleep(0.01)
     for controller in started:
         controller.stop()
+
+
+def connections_to(ports: set[int]) -> list[int]:
+    connected = [each.raddr.port for each in psutil.Process().net_connections() if each.raddr]
+    return [port for port in connected if port in ports]
 
 
 def credentials(password: str = PASSWORD) -> str:
@@ -406,6 +418,8 @@ async def scripted(answers: Mapping[str, str], pause: float = 0) -> AsyncIterato
     async def answer(writer: asyncio.StreamWriter, command: str) -> None:
         await asyncio.sleep(pause)
         while answers[command] is ENDLESS:
+            if writer.is_closing():
+                raise ConnectionResetError
             writer.write(b"250-and so on\r\n")
             await asyncio.sleep(0.02)
         if answers[command]:

@@ -95,15 +95,23 @@ async def _send_over_smtp(message: EmailMessage, url: str, options: MailOptions)
     try:
         with anyio.fail_after(options.timeout):
             await client.connect()
-            refused, _ = await client.send_message(message)
+            try:
+                refused, _ = await client.send_message(message)
+            except (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused):
+                await _quit(client, options)
+                raise
         if refused:
             codes = sorted({answer.code for answer in refused.values()})
             log.warning("mail_partly_refused", codes=codes)
-        # The message is taken: what goes wrong from here on must not have it sent again.
-        with suppress(*_FAILURES), anyio.move_on_after(options.step_timeout):
-            await client.quit()
+        await _quit(client, options)
     finally:
         client.close()
+
+
+async def _quit(client: aiosmtplib.SMTP, options: MailOptions) -> None:
+    """End politely. The message is taken or refused: what goes wrong here does not change that."""
+    with suppress(*_FAILURES), anyio.move_on_after(options.step_timeout):
+        await client.quit()
 
 
 def _explained(failed: Exception) -> MailNotSent:
