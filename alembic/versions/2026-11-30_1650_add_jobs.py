@@ -21,7 +21,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("name", TEXT, nullable=False),
         sa.Column("payload", sa.JSON(), nullable=False),
-        sa.Column("status", sa.String(10), nullable=False),
+        sa.Column("status", TEXT, nullable=False),
         sa.Column("priority", sa.BigInteger(), nullable=False),
         sa.Column("key", TEXT, nullable=True),
         sa.Column("run_at", moment, nullable=False),

@@ -12,7 +12,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from pydantic import SecretStr
 from structlog.testing import capture_logs
-from timberframe.testing import free_port
+from timberframe.testing import free_port, run_jobs
 
 from app.core.config import settings
 
@@ -62,12 +62,16 @@ async def test_notification_reaches_the_mailbox(
     answer = await notify(admin, email)
     assert answer.status_code == 200
     assert answer.json() == {"message": "Notification will be sent"}
+    assert mailbox.recipients == []  # until it is committed
+    [done] = await run_jobs()
+    assert done.status == "done"
     assert mailbox.recipients == [email]
     (message,) = mailbox.messages
     assert message["To"] == email
     assert message["From"] == settings.MAIL_FROM
     assert message["Subject"] == settings.PROJECT_NAME
     assert message["Auto-Submitted"] == "auto-generated"
+    assert message["Message-ID"] == f"<job-{done.id}@localhost>"
     text, html = message.iter_parts()
     assert isinstance(text, EmailMessage)
     assert isinstance(html, EmailMessage)
@@ -80,6 +84,7 @@ async def test_retry_is_mailed_once(admin: httpx2.AsyncClient, mailbox: Mailbox)
     answers = [await notify(admin, "carol@example.com", **{"Idempotency-Key": key}) for key in keys]
     assert {(answer.status_code, answer.text) for answer in answers} == {(200, answers[0].text)}
     assert ["idempotency-replayed" in answer.headers for answer in answers] == [False, True, False]
+    await run_jobs()
     assert len(mailbox.messages) == 2
 
 
@@ -87,6 +92,7 @@ async def test_without_a_server_mail_is_written_to_the_folder(
     admin: httpx2.AsyncClient, folder: Path
 ) -> None:
     await notify(admin, "carol@example.com")
+    await run_jobs()
     (file,) = folder.iterdir()
     assert "To: carol@example.com" in file.read_text()
 
@@ -99,14 +105,30 @@ async def test_nothing_is_slipped_into_the_message(
     admin: httpx2.AsyncClient, folder: Path, email: str
 ) -> None:
     assert (await notify(admin, email)).status_code == 422
+    assert await run_jobs() == []
     assert not folder.exists()
 
 
-async def test_server_that_is_down_is_logged_without_the_address(
+async def test_mail_waits_while_the_server_is_down(
     admin: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "SMTP_URL", SecretStr("smtp://127.0.0.1:1"))
+    assert (await notify(admin, "carol@example.com")).status_code == 200
     with capture_logs() as logs:
-        assert (await notify(admin, "carol@example.com")).status_code == 200
-    assert "mail_lost" in [line["event"] for line in logs]
+        [failed] = await run_jobs()
+    assert (failed.status, failed.attempts) == ("queued", 1)
+    assert failed.error == "MailNotSent: SMTPConnectError ConnectionRefusedError"
+    assert "job_failed" in [line["event"] for line in logs]
     assert "carol" not in str(logs)
+
+
+async def test_mailbox_that_does_not_exist_is_tried_once(
+    admin: httpx2.AsyncClient, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> str:
+        return "550 5.1.1 no such mailbox"
+
+    monkeypatch.setattr(mailbox, "handle_DATA", refuse)
+    await notify(admin, "carol@example.com")
+    [dead] = await run_jobs()
+    assert (dead.status, dead.attempts) == ("dead", 1)

@@ -23,7 +23,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from structlog.testing import capture_logs
 
-from timberframe.mail import MailNotSent, MailOptions, send, send_or_log
+from timberframe.mail import MailNotSent, MailOptions, send
 from timberframe.testing import free_port
 
 CAROL = "carol@example.com"
@@ -381,21 +381,6 @@ async def test_server_that_is_down(serve: Serve) -> None:
     error = await failure_of(replace(OPTIONS, url=f"smtp://127.0.0.1:{free_port()}"))
     assert str(error) == "SMTPConnectError ConnectionRefusedError"
     assert not error.is_permanent
-
-
-async def test_lost_mail_is_logged_without_the_address(serve: Serve, mailbox: Mailbox) -> None:
-    mailbox.answers[CAROL] = "550 5.1.1 carol is unknown"
-    options = serve()
-    with capture_logs() as logs:
-        await send_or_log(message(), options)
-    assert logs == [
-        {"event": "mail_lost", "error": "SMTPRecipientsRefused 550 5.1.1", "log_level": "error"}
-    ]
-    mailbox.answers.clear()
-    with capture_logs() as logs:
-        await send_or_log(message(), options)
-    assert logs == []
-    assert len(mailbox.deliveries) == 1
 
 
 SILENCE, ENDLESS = "", "endless"

@@ -118,8 +118,9 @@ def job(
     """Make a job of `async def name(run: Run, …)`, and list it in the application's `jobs`.
 
     It is tried up to `max_attempts` times, each for up to `timeout`; it waits for `backoff` after
-    the first failure, and then twice as long each time. The lowest `priority` goes first. With a
-    `schedule` (as in cron, in UTC) it also runs at these times, and must take no payload.
+    the first failure, and then twice as long each time. An exception whose `is_permanent` is true,
+    such as that of a mailbox that does not exist, parks it at once. The lowest `priority` goes
+    first. With a `schedule` (as in cron, in UTC) it also runs at these times, and takes no payload.
     """
 
     def declare(function: Callable[Concatenate[Run, P], Awaitable[None]]) -> Job[P]:

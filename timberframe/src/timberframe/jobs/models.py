@@ -4,11 +4,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Index, String
+from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from timberframe.data.base import Base, Identified
-from timberframe.data.column_types import UTCDateTime
+from timberframe.data.column_types import Document, UTCDateTime
 
 
 class Status(StrEnum):
@@ -24,8 +24,8 @@ class JobRecord(Identified, Base):
     __tablename__ = "jobs"
 
     name: Mapped[str]
-    payload: Mapped[dict[str, Any]] = mapped_column(JSON)
-    status: Mapped[str] = mapped_column(String(10), default=Status.QUEUED)
+    payload: Mapped[dict[str, Any]] = mapped_column(Document)
+    status: Mapped[str] = mapped_column(default=Status.QUEUED)
     priority: Mapped[int] = mapped_column(default=0)  # the lowest number goes first
     key: Mapped[str | None]  # no other row of the same name has it
     run_at: Mapped[datetime] = mapped_column(UTCDateTime)

@@ -197,7 +197,8 @@ class Worker:
             await self._give_back(claim)
             bound.info("job_given_back")
         except Exception as failed:
-            retry_in = None if claim.attempt >= job.max_attempts else _backoff(job, claim.attempt)
+            is_last = claim.attempt >= job.max_attempts or getattr(failed, "is_permanent", False)
+            retry_in = None if is_last else _backoff(job, claim.attempt)
             reason = f"{type(failed).__name__}: {failed}"
             with suppress(queue.LeaseLost):
                 await self._fail(claim, reason, retry_in)

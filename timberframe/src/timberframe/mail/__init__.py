@@ -2,6 +2,6 @@
 
 from timberframe.mail.messages import MailTemplates
 from timberframe.mail.options import MailOptions
-from timberframe.mail.sending import MailNotSent, send, send_or_log
+from timberframe.mail.sending import MailNotSent, send
 
-__all__ = ["MailNotSent", "MailOptions", "MailTemplates", "send", "send_or_log"]
+__all__ = ["MailNotSent", "MailOptions", "MailTemplates", "send"]

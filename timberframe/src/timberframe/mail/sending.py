@@ -55,14 +55,6 @@ async def send(
         raise failure
 
 
-async def send_or_log(message: EmailMessage, options: MailOptions) -> None:
-    """Hand the message over, or log that it was lost; the reason, never the address."""
-    try:
-        await send(message, options)
-    except MailNotSent as failed:
-        log.error("mail_lost", error=str(failed))
-
-
 def _stamped(message: EmailMessage, options: MailOptions, message_id: str | None) -> EmailMessage:
     """A copy, so that the same message can be sent again."""
     stamped = copy(message)
