@@ -297,6 +297,13 @@ BROKEN = [
         b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(1200)
     ),
     bytes(range(256)) * 20,
+    b"Content-Type: multipart/mixed; boundary=x\n\n--x\nContent-Type: multipart/related\n\ny\n",
+    b"Content-Type: multipart/mixed; boundary=x\n\n--x\nContent-Disposition: attachment; a*\n\ny\n",
+    b"Content-Type: multipart/mixed; boundary=x\n\n--x\nContent-Disposition: attachment;"
+    b' filename="\xff\xc3\xbc.pdf"\n\ny\n--x--',
+    b"Content-Type: nonsense; charset=\xff\n\n\xff",
+    b"Subject: =?unicode_escape?q?=5Cud800?=\n\nx",
+    b"Content-Type: text/html; charset=unicode_escape\n\n\\ud800",
 ]
 
 

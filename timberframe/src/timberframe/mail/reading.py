@@ -85,8 +85,15 @@ def _header(message: EmailMessage, name: str) -> str:
     except Exception:
         raw = next((v for n, v in message.raw_items() if n.lower() == name.lower()), "")
         value = str(raw)
-    # It reads bytes as ASCII, and keeps those of UTF-8 as surrogates.
-    return value.encode(errors="surrogateescape").decode(errors="replace")
+    return _repaired(value)
+
+
+def _repaired(value: str) -> str:
+    """Python reads headers as ASCII, and keeps the bytes of UTF-8 as surrogates."""
+    try:
+        return value.encode(errors="surrogateescape").decode(errors="replace")
+    except UnicodeEncodeError:  # other surrogates, which the message spelled out
+        return value.encode(errors="replace").decode()
 
 
 def _body(message: EmailMessage, kind: str) -> str | None:
@@ -108,6 +115,7 @@ def _content(part: MIMEPart) -> str:
 def _attachments(message: EmailMessage) -> list[str]:
     try:
         parts = list(message.iter_attachments())
-        return [f"{part.get_filename('unnamed')} ({part.get_content_type()})" for part in parts]
+        names = [f"{part.get_filename('unnamed')} ({part.get_content_type()})" for part in parts]
+        return [_repaired(name) for name in names]
     except Exception:
         return []
