@@ -377,6 +377,14 @@ async def test_too_large_message_is_refused_for_good(serve: Serve, mailbox: Mail
     assert error.is_permanent
 
 
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+async def test_message_waits_for_settings_that_are_mended(serve: Serve, mailbox: Mailbox) -> None:
+    needs_password = {"authenticator": mailbox.authenticate, "auth_required": True}
+    error = await failure_of(serve(**needs_password, auth_require_tls=False))
+    assert str(error) == "SMTPSenderRefused 530 5.7.0"
+    assert not error.is_permanent
+
+
 async def test_server_that_is_down(serve: Serve) -> None:
     error = await failure_of(replace(OPTIONS, url=f"smtp://127.0.0.1:{free_port()}"))
     assert str(error) == "SMTPConnectError ConnectionRefusedError"

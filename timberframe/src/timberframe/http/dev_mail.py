@@ -46,6 +46,7 @@ def add_mail_pages(app: FastAPI, options: MailOptions, *, takes_any_host: bool) 
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters["quoted"] = lambda name: quote(name, safe="")
 

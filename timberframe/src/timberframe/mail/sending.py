@@ -18,6 +18,13 @@ from timberframe.mail.options import MailOptions
 log = structlog.get_logger()
 
 _FAILURES = (aiosmtplib.SMTPException, OSError, ValueError)
+# What another attempt may find mended, and 530 too: the server wants a password.
+_ABOUT_SETTINGS = (
+    aiosmtplib.SMTPAuthenticationError,
+    aiosmtplib.SMTPConnectResponseError,
+    aiosmtplib.SMTPHeloError,
+    aiosmtplib.SMTPSenderRefused,
+)
 _ENHANCED_CODE = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?= |$)")  # RFC 3463
 _ID = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
@@ -117,15 +124,10 @@ def _explained(failed: Exception) -> MailNotSent:
     if isinstance(answer, aiosmtplib.SMTPResponseException):
         enhanced = _ENHANCED_CODE.match(answer.message)
         details += [str(answer.code), *([enhanced[0]] if enhanced else [])]
-        is_about_message = not isinstance(
-            answer,
-            (
-                aiosmtplib.SMTPAuthenticationError,
-                aiosmtplib.SMTPConnectResponseError,
-                aiosmtplib.SMTPHeloError,
-            ),
+        # 552: the message is too large, which servers say as soon as they are told the sender.
+        is_permanent = answer.code == 552 or (
+            answer.code >= 500 and answer.code != 530 and not isinstance(answer, _ABOUT_SETTINGS)
         )
-        is_permanent = is_about_message and answer.code >= 500
     elif type(failed) in (aiosmtplib.SMTPException, aiosmtplib.SMTPNotSupported):
         details.append(str(failed))  # the client's own words
     elif isinstance(unverified := failed.__cause__ or failed, SSLCertVerificationError):
