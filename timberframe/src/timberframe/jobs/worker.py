@@ -116,22 +116,29 @@ class Worker:
 
     async def _work(self) -> None:
         async with open_wake(self._database) as wake:
+            has_more = False
             while not self._stopping.is_set():
                 self._slot_freed.clear()
                 free = self._options.concurrency - len(self._running)
-                claims = await self._claim(free) if free else []
+                if not free:
+                    await _first(self._slot_freed.wait(), self._stopping.wait())
+                    continue
+                # Look before claiming: on SQLite a claim takes the write lock.
+                seconds = 0 if has_more else await self._seconds_to_next()
+                if seconds > 0:
+                    await _first(wake.wait(seconds), self._stopping.wait())
+                    continue
+                claims = await self._claim(free)
+                has_more = len(claims) == free
                 for claim in claims:
                     if not claim.deaths:
                         self._start(claim)
                 if suspects := [claim for claim in claims if claim.deaths]:
                     await self._run_alone(*suspects)
-                    continue
-                if len(claims) == free:
-                    await _first(self._slot_freed.wait(), self._stopping.wait())
-                    continue
-                seconds = await queue.seconds_to_next(self._database, self._jobs)
-                pause = POLL_SECONDS if seconds is None else min(POLL_SECONDS, max(0, seconds))
-                await _first(wake.wait(pause), self._stopping.wait())
+
+    async def _seconds_to_next(self) -> float:
+        seconds = await queue.seconds_to_next(self._database, self._jobs)
+        return POLL_SECONDS if seconds is None else min(POLL_SECONDS, seconds)
 
     async def _claim(self, count: int, *, job_id: int | None = None) -> list[queue.Claim]:
         lease = self._options.lease
