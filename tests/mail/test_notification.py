@@ -1,5 +1,6 @@
 """The notification, from the route to a mailbox: a real SMTP server, or the folder."""
 
+import re
 from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -12,7 +13,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from pydantic import SecretStr
 from structlog.testing import capture_logs
-from timberframe.testing import free_port, run_jobs
+from timberframe.testing import create_app, free_port, run_jobs
 
 from app.core.config import settings
 
@@ -95,6 +96,18 @@ async def test_without_a_server_mail_is_written_to_the_folder(
     await run_jobs()
     (file,) = folder.iterdir()
     assert "To: carol@example.com" in file.read_text()
+
+
+async def test_developers_see_it_without_a_mailbox(admin: httpx2.AsyncClient, folder: Path) -> None:
+    await notify(admin, "carol@example.com")
+    await run_jobs()
+    transport = httpx2.ASGITransport(create_app())
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as browser:
+        page = (await browser.get("/dev/mail")).text
+        [link] = re.findall(r'href="(/dev/mail/[^"]+)"', page)
+        text = (await browser.get(f"{link}?view=text")).text
+    assert "carol@example.com" in page
+    assert "Registration successful" in text
 
 
 @pytest.mark.parametrize(

@@ -319,6 +319,7 @@ def mutated(content: bytes, seed: int) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.seconds(4)
 async def test_broken_messages_do_not_break_the_pages(pages: httpx2.AsyncClient) -> None:
     whole = message().as_bytes()
     contents = [*BROKEN, *(mutated(whole, seed) for seed in range(60))]
