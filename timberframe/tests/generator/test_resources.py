@@ -33,7 +33,7 @@ PLACE = """place name:str:search token:uuid:unique weight:decimal rank:int? is_o
     --policy public-read"""
 VOUCHER = """voucher code:str:unique on_day:date:unique tag:uuid:unique is_open:bool=true
     kind:enum:gift,refund article:ref:article? --policy superuser --bulk --seed"""
-MEMBERSHIP = "membership boss:ref:user place:ref:place"
+MEMBERSHIP = "membership boss:ref:user place:ref:place guests:refs:user"
 FIELDS = (
     "place pages:int=0",
     "place isbn:str?:unique",
@@ -42,8 +42,8 @@ FIELDS = (
     "day_off cost:money=1.50",
     "day_off remark:text?:search",
     "voucher stamp:uuid?:unique",
-    "membership level:decimal=-0.5:index",
-    "article is_old:bool=false",
+    "membership level:decimal?:index",
+    "article weight:decimal=-0.5:index",
     "article blurb:str=none:search",
 )
 ROUTES = (
