@@ -34,8 +34,11 @@ UNREAD_SECONDS = 30  # as long as an export may stall
 log = structlog.get_logger()
 
 
-class Beside:
-    """A process beside the server's workers, forked like them; `died` is set when it ends."""
+class JobWorkerProcess:
+    """The process that runs background jobs, forked like the server's workers.
+
+    `died` is set when it ends.
+    """
 
     def __init__(self, work: Callable[[], None], died: threading.Event) -> None:
         self._work = work
@@ -100,7 +103,9 @@ class Server(MPServer):
             log_level=LogLevels.warning,
             log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
         )
-        self._beside = Beside(job_worker, self.main_loop_interrupt) if job_worker else None
+        self._job_worker = (
+            JobWorkerProcess(job_worker, self.main_loop_interrupt) if job_worker else None
+        )
 
     def run(self) -> None:
         """Serve until stopped, or until a worker cannot start."""
@@ -116,8 +121,8 @@ class Server(MPServer):
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
         """Replace whatever dies. granian gives up when a worker dies twice in a few seconds."""
-        if self._beside:
-            self._beside.start()
+        if self._job_worker:
+            self._job_worker.start()
         while not (self.interrupt_signal or self.failed):
             self.main_loop_interrupt.wait()
             self.main_loop_interrupt.clear()
@@ -130,13 +135,13 @@ class Server(MPServer):
                     break
                 log.error("worker_replaced", worker=index + 1)
                 self._respawn_workers([index], spawn_target, target_loader)
-            if self._beside and not self.interrupt_signal:
-                self._replace_beside(self._beside)
+            if self._job_worker and not self.interrupt_signal:
+                self._replace_job_worker(self._job_worker)
 
-    def _replace_beside(self, beside: Beside) -> None:
-        if (exit_code := beside.exit_code) is not None:
+    def _replace_job_worker(self, process: JobWorkerProcess) -> None:
+        if (exit_code := process.exit_code) is not None:
             log.error("job_worker_replaced", exit_code=exit_code)
-            beside.start()
+            process.start()
 
     def _stop_workers(self) -> None:
         """Wait for the workers, then let granian collect them.
@@ -144,8 +149,8 @@ class Server(MPServer):
         granian asks once whether a worker is alive. While another thread reaps it, the answer is
         yes, and a worker that has stopped as asked would be reported as killed.
         """
-        if self._beside:
-            self._beside.terminate()
+        if self._job_worker:
+            self._job_worker.terminate()
         for worker in self.wrks:
             worker.terminate()  # type: ignore[no-untyped-call]  # granian's
         deadline = time.monotonic() + (self.workers_kill_timeout or 0)
@@ -153,8 +158,8 @@ class Server(MPServer):
             time.sleep(0.01)
         self.workers_kill_timeout = 1  # those that are left have had their time
         super()._stop_workers()  # type: ignore[no-untyped-call]  # granian's
-        if self._beside:
-            self._beside.stop(max(1, deadline - time.monotonic()))
+        if self._job_worker:
+            self._job_worker.stop(max(1, deadline - time.monotonic()))
 
     def shutdown(self, exit_code: int = 0) -> None:
         self.interrupt_children.clear()  # a worker that dies during shutdown has not failed

@@ -152,6 +152,9 @@ async def test_unknown_job_is_kept(database: Database) -> None:
     assert await run_jobs() == []
     [kept] = await stored(database)
     assert (kept.status, kept.attempts) == ("queued", 0)
+    names = ["add_to_stock", "fail"]
+    assert await queue.unknown_names(database, names) == ["of_a_newer_version"]
+    assert await queue.unknown_names(database, [*names, "of_a_newer_version"]) == []
 
 
 async def test_lease_that_ended_is_taken_over_and_the_first_commits_nothing(

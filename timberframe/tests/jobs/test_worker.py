@@ -8,21 +8,25 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from specimen import jobs
+from specimen.config import settings
 from specimen.factories import add, row
 from specimen.models import Product
-from timberframe.data.session import Database
+from timberframe.data.base import utc_now
+from timberframe.data.session import Database, open_database
 from timberframe.jobs import queue
 from timberframe.jobs import worker as working
 from timberframe.jobs.models import JobRecord
 from timberframe.jobs.worker import JobOptions, Worker
-from timberframe.testing import environment, serving
+from timberframe.testing import database_options, environment, serving
 from timberframe.testing.process import command
+from timberframe.testing.proxy import proxied
 
 JOBS = 150
 NAMES = {each.name: each for each in jobs.JOBS}
@@ -110,6 +114,39 @@ async def test_lease_of_a_long_job_is_renewed(database: Database) -> None:
         record = (await db.scalars(select(JobRecord))).one()
     assert (record.attempts, record.deaths) == (1, 0)
     assert await stocks(database) == {1: 1}
+
+
+@pytest.mark.parametrize("engine", ["postgresql"])  # an open SQLite file stays open
+async def test_job_that_ends_while_the_database_is_away_is_done_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker waits and tries again: none has died."""
+    monkeypatch.setattr(working, "POLL_SECONDS", 0.05)
+    async with (
+        proxied(settings.DATABASE_URL.get_secret_value()) as (url, proxy),
+        open_database(replace(database_options(), url=url)) as database,
+    ):
+        await enqueue(database, 1, pause_seconds=0.3)
+        worker = Worker(database, NAMES, JobOptions(lease=2))
+        task = asyncio.create_task(worker.run())
+        await asyncio.sleep(0.15)
+        await proxy.cut()
+        await asyncio.sleep(0.6)
+        await proxy.restore()
+        async with asyncio.timeout(30):
+            while await stocks(database) != {1: 1}:
+                await asyncio.sleep(0.1)
+                await make_due(database)
+        worker.stop()
+        await task
+        async with database.reading() as db:
+            record = (await db.scalars(select(JobRecord))).one()
+        assert (record.status, record.deaths, record.attempts) == ("done", 0, 2)
+
+
+async def make_due(database: Database) -> None:
+    async with database.transaction() as db:
+        await db.execute(update(JobRecord).values(run_at=utc_now()))
 
 
 @pytest.mark.seconds(8)

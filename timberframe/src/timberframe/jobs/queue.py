@@ -357,6 +357,20 @@ async def purge(database: Database, *, age: float) -> int:
         return int(result.rowcount)
 
 
+_UNKNOWN = (
+    select(_JOBS.c.name)
+    .distinct()
+    .where(_JOBS.c.status == Status.QUEUED, _JOBS.c.name.not_in(bindparam("names", expanding=True)))
+    .order_by(_JOBS.c.name)
+)
+
+
+async def unknown_names(database: Database, names: Collection[str]) -> list[str]:
+    """Names of waiting jobs that are not among `names`: nobody here runs them."""
+    async with database.statements() as db:
+        return list((await db.scalars(_UNKNOWN, {"names": list(names)})).all())
+
+
 _LAST_TICK = (
     select(_JOBS.c.key)
     .where(_JOBS.c.name == bindparam("name"), _JOBS.c.key.startswith("tick "))

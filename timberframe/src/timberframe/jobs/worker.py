@@ -31,6 +31,7 @@ from timberframe.settings import Settings
 
 POLL_SECONDS = 1.0
 PURGE_SECONDS = 3600
+UNKNOWN_SECONDS = 60
 MAX_BACKOFF_SECONDS = 6 * 3600
 DAY_SECONDS = 86400
 EXIT_BLOCKED = 70
@@ -224,15 +225,26 @@ class Worker:
         )
 
     async def _change(self, change: Callable[[UnitOfWork], Awaitable[None]]) -> None:
+        """Store what became of a job; while the database is away, wait for it.
+
+        Otherwise the job would be taken over as that of a worker that died.
+        """
+
         async def attempt() -> None:
             async with self._database.transaction() as db:
                 await change(db)
 
-        await retrying(attempt)
+        while True:
+            try:
+                return await retrying(attempt)
+            except AWAY:
+                if self._stopping.is_set():
+                    raise
+                await asyncio.sleep(POLL_SECONDS)
 
     async def _keep_up(self) -> None:
         """Renew leases, take over those of dead workers, enqueue schedules' ticks, and purge."""
-        renewed = purged = float("-inf")
+        renewed = purged = looked = float("-inf")
         while True:
             self._beat_at = now = time.monotonic()
             try:
@@ -245,6 +257,10 @@ class Worker:
                     for job_id, status in await self._take_over():
                         log.error("job_taken_over", id=job_id, status=status)
                     renewed = now
+                if now - looked >= UNKNOWN_SECONDS:
+                    if names := await queue.unknown_names(self._database, self._jobs):
+                        log.warning("jobs_unknown", names=names)
+                    looked = now
                 # A batch at a time: nobody waits for a purge.
                 is_due = now - purged >= PURGE_SECONDS
                 if is_due and not await queue.purge(self._database, age=self._options.keep):
