@@ -4,6 +4,7 @@ import asyncio
 import faulthandler
 import os
 import random
+import sqlite3
 import sys
 import threading
 import time
@@ -37,7 +38,7 @@ DAY_SECONDS = 86400
 EXIT_BLOCKED = 70
 
 # The database cannot be reached, or has not been migrated: both may end.
-AWAY = (Unavailable, TransactionConflict, DBAPIError, OSError)
+AWAY = (Unavailable, TransactionConflict, DBAPIError, sqlite3.Error, OSError)
 
 log = structlog.get_logger()
 
