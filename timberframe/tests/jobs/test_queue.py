@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from sqlalchemy import select, update
 
 from specimen import jobs
@@ -280,3 +280,10 @@ def test_schedule_cannot_give_a_payload() -> None:
 
     with pytest.raises(TypeError, match="tidy: with a schedule nobody gives it folder"):
         job(schedule="0 3 * * *")(tidy)
+
+
+def test_secret_is_refused_as_a_payload() -> None:
+    async def notify(run: Any, token: SecretStr | None = None) -> None: ...
+
+    with pytest.raises(TypeError, match="notify: token would be stored as it is"):
+        job()(notify)

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Concatenate, Generic, ParamSpec, Self, get_type_hints
+from typing import Any, Concatenate, Generic, ParamSpec, Self, get_args, get_type_hints
 
 from cronsim import CronSim, CronSimError
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr, create_model
 
 from timberframe.data.base import utc_now
 from timberframe.data.query import Rows
@@ -136,6 +136,12 @@ def job(
         required = [
             name for name, each in declared.payload.model_fields.items() if each.is_required()
         ]
+        for name, field_info in declared.payload.model_fields.items():
+            if _is_secret(field_info.annotation):
+                raise TypeError(
+                    f"{declared.name}: {name} would be stored as it is, and shown to operators:"
+                    " give the job the id of a row instead"
+                )
         if schedule and required:
             raise TypeError(f"{declared.name}: with a schedule nobody gives it {required[0]}")
         if schedule:
@@ -146,3 +152,8 @@ def job(
         return declared
 
     return declare
+
+
+def _is_secret(annotation: Any) -> bool:
+    secrets = (SecretStr, SecretBytes)
+    return annotation in secrets or any(map(_is_secret, get_args(annotation)))
