@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("status", TEXT, nullable=False),
         sa.Column("priority", sa.BigInteger(), nullable=False),
         sa.Column("key", TEXT, nullable=True),
+        sa.Column("tick", moment, nullable=True),
         sa.Column("run_at", moment, nullable=False),
         sa.Column("attempts", sa.BigInteger(), nullable=False),
         sa.Column("deaths", sa.BigInteger(), nullable=False),
@@ -34,9 +35,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
         sqlite_autoincrement=True,
     )
-    op.create_index("uq_jobs_name_key", "jobs", ["name", "key"], unique=True)
+    is_open = sa.text("status IN ('queued', 'running')")
+    op.create_index(
+        "uq_jobs_name_key",
+        "jobs",
+        ["name", "key"],
+        unique=True,
+        postgresql_where=is_open,
+        sqlite_where=is_open,
+    )
+    op.create_index("uq_jobs_name_tick", "jobs", ["name", "tick"], unique=True)
     op.create_index(op.f("ix_jobs_finished_at"), "jobs", ["finished_at"])
     for name, columns, status in (
+        ("ix_jobs_due", ["run_at"], "queued"),
         ("ix_jobs_queued", ["priority", "run_at", "id"], "queued"),
         ("ix_jobs_running", ["leased_until"], "running"),
     ):

@@ -12,6 +12,7 @@ from sqlalchemy.orm import configure_mappers
 from timberframe.accounts import Accounts
 from timberframe.data.options import DatabaseOptions
 from timberframe.data.session import open_database
+from timberframe.errors import WrongDeclaration
 from timberframe.http import health
 from timberframe.http.bodies import Bodies, BodyLimit
 from timberframe.http.bulk import TransferSlots, body_is_file
@@ -80,6 +81,8 @@ def create_app(
     app.state.options = options
     app.state.accounts = accounts
     app.state.jobs = {job.name: job for job in jobs}
+    if len(app.state.jobs) < len(jobs):
+        raise WrongDeclaration("jobs: two have the same name, by which workers know them")
     app.state.tokens = Tokens.of(settings)
     app.state.sign_in_limits = SignInLimits.of(settings)
     app.state.header_names = frozenset(headers)

@@ -9,9 +9,13 @@ from pydantic import SecretStr, ValidationError
 from sqlalchemy import select, update
 
 from specimen import jobs
+from specimen.config import settings
+from specimen.crud import user_crud
 from specimen.factories import add, row
 from specimen.models import Product
+from timberframe.app import create_app
 from timberframe.data.session import Database
+from timberframe.errors import WrongDeclaration
 from timberframe.jobs import Job, job, queue
 from timberframe.jobs.models import JobRecord
 from timberframe.jobs.worker import JobOptions, Worker
@@ -111,6 +115,28 @@ async def test_key_is_taken_until_the_job_is_done(database: Database, product: i
         assert await once.set(key="product 2").enqueue(db, product_id=product)
     assert len(await run_jobs()) == 2
     assert await once.enqueue(database, product_id=product)
+
+
+async def test_parked_job_does_not_hold_its_key(database: Database) -> None:
+    once = jobs.hang.set(key="one")
+    first = await once.enqueue(database)
+    assert first
+    await run_jobs()
+    assert await once.enqueue(database)
+    async with database.transaction() as db:  # beside the other, without the key
+        assert await queue.retry(db, first)
+    assert [(each.status, each.key) for each in await stored(database)] == [
+        ("queued", None),
+        ("queued", "one"),
+    ]
+
+
+async def test_tick_that_was_done_does_not_come_again(database: Database) -> None:
+    tick = datetime(2026, 1, 1, tzinfo=UTC)
+    assert await queue.insert_job(database, "fail", {"until_attempt": 0}, tick=tick)
+    [done] = await run_jobs()
+    assert done.status == "done"
+    assert await queue.insert_job(database, "fail", {"until_attempt": 0}, tick=tick) is None
 
 
 async def test_of_many_with_one_key_at_once_one_is_enqueued(database: Database) -> None:
@@ -228,8 +254,8 @@ async def test_every_tick_comes_once_whatever_clocks_do(database: Database) -> N
         await asyncio.gather(*(worker._enqueue_ticks(now) for worker in workers))
     # A worker that starts now goes on where the others are.
     await worker_of(database, jobs.tick)._enqueue_ticks(start + timedelta(seconds=6.3))
-    ticks = [each.key for each in await stored(database)]
-    assert ticks == [f"tick 2026-01-01T00:00:0{second}+00:00" for second in range(1, 7)]
+    ticks = [each.tick for each in await stored(database)]
+    assert ticks == [start + timedelta(seconds=second) for second in range(1, 7)]
 
 
 async def test_schedule_that_was_missed_is_made_up_for_once(database: Database) -> None:
@@ -238,10 +264,8 @@ async def test_schedule_that_was_missed_is_made_up_for_once(database: Database) 
     for second in (0.5, 1.5):
         await first._enqueue_ticks(start + timedelta(seconds=second))
     await worker_of(database, jobs.tick)._enqueue_ticks(start + timedelta(seconds=60.5))
-    assert [each.key for each in await stored(database)] == [
-        "tick 2026-01-01T00:00:01+00:00",
-        "tick 2026-01-01T00:01:00+00:00",
-    ]
+    ticks = [each.tick for each in await stored(database)]
+    assert ticks == [start + timedelta(seconds=second) for second in (1, 60)]
 
 
 async def test_done_jobs_are_purged_and_dead_ones_are_kept(database: Database) -> None:
@@ -256,7 +280,7 @@ async def test_done_jobs_are_purged_and_dead_ones_are_kept(database: Database) -
 async def test_times_are_of_the_databases_clock(database: Database) -> None:
     await jobs.fail.enqueue(database)
     async with database.reading() as db:
-        now = await db.scalar(select(queue.from_now(0)))
+        now = await db.scalar(select(queue.FromNow(0)))
     assert now is not None
     [record] = await stored(database)
     assert record.run_at.tzinfo is UTC
@@ -287,3 +311,8 @@ def test_secret_is_refused_as_a_payload() -> None:
 
     with pytest.raises(TypeError, match="notify: token would be stored as it is"):
         job()(notify)
+
+
+def test_two_jobs_of_one_name_are_refused() -> None:
+    with pytest.raises(WrongDeclaration, match="two have the same name"):
+        create_app(settings, accounts=user_crud, jobs=(jobs.fail, jobs.fail), routers={})

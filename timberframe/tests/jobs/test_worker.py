@@ -199,7 +199,7 @@ async def test_one_worker_runs_beside_the_server_and_is_replaced(
     settings = {"EMBEDDED_WORKER": "true", "JOBS_LEASE_SECONDS": "1"}
     with serving("--workers", "2", DATABASE_URL=database_url, **settings) as server:
         async with asyncio.timeout(60):
-            while await statuses(database) != {"done": 3, "dead": 1}:  # noqa: ASYNC110
+            while await statuses(database) != {"done": 3, "dead": 1}:  # noqa: ASYNC110 - theirs
                 await asyncio.sleep(0.05)
         os.kill(server.process.pid, signal.SIGTERM)
         server.process.wait(60)

@@ -62,7 +62,7 @@ class Mailbox:
             envelope.rcpt_tos.append(address)
         return self.answers.get(address, "250 OK")
 
-    async def handle_DATA(  # noqa: N802
+    async def handle_DATA(  # noqa: N802 - as above
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
         assert isinstance(envelope.content, bytes)

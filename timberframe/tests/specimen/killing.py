@@ -1,4 +1,4 @@
-"""Workers that are killed and replaced: `python -m specimen.killing MODE [KILLS]`."""
+"""Workers that are killed and replaced: `python -m specimen.killing MODE`."""
 
 import asyncio
 import os
@@ -67,13 +67,12 @@ def start(mode: str) -> int:
 
 def main() -> None:
     """Kill some, and then let the others work until SIGTERM."""
-    mode, *numbers = sys.argv[1:]
-    kills = int(numbers[0]) if numbers else KILLS
+    [mode] = sys.argv[1:]
     workers = [start(mode) for _ in range(WORKERS)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     choose = random.Random(1)  # noqa: S311 - the same pauses every time
     try:
-        for _ in range(kills):
+        for _ in range(KILLS):
             time.sleep(choose.uniform(0.1, 0.3))
             kill(workers.pop(choose.randrange(WORKERS)))
             workers.append(start(mode))

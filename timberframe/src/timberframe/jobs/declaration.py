@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import cached_property
 from typing import Any, Concatenate, Generic, ParamSpec, Self, get_args, get_type_hints
 
 from cronsim import CronSim, CronSimError
@@ -53,6 +52,7 @@ class Job(Generic[P]):
 
     function: Callable[Concatenate[Run, P], Awaitable[None]]
     name: str
+    payload: type[BaseModel]  # of the function's parameters after the first
     max_attempts: int
     timeout: float
     backoff: float
@@ -64,7 +64,7 @@ class Job(Generic[P]):
     async def enqueue(self, db: Rows, *args: P.args, **payload: P.kwargs) -> int | None:
         """Put the job into the queue, in the transaction of `db`: a rollback drops it.
 
-        Return its id, or None if there is a job with the same `key` already. Raise
+        Return its id, or None if a job with the same `key` waits or runs already. Raise
         `pydantic.ValidationError` for a payload that the function does not take.
         """
         if args:
@@ -83,24 +83,10 @@ class Job(Generic[P]):
     ) -> Self:
         """The job with other options: `await remind.set(delay=timedelta(days=1)).enqueue(…)`.
 
-        A `key` is free again when the job is done.
+        A `key` is free again when the job is done, or parked.
         """
         own = self.priority if priority is None else priority
         return replace(self, delay=delay.total_seconds(), key=key, priority=own)
-
-    @cached_property
-    def payload(self) -> type[BaseModel]:
-        """The model of the function's parameters after the first."""
-        hints = get_type_hints(self.function, include_extras=True)
-        _, *parameters = inspect.signature(self.function).parameters.values()
-        fields: dict[str, Any] = {
-            each.name: (
-                hints[each.name],
-                ... if each.default is inspect.Parameter.empty else each.default,
-            )
-            for each in parameters
-        }
-        return create_model(self.name, __config__=ConfigDict(extra="forbid"), **fields)
 
     def arguments(self, payload: BaseModel) -> Any:
         """What the function is called with: the validated values, as it declares them."""
@@ -124,9 +110,11 @@ def job(
     """
 
     def declare(function: Callable[Concatenate[Run, P], Awaitable[None]]) -> Job[P]:
+        name = getattr(function, "__name__", "")
         declared = Job(
             function,
-            getattr(function, "__name__", ""),
+            name,
+            _payload_of(function, name),
             max_attempts,
             timeout.total_seconds(),
             backoff.total_seconds(),
@@ -152,6 +140,19 @@ def job(
         return declared
 
     return declare
+
+
+def _payload_of(function: Callable[..., Any], name: str) -> type[BaseModel]:
+    hints = get_type_hints(function, include_extras=True)
+    _, *parameters = inspect.signature(function).parameters.values()
+    fields: dict[str, Any] = {
+        each.name: (
+            hints[each.name],
+            ... if each.default is inspect.Parameter.empty else each.default,
+        )
+        for each in parameters
+    }
+    return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
 
 
 def _is_secret(annotation: Any) -> bool:

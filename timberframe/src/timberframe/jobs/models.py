@@ -27,7 +27,8 @@ class JobRecord(Identified, Base):
     payload: Mapped[dict[str, Any]] = mapped_column(Document)
     status: Mapped[str] = mapped_column(default=Status.QUEUED)
     priority: Mapped[int] = mapped_column(default=0)  # the lowest number goes first
-    key: Mapped[str | None]  # no other row of the same name has it
+    key: Mapped[str | None]  # no other waiting or running job of the name has it
+    tick: Mapped[datetime | None] = mapped_column(UTCDateTime)  # of a schedule, which made it
     run_at: Mapped[datetime] = mapped_column(UTCDateTime)
     attempts: Mapped[int] = mapped_column(default=0)
     deaths: Mapped[int] = mapped_column(default=0)  # how often its worker died
@@ -39,7 +40,16 @@ class JobRecord(Identified, Base):
 
 _IS_QUEUED = JobRecord.status == Status.QUEUED
 _IS_RUNNING = JobRecord.status == Status.RUNNING
-Index("uq_jobs_name_key", JobRecord.name, JobRecord.key, unique=True)
+_IS_OPEN = JobRecord.status.in_((Status.QUEUED, Status.RUNNING))
+Index(
+    "uq_jobs_name_key",
+    *(JobRecord.name, JobRecord.key),
+    unique=True,
+    postgresql_where=_IS_OPEN,
+    sqlite_where=_IS_OPEN,
+)
+Index("uq_jobs_name_tick", JobRecord.name, JobRecord.tick, unique=True)
+Index("ix_jobs_due", JobRecord.run_at, postgresql_where=_IS_QUEUED, sqlite_where=_IS_QUEUED)
 Index(
     "ix_jobs_queued",
     *(JobRecord.priority, JobRecord.run_at, JobRecord.id),

@@ -34,7 +34,7 @@ PURGED_AT_ONCE = 1000
 _JOBS = cast(Table, JobRecord.__table__)
 
 
-class from_now(FunctionElement[datetime]):  # noqa: N801 - as SQL's own functions
+class FromNow(FunctionElement[datetime]):
     """The database's clock plus some seconds: clocks of several machines differ."""
 
     type = UTCDateTime()
@@ -44,31 +44,31 @@ class from_now(FunctionElement[datetime]):  # noqa: N801 - as SQL's own function
         super().__init__(sql_cast(seconds, Double))
 
 
-@compiles(from_now, "postgresql")
+@compiles(FromNow, "postgresql")
 def _from_now_on_postgresql(element: Any, compiler: Any, **options: Any) -> str:
     return (
         f"clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)})"
     )
 
 
-@compiles(from_now, "sqlite")
+@compiles(FromNow, "sqlite")
 def _from_now_on_sqlite(element: Any, compiler: Any, **options: Any) -> str:
     seconds = compiler.process(element.clauses, **options)
     return f"strftime('%Y-%m-%d %H:%M:%f', 'now', printf('%+.3f seconds', {seconds})) || '000'"
 
 
-class wake_workers(FunctionElement[None]):  # noqa: N801
+class WakeWorkers(FunctionElement[None]):
     """Notifies workers on commit; on SQLite they watch the file."""
 
     inherit_cache = True
 
 
-@compiles(wake_workers, "postgresql")
+@compiles(WakeWorkers, "postgresql")
 def _notify(element: Any, compiler: Any, **options: Any) -> str:
     return f"pg_notify('{CHANNEL}', '')"
 
 
-@compiles(wake_workers, "sqlite")
+@compiles(WakeWorkers, "sqlite")
 def _notify_nobody(element: Any, compiler: Any, **options: Any) -> str:
     return "NULL"
 
@@ -92,16 +92,17 @@ _VALUES = {
     "status": literal(Status.QUEUED.value),
     "priority": bindparam("priority"),
     "key": bindparam("key"),
+    "tick": bindparam("tick", type_=UTCDateTime()),
     "attempts": 0,
     "deaths": 0,
-    "run_at": from_now(bindparam("delay")),
-    "created_at": from_now(0),
+    "run_at": FromNow(bindparam("delay")),
+    "created_at": FromNow(0),
 }
 
 
 def _insertion(dialect: str) -> Any:
     new = {"postgresql": postgresql, "sqlite": sqlite}[dialect].insert(_JOBS).values(_VALUES)
-    return new.on_conflict_do_nothing().returning(_JOBS.c.id, wake_workers())
+    return new.on_conflict_do_nothing().returning(_JOBS.c.id, WakeWorkers())
 
 
 _INSERTIONS = {dialect: _insertion(dialect) for dialect in ("postgresql", "sqlite")}
@@ -115,14 +116,22 @@ async def insert_job(
     priority: int = 0,
     delay: float = 0,
     key: str | None = None,
+    tick: datetime | None = None,
 ) -> int | None:
-    """Insert a job by one statement; None if the name has a job with this key."""
+    """Insert a job by one statement; None if the name has this tick, or the key in an open job."""
     engine = db.engine if isinstance(db, Database) else cast(UnitOfWork, db).get_bind()
     dialect = engine.dialect.name
     rows = await db.write(
         ("job", dialect),
         lambda: _INSERTIONS[dialect],
-        {"name": name, "payload": payload, "priority": priority, "delay": delay, "key": key},
+        {
+            "name": name,
+            "payload": payload,
+            "priority": priority,
+            "delay": delay,
+            "key": key,
+            "tick": tick,
+        },
     )
     return rows[0][0] if rows else None
 
@@ -132,7 +141,7 @@ def _claiming(*conditions: Any) -> Any:
         select(_JOBS.c.id)
         .where(
             _JOBS.c.status == Status.QUEUED,
-            _JOBS.c.run_at <= from_now(0),
+            _JOBS.c.run_at <= FromNow(0),
             _JOBS.c.name.in_(bindparam("names", expanding=True)),
             *conditions,
         )
@@ -147,7 +156,7 @@ def _claiming(*conditions: Any) -> Any:
         .values(
             status=Status.RUNNING.value,
             attempts=_JOBS.c.attempts + 1,
-            leased_until=from_now(bindparam("lease")),
+            leased_until=FromNow(bindparam("lease")),
         )
         .returning(*(_JOBS.c.id, _JOBS.c.name, _JOBS.c.payload, _JOBS.c.attempts, _JOBS.c.deaths))
     )
@@ -174,7 +183,7 @@ async def claim(
     return [Claim(*row) for row in rows]
 
 
-_SECONDS_TO_NEXT = select(func.min(_JOBS.c.run_at), from_now(0)).where(
+_SECONDS_TO_NEXT = select(func.min(_JOBS.c.run_at), FromNow(0)).where(
     _JOBS.c.status == Status.QUEUED, _JOBS.c.name.in_(bindparam("names", expanding=True))
 )
 
@@ -200,11 +209,9 @@ _FINISH = (
     .where(_of_attempt())
     .values(
         status=Status.DONE.value,
-        finished_at=from_now(0),
+        finished_at=FromNow(0),
         leased_until=None,
         error=None,
-        # A tick of a schedule keeps its key, so that it comes once whatever clocks do.
-        key=case((_JOBS.c.key.startswith("tick "), _JOBS.c.key), else_=None),
     )
 )
 
@@ -219,8 +226,8 @@ _FAIL = (
     .where(_of_attempt())
     .values(
         status=bindparam("new_status"),
-        run_at=from_now(bindparam("delay")),
-        finished_at=case((literal(True) == bindparam("is_dead"), from_now(0)), else_=None),
+        run_at=FromNow(bindparam("delay")),
+        finished_at=case((literal(True) == bindparam("is_dead"), FromNow(0)), else_=None),
         leased_until=None,
         error=bindparam("new_error"),
     )
@@ -265,19 +272,21 @@ async def _change(db: UnitOfWork, statement: Any, job_id: int, attempt: int, **v
         raise LeaseLost(f"job {job_id}, attempt {attempt}")
 
 
-_IS_RUNNING = (_JOBS.c.status == Status.RUNNING) & (_JOBS.c.leased_until >= from_now(0))
+_IS_RUNNING = (_JOBS.c.status == Status.RUNNING) & (_JOBS.c.leased_until >= FromNow(0))
 _RETRY = (
     update(_JOBS)
     .where(_JOBS.c.id == bindparam("job_id"), ~_IS_RUNNING, _JOBS.c.status != Status.DONE)
     .values(
         status=Status.QUEUED.value,
+        # Another may have the key by now.
+        key=case((_JOBS.c.status == Status.DEAD, None), else_=_JOBS.c.key),
         attempts=0,
         deaths=0,
-        run_at=from_now(0),
+        run_at=FromNow(0),
         leased_until=None,
         finished_at=None,
     )
-    .returning(_JOBS.c.id, wake_workers())
+    .returning(_JOBS.c.id, WakeWorkers())
 )
 
 
@@ -301,7 +310,7 @@ _RENEW = (
         _JOBS.c.id.in_(bindparam("ids", expanding=True)),
         _JOBS.c.status == Status.RUNNING,
     )
-    .values(leased_until=from_now(bindparam("lease")))
+    .values(leased_until=FromNow(bindparam("lease")))
 )
 
 
@@ -312,7 +321,7 @@ async def renew(database: Database, ids: Sequence[int], *, lease: float) -> None
 
 _EXPIRED = (
     select(_JOBS.c.id)
-    .where(_JOBS.c.status == Status.RUNNING, _JOBS.c.leased_until < from_now(0))
+    .where(_JOBS.c.status == Status.RUNNING, _JOBS.c.leased_until < FromNow(0))
     .limit(100)
     .with_for_update(skip_locked=True)
     .cte("expired")
@@ -323,7 +332,7 @@ _TAKE_OVER = (
     .where(_JOBS.c.id.in_(select(_EXPIRED.c.id)))
     .values(
         status=case((_IS_LAST_DEATH, Status.DEAD.value), else_=Status.QUEUED.value),
-        finished_at=case((_IS_LAST_DEATH, from_now(0)), else_=None),
+        finished_at=case((_IS_LAST_DEATH, FromNow(0)), else_=None),
         deaths=_JOBS.c.deaths + 1,
         leased_until=None,
         error="its worker died, or was not heard of until the lease had ended",
@@ -341,7 +350,7 @@ async def take_over(database: Database, *, max_deaths: int = 3) -> list[tuple[in
 _PURGE = delete(_JOBS).where(
     _JOBS.c.id.in_(
         select(_JOBS.c.id)
-        .where(_JOBS.c.finished_at < from_now(-bindparam("age", type_=Double)))
+        .where(_JOBS.c.finished_at < FromNow(-bindparam("age", type_=Double)))
         .where(_JOBS.c.status == Status.DONE)
         .order_by(_JOBS.c.finished_at)
         .limit(PURGED_AT_ONCE)
@@ -371,16 +380,11 @@ async def unknown_names(database: Database, names: Collection[str]) -> list[str]
         return list((await db.scalars(_UNKNOWN, {"names": list(names)})).all())
 
 
-_LAST_TICK = (
-    select(_JOBS.c.key)
-    .where(_JOBS.c.name == bindparam("name"), _JOBS.c.key.startswith("tick "))
-    .order_by(_JOBS.c.key.desc())
-    .limit(1)
-)
+_LAST_TICK = select(func.max(_JOBS.c.tick)).where(_JOBS.c.name == bindparam("name"))
 
 
-async def last_tick(database: Database, name: str) -> str | None:
-    """The key of the newest tick of a schedule, `tick` and its time."""
+async def last_tick(database: Database, name: str) -> datetime | None:
+    """The newest tick of a schedule."""
     async with database.statements() as db:
-        key: str | None = await db.scalar(_LAST_TICK, {"name": name})
-        return key
+        tick: datetime | None = await db.scalar(_LAST_TICK, {"name": name})
+        return tick

@@ -12,8 +12,7 @@ from timberframe.jobs.models import JobRecord
 from timberframe.jobs.queue import CHANNEL
 
 WATCH_SECONDS = 0.05
-# Ids are never reused.
-_LAST_ID = f"SELECT seq FROM sqlite_sequence WHERE name = '{JobRecord.__tablename__}'"  # noqa: S608
+_LAST_ID = "SELECT seq FROM sqlite_sequence WHERE name = ?"  # ids are never reused
 
 
 class Wake(ABC):
@@ -63,8 +62,8 @@ class FileWake(Wake):
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._version = self._read("PRAGMA data_version")
-        self._last_id = self._read(_LAST_ID)
+        self._version = self._read_version()
+        self._last_id = self._read_last_id()
 
     async def wait(self, seconds: float) -> None:
         deadline = asyncio.get_running_loop().time() + seconds
@@ -74,12 +73,15 @@ class FileWake(Wake):
             await asyncio.sleep(min(left, WATCH_SECONDS))
 
     def _has_new(self) -> bool:
-        if (version := self._read("PRAGMA data_version")) == self._version:
+        if (version := self._read_version()) == self._version:
             return False
         self._version = version
-        before, self._last_id = self._last_id, self._read(_LAST_ID)
+        before, self._last_id = self._last_id, self._read_last_id()
         return self._last_id != before
 
-    def _read(self, statement: str) -> int:
-        row = self._connection.execute(statement).fetchone()
+    def _read_version(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def _read_last_id(self) -> int:
+        row = self._connection.execute(_LAST_ID, (JobRecord.__tablename__,)).fetchone()
         return int(row[0]) if row else 0

@@ -274,7 +274,7 @@ class Worker:
         return await queue.take_over(self._database, max_deaths=self._options.max_deaths)
 
     async def _enqueue_ticks(self, now: datetime) -> None:
-        """Enqueue the newest tick of each schedule; a key makes it one however many workers do.
+        """Enqueue the newest tick of each schedule; it is unique, however many workers do.
 
         Of those that were missed while no worker ran, only the newest is made up for.
         """
@@ -282,16 +282,11 @@ class Worker:
             if not job.schedule:
                 continue
             if job.name not in self._ticked:
-                last = await queue.last_tick(self._database, job.name)
-                self._ticked[job.name] = (
-                    datetime.fromisoformat(last.removeprefix("tick ")) if last else now
-                )
+                self._ticked[job.name] = await queue.last_tick(self._database, job.name) or now
             tick = next(CronSim(job.schedule, now, reverse=True))
             if tick <= self._ticked[job.name]:
                 continue
-            await queue.insert_job(
-                self._database, job.name, {}, priority=job.priority, key=f"tick {tick.isoformat()}"
-            )
+            await queue.insert_job(self._database, job.name, {}, priority=job.priority, tick=tick)
             self._ticked[job.name] = tick
 
     def _watch(self) -> None:
