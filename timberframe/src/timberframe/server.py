@@ -37,8 +37,10 @@ log = structlog.get_logger()
 class JobWorkerProcess:
     """The process that runs background jobs, forked like the server's workers.
 
-    `died` is set when it ends.
+    `died` is set when it ends. `exit_code` is None until then, and negative if a signal ended it.
     """
+
+    exit_code: int | None = None
 
     def __init__(self, work: Callable[[], None], died: threading.Event) -> None:
         self._work = work
@@ -48,6 +50,7 @@ class JobWorkerProcess:
     def start(self) -> None:
         time.sleep(max(0, 1 - (time.monotonic() - self._started)))  # at most one a second
         self._started = time.monotonic()
+        self.exit_code = None
         self._process = multiprocessing.get_context("fork").Process(target=self._work)
         self._process.start()
         # Only this thread waits for the process: two that do may both be told that it lives.
@@ -56,12 +59,8 @@ class JobWorkerProcess:
 
     def _wait(self) -> None:
         self._process.join()
+        self.exit_code = self._process.exitcode  # before anybody looks
         self._died.set()
-
-    @property
-    def exit_code(self) -> int | None:
-        """None while it runs; negative if a signal ended it."""
-        return None if self._waiting.is_alive() else self._process.exitcode
 
     def stop(self, seconds: float) -> None:
         """Wait for it after `terminate`, and kill it after `seconds`."""
@@ -159,7 +158,8 @@ class Server(MPServer):
         self.workers_kill_timeout = 1  # those that are left have had their time
         super()._stop_workers()  # type: ignore[no-untyped-call]  # granian's
         if self._job_worker:
-            self._job_worker.stop(max(1, deadline - time.monotonic()))
+            # Some longer than its jobs have: then it gives them back.
+            self._job_worker.stop(max(0, deadline - time.monotonic()) + 1)
 
     def shutdown(self, exit_code: int = 0) -> None:
         self.interrupt_children.clear()  # a worker that dies during shutdown has not failed
