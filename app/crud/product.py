@@ -56,6 +56,7 @@ class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
     )
     references = {Product.category: category_crud}
     natural_key = "sku"
+    events = True
     sorted_by = (Product.sku, Product.name, Product.price, Product.created_at, Product.updated_at)
 
 

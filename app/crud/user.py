@@ -27,6 +27,7 @@ class CRUDUser(
         User.created_at: RANGE,
         User.updated_at: RANGE,
     }
+    events = True
     search = Search(User, User.email, User.username, User.full_name)
     sorted_by = (User.email, User.username, User.created_at, User.updated_at)
 

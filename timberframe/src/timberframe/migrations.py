@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeDecorator
 
 import timberframe.crud.idempotency
+import timberframe.data.event_migrations
 import timberframe.data.table_copies
 import timberframe.jobs.models  # noqa: F401 - the frame's tables; and copies on SQLite lose nothing
 from timberframe.data.base import Base
@@ -154,6 +155,8 @@ def _run_migrations(connection: Connection) -> None:
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
             _take_lock(connection)
+            # Events are written with each statement: a table with pending ones cannot be altered.
+            connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
         try:
             context.run_migrations()
         except CommandError as refused:

@@ -152,6 +152,9 @@ class Settings(BaseSettings):
     JOBS_LEASE_SECONDS: float = Field(default=30, ge=1, le=3600)
     JOBS_DAYS: int = Field(default=7, ge=1)
 
+    # Events: changes of resources, for webhooks and live streams
+    EVENTS_DAYS: int = Field(default=7, ge=1)
+
     # Redis or Valkey: counters shared by all processes; without it each counts for itself
     REDIS_URL: SecretStr | None = None
 

@@ -1,5 +1,6 @@
 """`migration` and `migrate --pretend`, in a copy of the specimen's project."""
 
+import asyncio
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from sqlalchemy import Column, Integer, String, Table
 from specimen.config import settings
 from timberframe.commands.migration import pretend
 from timberframe.data.base import Base
+from timberframe.data.events import Declared, read_recorded
+from timberframe.data.session import open_database
+from timberframe.migrations import downgrade, upgrade
 from timberframe.project import Project
 from timberframe.testing import call_command, database_options
 
@@ -60,6 +64,45 @@ def test_new_column_is_written_and_formatted(database_url: str, versions: Path) 
     assert "'" not in source
 
 
+def test_change_of_what_is_recorded_is_written(
+    database_url: str, versions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(versions.iterdir())
+    users, products = Base.metadata.tables["users"], Base.metadata.tables["products"]
+    declared = users.info["events"]._replace(columns=("id", "email", "weight"))
+    monkeypatch.setitem(users.info, "events", declared)
+    monkeypatch.delitem(products.info, "events")
+    kept = {
+        dialect: {each for each in names if "_event_" not in each}
+        for dialect, names in products.info["triggers"].items()
+    }
+    monkeypatch.setitem(products.info, "triggers", kept)
+    with changed(Column("weight", Integer)):
+        result = call_command("migration", "record weight")
+        assert (result.returncode, result.stderr) == (0, "")
+        [file] = set(versions.iterdir()) - before
+        drop, create = 'events.drop_v1(op.get_bind(), "users")', "events.create_v1("
+        up, down = file.read_text().partition("def downgrade")[::2]
+        assert "from timberframe.data import events" in up
+        assert 'events.drop_v1(op.get_bind(), "products")' in up
+        assert up.index(drop) < up.index('"weight", sa.Integer()') < up.index(create)
+        assert down.index(drop) < down.index('"weight"') < down.index(create)
+        assert "is_soft_deletable=True" in down
+        made = recorded()
+        upgrade(database_options())
+        assert recorded() == {"users": declared}
+    downgrade(database_options(), "-1")
+    assert recorded() == made
+
+
+def recorded() -> dict[str, Declared]:
+    async def read() -> dict[str, Declared]:
+        async with open_database(database_options()) as database, database.reading() as db:
+            return await (await db.connection()).run_sync(read_recorded)
+
+    return asyncio.run(read())
+
+
 def test_nothing_is_written_if_nothing_changed(database_url: str, versions: Path) -> None:
     before = set(versions.iterdir())
     result = call_command("migration", "add weight")
@@ -102,7 +145,7 @@ def test_database_that_is_behind_is_told_to_migrate(
 ) -> None:
     result = call_command("migration", "add weight")
     assert result.returncode == 1
-    pattern = r"specimen: the database lacks 3 migrations: .*; first: specimen migrate\n"
+    pattern = r"specimen: the database lacks 4 migrations: .*; first: specimen migrate\n"
     assert re.fullmatch(pattern, result.stderr)
 
 
@@ -115,9 +158,10 @@ def test_pretended_migrations_are_shown_and_change_nothing(empty_database_url: s
             "create users and products",
             "add stock movements",
             "add full text search",
+            "add events",
         ]
         assert "CREATE TABLE users (" in result.stdout
         assert "SELECT version_num" not in result.stdout
-    assert call_command("migrate").stdout.startswith("Applied 3 migrations")
+    assert call_command("migrate").stdout.startswith("Applied 4 migrations")
     assert call_command("migrate", "--pretend").stdout == "-- Up to date\n"
     assert pretend(database_options()) == []

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from specimen.crud import product_crud, user_crud
+from timberframe.data import events
 from timberframe.data.schema_check import SchemaIncomplete, check_schema, find_missing
 from timberframe.data.session import Database
 from timberframe.search import index as search_index
@@ -14,8 +15,9 @@ assert user_crud.search
 LACKING: dict[str, tuple[str, str]] = {
     "the table product_tags": ("DROP TABLE product_tags",) * 2,
     "the column full_name of users": (
-        "DROP TRIGGER users_search_insert; DROP TRIGGER users_search_update;"
-        " ALTER TABLE users DROP COLUMN full_name",
+        "DROP TRIGGER users_search_insert; DROP TRIGGER users_search_update; "
+        "DROP TRIGGER users_event_created; DROP TRIGGER users_event_updated; "
+        "DROP TRIGGER users_event_deleted; ALTER TABLE users DROP COLUMN full_name",
         "ALTER TABLE users DROP COLUMN full_name CASCADE",
     ),
     "uq_users_username of users": ("DROP INDEX uq_users_username",) * 2,
@@ -30,6 +32,10 @@ LACKING: dict[str, tuple[str, str]] = {
     "products_tags_updated of products": (
         "DROP TRIGGER products_tags_updated",
         "ALTER TABLE products DISABLE TRIGGER products_tags_updated",
+    ),
+    "products_event_restored of products": (
+        "DROP TRIGGER products_event_restored",
+        "DROP TRIGGER products_event_restored ON products",
     ),
 }
 
@@ -188,3 +194,25 @@ async def assert_named(database: Database, lacking: str, statements: str) -> Non
 async def test_missing_index_that_only_makes_queries_fast_is_no_reason(database: Database) -> None:
     await run(database, "DROP INDEX ix_products_name_id")
     await check_schema(database)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "lacking"),
+    [
+        (("id", "email", "username", "is_active", "created_at", "updated_at"), "full_name"),
+        (("updated_at",), "created_at in the events of users, the column email"),
+    ],
+)
+async def test_column_that_events_lack_is_named(
+    database: Database, recorded: tuple[str, ...], lacking: str
+) -> None:
+    def record(connection: Connection) -> None:
+        events.drop_v1(connection, "users")
+        events.create_v1(connection, "users", "user", *recorded)
+
+    async with database.engine.begin() as connection:
+        await connection.run_sync(record)
+    with pytest.raises(SchemaIncomplete) as refused:
+        await check_schema(database)
+    assert f"lacks the column {lacking} in the events of users" in refused.value.detail
+    assert refused.value.detail.endswith('to write a migration: specimen migration "what it does"')

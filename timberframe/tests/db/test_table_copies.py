@@ -174,6 +174,7 @@ def test_alembic_alone_takes_things_away(migrate: Migrate, monkeypatch: pytest.M
     migrate("with op.batch_alter_table('users', recreate='always'): pass")
     lost = before.keys() - objects().keys()
     triggers = {f"users_search_{event}" for event in ("insert", "update", "delete")}
+    triggers |= {f"users_event_{kind}" for kind in ("created", "updated", "deleted")}
     assert lost == triggers | {"uq_users_username"}
 
 

@@ -51,6 +51,7 @@ class CRUDUser(Accounts[User, UserCreate, UserUpdate | UserAdminUpdate]):
         User.created_at: RANGE,
         User.updated_at: RANGE,
     }
+    events = True
     search = Search(User, User.email, User.username, User.full_name)
     sorted_by = (User.email, User.username, User.created_at, User.updated_at)
 
@@ -102,6 +103,7 @@ class CRUDProduct(CRUDBase[Product, ProductCreate, ProductUpdate]):
     )
     references = {Product.category: category_crud}
     natural_key = "sku"
+    events = True
     sorted_by = (Product.sku, Product.name, Product.price, Product.created_at, Product.updated_at)
 
 

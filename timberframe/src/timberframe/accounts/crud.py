@@ -17,6 +17,7 @@ from timberframe.crud.policy import Principal
 from timberframe.crud.results import Created
 from timberframe.data.base import MAX_ID, utc_now
 from timberframe.data.column_types import UTCDateTime
+from timberframe.data.events import forget_row
 from timberframe.data.query import AnySelect, Fetch, Rows
 from timberframe.data.replica import CHECK_SECONDS
 from timberframe.data.session import Database
@@ -139,7 +140,11 @@ class Accounts(CRUDBase[AccountT, SignUpT, ChangeT]):
 
         Raise `DeletionUnfinished` if rows are left: the next call continues.
         """
-        if not await Deletion(database, seconds=deletion.SECONDS).run(self.table, [id]):
+        was_there = await Deletion(database, seconds=deletion.SECONDS).run(self.table, [id])
+        if self.events:
+            async with database.transaction() as db:
+                await forget_row(db, self.table.name, id)
+        if not was_there:
             raise NotFound(self.model.__name__)
 
     async def delete(self, db: AsyncSession, *, db_obj: AccountT) -> None:

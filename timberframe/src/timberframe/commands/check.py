@@ -174,6 +174,8 @@ def _describe(difference: Any) -> str:
         return f"the column {parts[2].name} of {parts[1]}"
     if kind.startswith("modify_"):
         return f"the column {parts[2]} of {parts[1]}"
+    if kind in ("create_events", "drop_events"):
+        return f"the events of {parts[0]}"
     if kind in ("add_table", "remove_table"):
         return f"the table {parts[0].name}"
     return f"{parts[0].name} of {parts[0].table.name}"

@@ -1,7 +1,7 @@
 """Create, read, update and delete for any model; a resource adds only what is its own."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import BaseModel
@@ -30,6 +30,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.visitors import replacement_traverse
 
 from timberframe.crud.policy import Principal, viewer_values, with_rights_of
@@ -38,6 +39,7 @@ from timberframe.crud.results import Created, ModelT
 from timberframe.crud.row_limit import RowLimit
 from timberframe.data.base import MAX_ID, SoftDeletable, utc_now
 from timberframe.data.column_types import IdList
+from timberframe.data.events import need_events
 from timberframe.data.failures import ConstraintViolated
 from timberframe.data.links import ListedIds, referred
 from timberframe.data.query import AnySelect, AnyStatement, Fetch, Rows
@@ -73,6 +75,8 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
     # that they may read.
     references: ClassVar[Mapping[InstrumentedAttribute[Any], "CRUDBase[Any, Any, Any]"]] = {}
     row_limit: ClassVar[RowLimit | None] = None
+    # Whether changes are kept as events, for webhooks and live streams.
+    events: ClassVar[bool] = False
 
     def __init__(self, model: type[ModelT]) -> None:
         super().__init__(model)
@@ -88,6 +92,18 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
             for caller in callers
             if not isinstance(self.policy.creatable(caller), False_)
         }
+        if self.events:
+            need_events(model, self._columns_of_events(callers))
+
+    def _columns_of_events(self, callers: Iterable[Principal | None]) -> set[str]:
+        """The id, what the schema shows, and what decides who may read it."""
+        columns = inspect(self.model).columns
+        shown = {columns[name].name for name in self.schema.model_fields}
+        rules: Iterable[Any] = (
+            each for caller in callers for each in visitors.iterate(self.policy.read(caller))
+        )
+        read = {each.name for each in rules if self._is_own_column(each)}
+        return {columns.id.name} | shown | read
 
     def check_creator(self, viewer: Principal | None) -> None:
         """Raise `NotPermitted`, or `NotAuthenticated`, if `viewer` may create no row at all.
@@ -287,11 +303,14 @@ class CRUDBase(ReadBase[ModelT], Generic[ModelT, CreateSchemaT, UpdateSchemaT]):
         table = cast(Table, self.model.__table__)
 
         def replace(element: Any, **options: Any) -> ColumnElement[Any] | None:
-            if not isinstance(element, Column) or str(element.table) != table.name:
+            if not self._is_own_column(element):
                 return None
             return value_of(mapper.get_property_by_column(table.c[element.name]).key)
 
         return replacement_traverse(rule, {}, replace)
+
+    def _is_own_column(self, element: Any) -> bool:
+        return isinstance(element, Column) and str(element.table) == self.model.__tablename__
 
     def _new(self, field: str) -> BindParameter[Any]:
         return bindparam(f"new_{field}", type_=inspect(self.model).columns[field].type)

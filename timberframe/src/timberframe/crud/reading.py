@@ -229,13 +229,8 @@ class ReadBase(Generic[ModelT]):
         viewer: Principal | None,
         within: Mapping[InstrumentedAttribute[Any], Any],
     ) -> ReadPlan:
-        sent = vars(params)
-        is_deleted = sent.get("is_deleted", False)
-        filters = [
-            (each, await each.resolve(value, fetch))
-            for each in self.declared_filters
-            if (value := sent.get(each.parameter)) is not None
-        ]
+        is_deleted = vars(params).get("is_deleted", False)
+        filters = await self.filters_of(params, fetch)
         shape: Hashable = (
             *(self, "rows", rights_of(viewer), is_deleted, *within),
             *(each.shape(value) for each, value in filters),
@@ -254,6 +249,15 @@ class ReadBase(Generic[ModelT]):
                 yield column == bindparam(f"within_{column.key}", type_=column.type)
 
         return ReadPlan(shape, conditions, values)
+
+    async def filters_of(self, params: BaseModel, fetch: Fetch) -> Sequence[tuple[Filter, Any]]:
+        """The filters that a request has, with their resolved values."""
+        sent = vars(params)
+        return [
+            (each, await each.resolve(value, fetch))
+            for each in self.declared_filters
+            if (value := sent.get(each.parameter)) is not None
+        ]
 
     def _listed(self, viewer: Principal | None, is_deleted: bool) -> ColumnElement[bool]:
         if is_deleted:

@@ -30,6 +30,8 @@ _SHOWN = 3
 _TRIGGERS = "triggers"
 _SEARCH = "searched columns"
 _IN_SEARCH_INDEX = "in the full-text index"
+EVENTS = "events"
+_IN_EVENTS = "in the events"
 _RULES = (UniqueConstraint, CheckConstraint, ForeignKeyConstraint)
 
 _WORD = re.compile(r"[a-z_]\w*")
@@ -38,6 +40,9 @@ _NO_WORDS = re.compile(
     r"'[^']*'|::(?:character varying|double precision|timestamp with(?:out)? time zone|\w+)|\basc\b"
 )
 _UPDATE_OF = re.compile(r"\bUPDATE OF (.+?) ON ")
+_COMPARED = re.compile(
+    r'\bnew\."?(\w+)"?\)?(?:::[\w ]+)? IS (?:NOT|DISTINCT FROM)\s+\(?old\b', re.IGNORECASE
+)
 _UNIQUE_IN_SQL = re.compile(r'CONSTRAINT\s+"?(\w+)"?\s+(UNIQUE\s*\([^)]*\))', re.IGNORECASE)
 
 _SQLITE_OBJECTS = "SELECT tbl_name, name, coalesce(sql, '') FROM sqlite_master"
@@ -96,6 +101,11 @@ def need_triggers(table: Any, names: Mapping[str, Iterable[str]]) -> None:
 def need_search_index(table: Any, columns: Sequence[str]) -> None:
     """Register a search, of these columns in this order."""
     table.info.setdefault(_SEARCH, set()).add(tuple(columns))
+
+
+def event_columns(trigger: str) -> list[str]:
+    """The columns of events, from the SQL of the trigger that writes updates."""
+    return _COMPARED.findall(trigger)
 
 
 async def check_schema(database: Database) -> None:
@@ -164,6 +174,7 @@ def find_missing(connection: Connection, metadata: MetaData = Base.metadata) -> 
             if has and column is table.autoincrement_column and not has.has_default:
                 yield f"the default of {column.name} of {table.name}"
         yield from _missing_in_search_index(table, found)
+        yield from _missing_in_events(table, found)
 
 
 def _missing_in_search_index(table: Table, found: _Schema) -> Iterator[str]:
@@ -177,6 +188,15 @@ def _missing_in_search_index(table: Table, found: _Schema) -> Iterator[str]:
                 yield f"the column {name} {_IN_SEARCH_INDEX} of {table.name}"
         elif indexed[: len(searched)] != [*searched]:  # ranks would be those of other columns
             yield f"the order {', '.join(searched)} {_IN_SEARCH_INDEX} of {table.name}"
+
+
+def _missing_in_events(table: Table, found: _Schema) -> Iterator[str]:
+    trigger = found.definitions.get((table.name, f"{table.name}_event_updated"), "")
+    declared = table.info.get(EVENTS)
+    if not (declared and trigger):  # without a trigger, that is what is missing
+        return
+    for name in sorted(set(declared.columns) - set(event_columns(trigger))):
+        yield f"the column {name} {_IN_EVENTS} of {table.name}"
 
 
 def _rules_of(table: Table, connection: Connection) -> Iterator[str]:

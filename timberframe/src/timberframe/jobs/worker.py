@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from timberframe.data.base import utc_now
+from timberframe.data.events import purge_events
 from timberframe.data.failures import message_of
 from timberframe.data.retries import TransactionConflict, retrying
 from timberframe.data.session import Database
@@ -52,6 +53,7 @@ class JobOptions:
     stall: float = 60  # for which a job may block the event loop of its worker
     max_deaths: int = 3  # of workers that died while they ran a job: then it is parked
     keep: float = 7 * DAY_SECONDS
+    keep_events_days: int = 7
     grace: float = 30  # for jobs that run when the worker is stopped
 
     @classmethod
@@ -62,6 +64,7 @@ class JobOptions:
             lease=settings.JOBS_LEASE_SECONDS,
             stall=2 * settings.JOBS_LEASE_SECONDS,
             keep=settings.JOBS_DAYS * DAY_SECONDS,
+            keep_events_days=settings.EVENTS_DAYS,
             grace=settings.GRACEFUL_TIMEOUT_SECONDS,
         )
 
@@ -264,11 +267,17 @@ class Worker:
                     looked = now
                 # A batch at a time: nobody waits for a purge.
                 is_due = now - purged >= PURGE_SECONDS
-                if is_due and not await queue.purge(self._database, age=self._options.keep):
+                if is_due and not await self._purge():
                     purged = now
             except AWAY as away:
                 log.warning("worker_waits", reason=_message(away))
             await asyncio.sleep(min(1.0, self._options.lease / 3))
+
+    async def _purge(self) -> bool:
+        """Delete a batch of what is kept no longer; return whether there was any."""
+        jobs = await queue.purge(self._database, age=self._options.keep)
+        async with self._database.transaction() as db:
+            return bool(await purge_events(db, days=self._options.keep_events_days) or jobs)
 
     async def _take_over(self) -> list[tuple[int, str]]:
         return await queue.take_over(self._database, max_deaths=self._options.max_deaths)

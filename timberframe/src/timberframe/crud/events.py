@@ -1,0 +1,136 @@
+"""Reads the events of a resource, as the API shows its rows to one viewer."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+from sqlalchemy import (
+    ColumnElement,
+    bindparam,
+    column,
+    exists,
+    func,
+    inspect,
+    literal_column,
+    not_,
+    null,
+    or_,
+    select,
+    true,
+)
+
+from timberframe.crud.base import CRUDBase
+from timberframe.crud.policy import Principal, viewer_values, with_rights_of
+from timberframe.crud.reading import rights_of
+from timberframe.data.events import Event, declared_events
+from timberframe.data.query import AnySelect
+from timberframe.data.rows_as_json import RowJSON
+from timberframe.data.session import Database
+
+# Ids that one query looks at, however few of them are events that the viewer may read.
+SCANNED = 500
+
+
+class EventRow(NamedTuple):
+    """An event; `content` is the row as the API shows it, and `head` its type and time: JSON."""
+
+    id: int
+    type: str
+    content: str
+    head: str
+
+
+async def latest_event(db: Database) -> int:
+    """The id of the newest event, 0 without any."""
+    ((latest,),) = await db.fetch("latest event", lambda: select(func.max(Event.id)), {})
+    return latest or 0
+
+
+async def read_events(
+    crud: CRUDBase[Any, Any, Any],
+    db: Database,
+    *,
+    viewer: Principal | None,
+    after: int,
+    upto: int,
+    params: BaseModel | None = None,
+) -> Sequence[EventRow]:
+    """The events after one id up to another that `viewer` may read, in their order.
+
+    They must be allowed to read the row as it is now, if it still exists, and as it was then: a row
+    that was hidden from them at the time does not tell what it was. The filters in `params` apply
+    to the row as it was.
+    """
+    filters = await crud.filters_of(params, db.fetch) if params else ()
+    values = viewer_values(viewer) | {"after": after, "upto": upto}
+    for each, value in filters:
+        values |= each.values(value)
+
+    def conditions() -> Iterator[ColumnElement[bool]]:
+        for each, value in filters:
+            yield each.condition(value)
+
+    shape = (
+        *(crud, "events", db.engine.dialect.name, rights_of(viewer)),
+        *(each.shape(value) for each, value in filters),
+    )
+    rows = await db.fetch(
+        shape, lambda: _events(crud, viewer, db.engine.dialect.name, conditions()), values
+    )
+    return [EventRow(*row) for row in rows]
+
+
+def _events(
+    crud: CRUDBase[Any, Any, Any],
+    viewer: Principal | None,
+    dialect: str,
+    filters: Iterator[ColumnElement[bool]],
+) -> AnySelect:
+    model, may_read = crud.model, crud.policy.read(with_rights_of(viewer))
+    source, was = _rows_as_they_were(crud, dialect)
+
+    def then(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+        return crud.with_values(condition, lambda field: was.get(field, null()))
+
+    row = exists().where(model.id == Event.row_id)
+    content = RowJSON({name: was[name] for name in crud.schema.model_fields})
+    head = RowJSON({"type": Event.type, "timestamp": Event.created_at})
+    return (
+        select(Event.id, Event.type, content, head)
+        .select_from(source)
+        .where(
+            Event.resource == model.__tablename__,
+            Event.id > bindparam("after"),
+            Event.id <= bindparam("upto"),
+            then(may_read),
+            or_(row.where(may_read), not_(row)),
+            *map(then, filters),
+        )
+        .order_by(Event.id)
+    )
+
+
+def _rows_as_they_were(
+    crud: CRUDBase[Any, Any, Any], dialect: str
+) -> tuple[Any, Mapping[str, ColumnElement[Any]]]:
+    """What to select from, and the columns of an event's row, by field."""
+    table: Any = crud.model.__table__
+    declared = declared_events(table)
+    columns: Any = inspect(crud.model).columns
+    fields = {
+        field: each
+        for field, each in columns.items()
+        if declared is not None and each.name in declared.columns
+    }
+    events: Any = Event.__table__
+    if dialect == "sqlite":
+        return events, {
+            field: func.json_extract(
+                Event.data, literal_column(f"'$.\"{each.name}\"'"), type_=each.type
+            )
+            for field, each in fields.items()
+        }
+    # The table's own row type: each value is read as the type of its column.
+    row = func.json_populate_record(literal_column(f'NULL::"{table.name}"'), Event.data)
+    was = row.table_valued(*(column(each.name, each.type) for each in fields.values())).alias("was")
+    return events.join(was, true()), {field: was.c[each.name] for field, each in fields.items()}
