@@ -33,6 +33,7 @@ RESOURCE = Resource(
             shows=REPORT,
         ),
         Route("GET", f"{PATH}export", EVERYBODY),
+        Route("GET", f"{PATH}events", EVERYBODY),
         Route("POST", f"{ROW}/restore", OWNER, shows=SHOWN),
         Route("GET", f"{ROW}/stock-movements", OWNER, shows=MOVEMENT | PAGE),
         Route(

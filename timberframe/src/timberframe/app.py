@@ -19,6 +19,7 @@ from timberframe.http.bulk import TransferSlots, body_is_file
 from timberframe.http.dependencies import headers_read
 from timberframe.http.dev_mail import add_mail_pages
 from timberframe.http.docs import add_docs
+from timberframe.http.events import EventStreams
 from timberframe.http.middleware import CORS, Compression, RequestContext, RequestLimits, RootPath
 from timberframe.http.openapi import complete_schema, operation_ids
 from timberframe.http.options import HttpOptions
@@ -116,8 +117,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         open_rate_limiter(settings) as rate_limiter,
     ):
         app.state.database = database
+        app.state.event_streams = streams = EventStreams(database, settings)
         app.state.rate_limiter = rate_limiter
-        yield
+        try:
+            yield
+        finally:
+            await streams.end()
 
 
 def _add_middleware(

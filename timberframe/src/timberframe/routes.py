@@ -11,6 +11,7 @@ from timberframe.http.dependencies import (
     get_current_user,
     superuser_only,
 )
+from timberframe.http.events import EVENT_RESPONSES, EventStream, followed
 from timberframe.http.preconditions import check_precondition
 from timberframe.http.problems import problems
 from timberframe.http.resources import (
@@ -26,6 +27,7 @@ from timberframe.http.sign_in import PasswordChecked, SignIn, limit_sign_ups
 from timberframe.http.transfers import Download
 
 __all__ = [
+    "EVENT_RESPONSES",
     "EXPORT_RESPONSES",
     "IMPORT_RESPONSES",
     "CurrentSuperuser",
@@ -34,6 +36,7 @@ __all__ = [
     "DbSession",
     "DbWrite",
     "Download",
+    "EventStream",
     "LineRoute",
     "OptionalUser",
     "PasswordChecked",
@@ -42,6 +45,7 @@ __all__ = [
     "check_precondition",
     "creator_of",
     "export_of",
+    "followed",
     "get_current_user",
     "import_of",
     "limit_sign_ups",

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -23,10 +24,13 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer, WorkerProcess
 
 from timberframe.errors import CommandError
+from timberframe.http.events import EventStreams
 from timberframe.open_files import max_connections
 from timberframe.settings import Settings
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Tells a worker to end its live streams: before it stops, it waits for all requests to end.
+END_STREAMS = signal.SIGUSR1
 # A worker that exits by itself within this time cannot start, and neither could another.
 START_SECONDS = 10
 UNREAD_SECONDS = 30  # as long as an export may stall
@@ -151,6 +155,8 @@ class Server(MPServer):
         if self._job_worker:
             self._job_worker.terminate()
         for worker in self.wrks:
+            with suppress(ProcessLookupError):
+                os.kill(worker.inner.pid, END_STREAMS)
             worker.terminate()  # type: ignore[no-untyped-call]  # granian's
         deadline = time.monotonic() + (self.workers_kill_timeout or 0)
         while any(worker.inner.is_alive() for worker in self.wrks) and time.monotonic() < deadline:
@@ -193,9 +199,16 @@ def _hold_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
-def _start_serving() -> None:
+def _start_serving(app: Any) -> None:
+    asyncio.get_running_loop().add_signal_handler(END_STREAMS, _end_streams, app)
     release_signals()
     _drop_clients_that_do_not_read()
+
+
+def _end_streams(app: Any) -> None:
+    streams: EventStreams | None = getattr(getattr(app, "state", None), "event_streams", None)
+    if streams:
+        streams.close()
 
 
 def _drop_clients_that_do_not_read() -> None:
@@ -248,7 +261,7 @@ async def _start(app: Callable[..., Any], scope: Any, receive: Any, send: Any) -
         await send(message)
         if message["type"] == "lifespan.startup.complete":
             # The first run of the loop ends three iterations after this message.
-            _after_iterations(10, _start_serving)
+            _after_iterations(10, partial(_start_serving, app))
 
     try:
         await app(scope, receive, send_then_act)

@@ -154,6 +154,9 @@ class Settings(BaseSettings):
 
     # Events: changes of resources, for webhooks and live streams
     EVENTS_DAYS: int = Field(default=7, ge=1)
+    # In each process; a client is a user, or the network address of somebody who has not signed in
+    MAX_EVENT_STREAMS: int = Field(default=200, ge=1)
+    MAX_EVENT_STREAMS_PER_CLIENT: int = Field(default=10, ge=1)
 
     # Redis or Valkey: counters shared by all processes; without it each counts for itself
     REDIS_URL: SecretStr | None = None

@@ -20,6 +20,7 @@ from timberframe.errors import (
 )
 from timberframe.results import Created, Slice, Stored
 from timberframe.routes import (
+    EVENT_RESPONSES,
     EXPORT_RESPONSES,
     IMPORT_RESPONSES,
     CurrentSuperuser,
@@ -28,6 +29,7 @@ from timberframe.routes import (
     DbSession,
     DbWrite,
     Download,
+    EventStream,
     LineRoute,
     OptionalUser,
     PasswordChecked,
@@ -36,6 +38,7 @@ from timberframe.routes import (
     check_precondition,
     creator_of,
     export_of,
+    followed,
     import_of,
     limit_sign_ups,
     listed,
@@ -198,6 +201,7 @@ async def delete_user(
 
 
 ProductParams = Annotated[Pagination, Depends(listed(product_crud))]
+ProductEvents = Annotated[EventStream, Depends(followed(product_crud))]
 ProductInPath = Annotated[Stored[models.Product], Depends(readable(product_crud))]
 ProductCreator = Annotated[Principal, Depends(creator_of(product_crud))]
 OwnProduct = Annotated[models.Product, Depends(writable(product_crud))]
@@ -210,6 +214,12 @@ async def read_products(
 ) -> Slice[models.Product]:
     """List products; inactive ones only to their owner and superusers."""
     return await product_crud.get_multi(db, params=params, viewer=viewer)
+
+
+@products.get("/events", responses=EVENT_RESPONSES)
+async def follow_products(events: ProductEvents) -> EventStream:
+    """Follow products as server-sent events; inactive ones only as their owner or a superuser."""
+    return events
 
 
 @products.post(

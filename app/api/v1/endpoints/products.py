@@ -7,13 +7,16 @@ from timberframe.crud import Principal
 from timberframe.errors import AlreadyExists, NotFound, NotPermitted
 from timberframe.results import Created, Slice, Stored
 from timberframe.routes import (
+    EVENT_RESPONSES,
     CurrentUser,
     DbRead,
     DbSession,
     DbWrite,
+    EventStream,
     OptionalUser,
     Router,
     creator_of,
+    followed,
     listed,
     problems,
     readable,
@@ -27,6 +30,7 @@ from app.crud.product import product_crud
 router = Router()
 
 ProductParams = Annotated[Pagination, Depends(listed(product_crud))]
+ProductEvents = Annotated[EventStream, Depends(followed(product_crud))]
 ProductInPath = Annotated[Stored[models.Product], Depends(readable(product_crud))]
 ProductCreator = Annotated[Principal, Depends(creator_of(product_crud))]
 OwnProduct = Annotated[models.Product, Depends(writable(product_crud))]
@@ -39,6 +43,12 @@ async def read_products(
 ) -> Slice[models.Product]:
     """List products; inactive ones only to their owner and superusers."""
     return await product_crud.get_multi(db, params=params, viewer=viewer)
+
+
+@router.get("/events", responses=EVENT_RESPONSES)
+async def follow_products(events: ProductEvents) -> EventStream:
+    """Follow products as server-sent events; inactive ones only as their owner or a superuser."""
+    return events
 
 
 @router.post(

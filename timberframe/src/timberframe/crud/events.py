@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
 from sqlalchemy import (
     ColumnElement,
     bindparam,
@@ -26,6 +25,7 @@ from timberframe.data.events import Event, declared_events
 from timberframe.data.query import AnySelect
 from timberframe.data.rows_as_json import RowJSON
 from timberframe.data.session import Database
+from timberframe.schemas.page import Filtered
 
 # Ids that one query looks at, however few of them are events that the viewer may read.
 SCANNED = 500
@@ -53,7 +53,7 @@ async def read_events(
     viewer: Principal | None,
     after: int,
     upto: int,
-    params: BaseModel | None = None,
+    params: Filtered | None = None,
 ) -> Sequence[EventRow]:
     """The events after one id up to another that `viewer` may read, in their order.
 

@@ -38,7 +38,15 @@ from timberframe.data.rows_as_json import SEPARATOR, JoinedJSON, RowJSON
 from timberframe.data.schema_check import need_search_index
 from timberframe.data.session import Database
 from timberframe.data.unit_of_work import ReadSession
-from timberframe.schemas.page import MAX_HITS, MAX_LIMIT, Counting, Pagination, Sortable, TotalIs
+from timberframe.schemas.page import (
+    MAX_HITS,
+    MAX_LIMIT,
+    Counting,
+    Filtered,
+    Pagination,
+    Sortable,
+    TotalIs,
+)
 from timberframe.search.query import ResolvedQuery, Search
 from timberframe.security.keys import Keys
 
@@ -250,7 +258,7 @@ class ReadBase(Generic[ModelT]):
 
         return ReadPlan(shape, conditions, values)
 
-    async def filters_of(self, params: BaseModel, fetch: Fetch) -> Sequence[tuple[Filter, Any]]:
+    async def filters_of(self, params: Filtered, fetch: Fetch) -> Sequence[tuple[Filter, Any]]:
         """The filters that a request has, with their resolved values."""
         sent = vars(params)
         return [

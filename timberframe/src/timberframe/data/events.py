@@ -25,7 +25,6 @@ from timberframe.data.column_types import Document, UTCDateTime
 from timberframe.data.schema_check import EVENTS, event_columns, need_triggers
 
 KINDS = ("created", "updated", "deleted", "restored")
-CHANNEL = "events"  # on which PostgreSQL tells readers of new ones
 _LOCK = 6_120_377_904  # arbitrary, but the same for all that write one database
 PURGED_AT_ONCE = 1000
 _PAIRS = 40  # of a call: PostgreSQL's functions take 100 arguments
@@ -187,7 +186,7 @@ def _write_on_postgresql(
             PERFORM pg_advisory_xact_lock({_LOCK});
             INSERT INTO events (type, resource, row_id, data, created_at) VALUES
                 ('{name}.' || TG_ARGV[0], '{table}', was.id, ({data})::json, clock_timestamp());
-            PERFORM pg_notify('{CHANNEL}', '');
+            PERFORM pg_notify('events', '');
             RETURN NULL;
         END $$"""  # noqa: S608 - of names in the code
     for trigger, operation, condition, kind in _occasions(

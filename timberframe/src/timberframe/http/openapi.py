@@ -32,6 +32,7 @@ from timberframe.errors import (
 )
 from timberframe.http.bulk import body_is_file, file_body
 from timberframe.http.dependencies import may_be_anonymous, units_of_work
+from timberframe.http.events import EventStream
 from timberframe.http.idempotency import (
     IDEMPOTENCY_KEY,
     IDEMPOTENCY_KEY_PATTERN,
@@ -121,6 +122,7 @@ _HEADERS = {
     "Retry-After": _header("Seconds to wait", 1, is_always_sent=False),
     "Vary": _header("The request headers that the answer depends on", "Origin, Authorization"),
     "WWW-Authenticate": _header("RFC 6750", 'Bearer error="invalid_token"'),
+    "X-Accel-Buffering": _header("Has a proxy such as nginx pass on each event at once", "no"),
     "X-Request-ID": _header(
         "Identifies this request in the log; the one that was sent, if any",
         "c0225fc47ed8f46faadce03d32f594d3",
@@ -352,6 +354,8 @@ def _add_headers(operation: dict[str, Any], path: str, endpoint: Any) -> None:
         headers["Link"] = _header(about, example, is_always_sent=False)
     if issubclass(returned, Download):
         _refer_to_headers(success, "Content-Disposition")
+    if issubclass(returned, EventStream):
+        _refer_to_headers(success, "X-Accel-Buffering")
     if _has_version(endpoint):
         _refer_to_headers(success, "ETag")
         if issubclass(returned, Created):

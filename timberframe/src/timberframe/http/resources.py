@@ -35,14 +35,14 @@ from timberframe.http.idempotency import has_kept_answer
 from timberframe.http.preconditions import check_precondition
 from timberframe.schemas.bulk import ExportParams
 from timberframe.schemas.fields import Moment
-from timberframe.schemas.page import MAX_LIMIT, REPEATABLE, CommonQueryParams, Pagination, Sortable
+from timberframe.schemas.page import MAX_LIMIT, REPEATABLE, CommonQueryParams, Filtered, Pagination
 
 MAX_SORT_LENGTH = 200
 # Each combination is a statement of its own, which is compiled and cached.
 MAX_SORT_KEYS = 5
 
 ModelT = TypeVar("ModelT", bound=Base)
-ParamsT = TypeVar("ParamsT", bound=Sortable)
+ParamsT = TypeVar("ParamsT", bound=Filtered)
 Crud = CRUDBase[ModelT, Any, Any]
 
 
@@ -249,6 +249,14 @@ def exported(crud: Crud[Any]) -> ListParams[ExportParams]:
         fields["q"] = (q.annotation, q)
     name = f"{crud.model.__name__}ExportParams"
     return _list_of(crud, create_model(name, __base__=ExportParams, **fields))
+
+
+def followed_params(crud: Crud[Any]) -> ListParams[Filtered]:
+    """The filters of a list, for a stream of its rows' events."""
+    fields = _declared_params(crud)
+    del fields["sort"]
+    name = f"{crud.model.__name__}EventParams"
+    return _list_of(crud, create_model(name, __base__=Filtered, **fields))
 
 
 def _list_of(crud: Crud[Any], model: type[ParamsT]) -> ListParams[ParamsT]:

@@ -27,7 +27,6 @@ from timberframe.data.session import Database
 from timberframe.data.unit_of_work import UnitOfWork
 from timberframe.jobs.models import JobRecord, Status
 
-CHANNEL = "jobs"  # on which PostgreSQL tells workers of new ones
 MAX_ERROR_LENGTH = 1000
 PURGED_AT_ONCE = 1000
 
@@ -65,7 +64,7 @@ class WakeWorkers(FunctionElement[None]):
 
 @compiles(WakeWorkers, "postgresql")
 def _notify(element: Any, compiler: Any, **options: Any) -> str:
-    return f"pg_notify('{CHANNEL}', '')"
+    return f"pg_notify('{_JOBS.name}', '')"
 
 
 @compiles(WakeWorkers, "sqlite")

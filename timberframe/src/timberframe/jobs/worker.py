@@ -25,10 +25,11 @@ from timberframe.data.failures import message_of
 from timberframe.data.retries import TransactionConflict, retrying
 from timberframe.data.session import Database
 from timberframe.data.unit_of_work import UnitOfWork
+from timberframe.data.waking import open_wake
 from timberframe.errors import Unavailable
 from timberframe.jobs import queue
 from timberframe.jobs.declaration import Job, Run
-from timberframe.jobs.waking import open_wake
+from timberframe.jobs.models import JobRecord
 from timberframe.settings import Settings
 
 POLL_SECONDS = 1.0
@@ -120,7 +121,7 @@ class Worker:
             await self._run(claim)
 
     async def _work(self) -> None:
-        async with open_wake(self._database) as wake:
+        async with open_wake(self._database, JobRecord.__tablename__) as wake:
             has_more = False
             while not self._stopping.is_set():
                 self._slot_freed.clear()

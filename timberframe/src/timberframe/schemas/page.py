@@ -22,10 +22,14 @@ REPEATABLE = "repeatable"
 ItemT = TypeVar("ItemT")
 
 
-class Sortable(BaseModel):
-    """The query parameters of a whole list, in an order; unknown ones are refused."""
+class Filtered(BaseModel):
+    """The filters of a list, which each resource declares; unknown parameters are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Sortable(Filtered):
+    """The query parameters of a whole list, in an order."""
 
     sort: str | None = None  # each resource declares its own orders
 

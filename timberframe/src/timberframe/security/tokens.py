@@ -59,6 +59,11 @@ class Tokens:
             raise InvalidToken
         return user_id
 
+    def expires_at(self, token: str) -> float:
+        """When a valid access token expires, as `time.time()` counts."""
+        _, expires_at = _verify(token, self)
+        return expires_at
+
 
 @lru_cache(MAX_KNOWN_TOKENS)
 def _verify(token: str, tokens: Tokens) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from timberframe.data.session import Database
+from timberframe.testing import subject
 
 # Different each time, or words for people: of two unique values that are taken, SQLite and
 # PostgreSQL name another one.
@@ -45,6 +46,8 @@ class Answer(NamedTuple):
             body = json.loads(body)
             if isinstance(body, dict):
                 body |= dict.fromkeys(VARYING_FIELDS & body.keys())
+        if self.headers.get("content-type", "").startswith("text/event-stream"):
+            body = ""  # a number that was rolled back is used again on SQLite
         values = self.headers | dict.fromkeys(VARYING_HEADERS & self.headers.keys(), "")
         return self.status, values, body
 
@@ -78,7 +81,7 @@ class Mirror:
         async with AsyncExitStack() as stack:
             await receive()
             for app in self._apps:
-                await stack.enter_async_context(app.router.lifespan_context(app))
+                await stack.enter_async_context(subject.lifespan(app))
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})

@@ -2,7 +2,8 @@
 
 import importlib.util
 import tomllib
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -95,9 +96,16 @@ def database_options() -> DatabaseOptions:
     return DatabaseOptions.of(settings())
 
 
-def lifespan(app: FastAPI) -> AbstractAsyncContextManager[Any]:
-    """The application runs within it: its database is open."""
-    return app.router.lifespan_context(app)
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """The application runs within it: its database is open.
+
+    Streams of live events end when they have sent what there is: a client in the same process gets
+    an answer when it is whole.
+    """
+    async with app.router.lifespan_context(app):
+        app.state.event_streams.close()
+        yield
 
 
 def change_state(app: FastAPI, monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:

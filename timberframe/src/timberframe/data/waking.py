@@ -1,4 +1,7 @@
-"""Wakes a worker when there may be new jobs: by NOTIFY on PostgreSQL, by the file on SQLite."""
+"""Wakes whoever waits for new rows of a table: by NOTIFY on PostgreSQL, by the file on SQLite.
+
+On PostgreSQL, whatever inserts such rows notifies a channel with the name of the table.
+"""
 
 import asyncio
 import sqlite3
@@ -8,8 +11,6 @@ from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 
 from timberframe.data.session import Database
-from timberframe.jobs.models import JobRecord
-from timberframe.jobs.queue import CHANNEL
 
 WATCH_SECONDS = 0.05
 _LAST_ID = "SELECT seq FROM sqlite_sequence WHERE name = ?"  # ids are never reused
@@ -18,26 +19,26 @@ _LAST_ID = "SELECT seq FROM sqlite_sequence WHERE name = ?"  # ids are never reu
 class Wake(ABC):
     @abstractmethod
     async def wait(self, seconds: float) -> None:
-        """Return when somebody may have enqueued a job, or after `seconds`."""
+        """Return when there may be new rows, or after `seconds`."""
 
 
 @asynccontextmanager
-async def open_wake(database: Database) -> AsyncIterator[Wake]:
+async def open_wake(database: Database, table: str) -> AsyncIterator[Wake]:
     if database.engine.dialect.name == "sqlite":
         file = database.engine.url.database
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
-            yield FileWake(connection)
+            yield FileWake(connection, table)
         return
     async with database.engine.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
         wake = NotifiedWake()
-        await driver.add_listener(CHANNEL, wake.notice)
+        await driver.add_listener(table, wake.notice)
         driver.add_termination_listener(wake.notice)
         try:
             yield wake
         finally:
             with suppress(Exception):  # the connection may be the reason for leaving
-                await driver.remove_listener(CHANNEL, wake.notice)
+                await driver.remove_listener(table, wake.notice)
 
 
 class NotifiedWake(Wake):
@@ -57,11 +58,12 @@ class NotifiedWake(Wake):
 class FileWake(Wake):
     """Looks at the file: `data_version` changes with each commit of another connection.
 
-    Then the last id that was given to a job is read. Both take microseconds, and need no thread.
+    Then the last id that was given to a row is read. Both take microseconds, and need no thread.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, table: str) -> None:
         self._connection = connection
+        self._table = table
         self._version = self._read_version()
         self._last_id = self._read_last_id()
 
@@ -83,5 +85,5 @@ class FileWake(Wake):
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def _read_last_id(self) -> int:
-        row = self._connection.execute(_LAST_ID, (JobRecord.__tablename__,)).fetchone()
+        row = self._connection.execute(_LAST_ID, (self._table,)).fetchone()
         return int(row[0]) if row else 0

@@ -1,0 +1,334 @@
+"""Live events: what a stream has, for whom, and that it resumes without a gap."""
+
+import asyncio
+import json
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import httpx2
+import psutil
+import pytest
+from sqlalchemy import delete, update
+
+from specimen.crud import category_crud
+from specimen.factories import create
+from specimen.models import User
+from timberframe.data.events import Event
+from timberframe.data.session import Database, open_database
+from timberframe.errors import WrongDeclaration
+from timberframe.http import events as live
+from timberframe.http.events import followed
+from timberframe.testing import ADMIN, ALICE, BOB, database_options, serving
+from timberframe.testing.cast import Person
+from timberframe.testing.process import ServerProcess
+from timberframe.testing.subject import tokens
+
+PATH = "/products/events"
+
+
+class Told(NamedTuple):
+    id: int
+    type: str
+    row: dict[str, Any]
+
+
+def parse(text: str) -> list[Told]:
+    """The events of a stream that have data, as `EventSource` dispatches them."""
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if line[0] != ":")
+        if "data" in fields:
+            found.append(Told(int(fields["id"]), fields["event"], json.loads(fields["data"])))
+    return found
+
+
+async def told(client: httpx2.AsyncClient, after: int = 0, **filters: Any) -> list[Told]:
+    """What there is after an id; a stream in the same process ends then."""
+    answer = await client.get(PATH, headers={"Last-Event-ID": str(after)}, params=filters)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    return parse(answer.text)
+
+
+async def test_stream_has_the_rows_as_get_shows_them(
+    alice: httpx2.AsyncClient, client: httpx2.AsyncClient
+) -> None:
+    product = await create(alice)
+    path = f"/products/{product['id']}"
+    changed = (await alice.patch(path, json={"name": "Bench"})).json()
+    created, updated = await told(client)
+    assert (created.type, created.row) == ("product.created", product)
+    assert (updated.type, updated.row) == ("product.updated", changed)
+    assert await told(client, created.id) == [updated]
+    assert await told(client, updated.id) == []
+    assert await told(client, name="Bench") == [updated]
+
+
+async def test_stream_without_an_id_begins_now(
+    alice: httpx2.AsyncClient, client: httpx2.AsyncClient
+) -> None:
+    await create(alice)
+    [last] = await told(client)
+    answer = await client.get(PATH)
+    assert answer.text == f"id: {last.id}\nretry: 1000\n\n"
+    assert answer.headers["x-accel-buffering"] == "no"
+
+
+async def test_hidden_rows_are_told_to_their_owner_alone(
+    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, admin: httpx2.AsyncClient
+) -> None:
+    await create(alice, is_active=False)
+    assert [len(await told(each)) for each in (alice, bob, admin)] == [1, 0, 1]
+
+
+async def test_whoever_missed_what_is_gone_is_told_to_begin_anew(
+    alice: httpx2.AsyncClient, client: httpx2.AsyncClient, database: Database
+) -> None:
+    for number in range(3):
+        await create(alice, sku=f"S-{number}")
+    first, _, last = await told(client)
+    async with database.transaction() as db:
+        await db.execute(delete(Event).where(Event.id < last.id))
+    reset = f"event: reset\ndata: {{}}\nid: {last.id}\n\n"
+    for after, is_reset in ((first.id, True), (last.id - 1, False), (last.id + 1, True)):
+        answer = await client.get(PATH, headers={"Last-Event-ID": str(after)})
+        assert answer.text.startswith(reset) == is_reset, after
+
+
+@pytest.mark.parametrize("last_id", ["-1", "abc", str(2**63), "1.5"])
+async def test_id_that_is_none_is_refused(client: httpx2.AsyncClient, last_id: str) -> None:
+    answer = await client.get(PATH, headers={"Last-Event-ID": last_id})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["loc"] == ["header", "last-event-id"]
+
+
+async def test_unknown_filter_is_refused(client: httpx2.AsyncClient) -> None:
+    answer = await client.get(PATH, params={"colour": "red"})
+    assert answer.status_code == 422
+
+
+async def test_head_has_no_content(client: httpx2.AsyncClient) -> None:
+    answer = await client.head(PATH)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_resource_must_have_events() -> None:
+    with pytest.raises(WrongDeclaration, match="CRUDCategory must state events = True"):
+        followed(category_crud)
+
+
+class Stream:
+    """A client of a served process that reads as the events come."""
+
+    def __init__(self, answer: httpx2.Response) -> None:
+        self.answer = answer
+        self.events: list[Told] = []
+        self.text = ""
+        self.is_over = asyncio.Event()
+        self.has_more = asyncio.Event()
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        with suppress(httpx2.TransportError):
+            async for piece in self.answer.aiter_text():
+                self.text += piece
+                *whole, self.text = self.text.rsplit("\n\n", 1)
+                self.events += parse("\n\n".join(whole))
+                self.has_more.set()
+        self.is_over.set()
+        self.has_more.set()
+
+    async def has(self, count: int) -> Sequence[Told]:
+        async with asyncio.timeout(10):
+            while len(self.events) < count:
+                await self.more()
+        return self.events
+
+    async def more(self) -> None:
+        """Return when there are more events, or the end."""
+        await self.has_more.wait()
+        self.has_more.clear()
+
+    async def close(self) -> None:
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+
+@asynccontextmanager
+async def following(
+    url: str, headers: dict[str, str] | None = None, **params: Any
+) -> AsyncIterator[Stream]:
+    async with (
+        httpx2.AsyncClient(base_url=url, timeout=30) as client,
+        client.stream("GET", f"/api/v1{PATH}", headers=headers, params=params) as answer,
+    ):
+        assert answer.status_code == 200, await answer.aread()
+        stream = Stream(answer)
+        try:
+            yield stream
+        finally:
+            await stream.close()
+
+
+@asynccontextmanager
+async def writing(server: ServerProcess) -> AsyncIterator[httpx2.AsyncClient]:
+    base_url = f"{server.url}/api/v1"
+    async with httpx2.AsyncClient(base_url=base_url, headers=ALICE.headers, timeout=30) as client:
+        yield client
+
+
+async def test_streams_of_two_processes_have_all_in_order(server: ServerProcess) -> None:
+    async with writing(server) as alice:
+        first = await create(alice, sku="LIVE-1")
+        async with AsyncExitStack() as stack:
+            # As many as two processes accept, so that both have some.
+            follow = [following(server.url, owner_id=ALICE.id) for _ in range(8)]
+            streams = [await stack.enter_async_context(each) for each in follow]
+            path = f"/products/{first['id']}"
+            await asyncio.gather(*(alice.patch(path, json={"stock": n}) for n in range(1, 21)))
+            await alice.delete(path)
+            seen = [await each.has(21) for each in streams]
+    assert all(each == seen[0] for each in seen)
+    assert [each.id for each in seen[0]] == sorted({each.id for each in seen[0]})
+    assert [each.type for each in seen[0]] == ["product.updated"] * 20 + ["product.deleted"]
+
+
+LAST_STOCK = 40
+
+
+async def test_killed_process_costs_no_event(engine: str, database_url: str) -> None:
+    """The client connects again with the last id that it has, as `EventSource` does."""
+    with serving("--workers", "2", DATABASE_URL=database_url) as server:
+        seen: list[Told] = []
+
+        async def follow_until_the_end() -> None:
+            while not seen or seen[-1].row["stock"] < LAST_STOCK:
+                last = {"Last-Event-ID": str(seen[-1].id if seen else 0)}
+                with suppress(httpx2.TransportError):
+                    async with following(server.url, last) as stream:
+                        while not stream.is_over.is_set():
+                            await stream.more()
+                            seen.extend(stream.events)
+                            stream.events.clear()
+                            if seen and seen[-1].row["stock"] == LAST_STOCK:
+                                return
+                await asyncio.sleep(0.05)
+
+        reader = asyncio.create_task(follow_until_the_end())
+        async with writing(server) as alice:
+            product = await create(alice)
+            for number in range(1, LAST_STOCK + 1):
+                if number % 10 == 0:
+                    kill_a_worker(server)
+                await change_until_it_works(alice, product["id"], number)
+            async with asyncio.timeout(20):
+                await reader
+    ids = [each.id for each in seen]
+    assert ids == sorted(set(ids))
+    stocks = [each.row["stock"] for each in seen]
+    assert list(dict.fromkeys(stocks)) == list(range(LAST_STOCK + 1))
+
+
+def kill_a_worker(server: ServerProcess) -> None:
+    children = psutil.Process(server.process.pid).children()
+    workers = [each for each in children if "granian" in each.name() or each.num_threads() > 1]
+    random.choice(workers).kill()  # noqa: S311 - whichever
+
+
+async def change_until_it_works(alice: httpx2.AsyncClient, product_id: int, stock: int) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(httpx2.TransportError):
+                answer = await alice.patch(f"/products/{product_id}", json={"stock": stock})
+                assert answer.status_code == 200
+                return
+            await asyncio.sleep(0.1)
+
+
+async def test_stop_ends_streams_at_once(engine: str, database_url: str) -> None:
+    with serving("--workers", "2", DATABASE_URL=database_url) as server:
+        async with following(server.url) as one, following(server.url) as other:
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(5):
+                await asyncio.gather(one.is_over.wait(), other.is_over.wait())
+            assert server.process.wait(timeout=10) == 0
+            assert time.monotonic() - began < GRACE_SECONDS
+        assert "Traceback" not in server.log.read_text()
+
+
+GRACE_SECONDS = 30  # for requests that are under way: what a stop would take without
+
+
+@pytest.mark.parametrize(
+    "lost", [{"is_active": False}, {"is_superuser": False}], ids=["disabled", "demoted"]
+)
+async def test_lost_account_or_right_ends_the_stream(
+    server: ServerProcess, database_url: str, lost: dict[str, Any]
+) -> None:
+    reader = ALICE if "is_active" in lost else ADMIN
+    async with (
+        open_database(database_options()) as database,
+        following(server.url, reader.headers) as stream,
+        following(server.url) as other,
+    ):
+        try:
+            await change(database, reader, **lost)
+            async with asyncio.timeout(live.RIGHTS_SECONDS + 3):
+                await stream.is_over.wait()
+            assert not other.is_over.is_set()  # the control
+        finally:
+            await change(database, reader, **dict.fromkeys(lost, True))
+
+
+async def change(database: Database, reader: Person, **values: Any) -> None:
+    async with database.transaction() as db:
+        await db.execute(update(User).where(User.id == reader.id).values(**values))
+
+
+async def test_stream_ends_with_its_token(server: ServerProcess) -> None:
+    short = replace(tokens(), lifetime=timedelta(seconds=1)).create(ALICE.id)
+    headers = {"Authorization": f"Bearer {short}"}
+    async with following(server.url, headers) as stream, following(server.url) as other:
+        async with asyncio.timeout(live.RIGHTS_SECONDS + 3):
+            await stream.is_over.wait()
+        assert not other.is_over.is_set()  # the control
+
+
+async def test_streams_are_bounded_for_each_client_and_in_all(
+    engine: str, database_url: str
+) -> None:
+    limits = {"MAX_EVENT_STREAMS": "3", "MAX_EVENT_STREAMS_PER_CLIENT": "2"}
+    with serving(DATABASE_URL=database_url, **limits) as server:
+        url = f"{server.url}/api/v1{PATH}"
+        async with following(server.url), httpx2.AsyncClient(timeout=30) as client:
+            async with following(server.url):
+                refused = await client.get(url)
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+                async with following(server.url, ALICE.headers):
+                    refused = await client.get(url, headers=BOB.headers)
+                    assert refused.status_code == 503
+                    assert (await client.get(f"{server.url}/api/v1/products/")).status_code == 200
+            # A client that left has given its place back.
+            async with asyncio.timeout(5), AsyncExitStack() as stack:
+                while True:
+                    try:
+                        await stack.enter_async_context(following(server.url))
+                        break
+                    except AssertionError:
+                        await asyncio.sleep(0.05)
+
+
+async def test_heartbeat_is_sent_to_a_quiet_stream(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0)
+    answer = await client.get(PATH)
+    begin, ping = answer.text.removesuffix("\n\n").split("\n\n")
+    assert ping == f": ping\n{begin.splitlines()[0]}"
