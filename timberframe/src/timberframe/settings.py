@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -158,6 +159,10 @@ class Settings(BaseSettings):
     MAX_EVENT_STREAMS: int = Field(default=200, ge=1)
     MAX_EVENT_STREAMS_PER_CLIENT: int = Field(default=10, ge=1)
 
+    # Webhooks: without networks of your own, only public addresses are called
+    WEBHOOK_TIMEOUT_SECONDS: float = Field(default=10, gt=0, le=60)
+    WEBHOOK_ALLOWED_NETWORKS: CommaList = []
+
     # Redis or Valkey: counters shared by all processes; without it each counts for itself
     REDIS_URL: SecretStr | None = None
 
@@ -209,6 +214,14 @@ class Settings(BaseSettings):
         if any(o != "*" and not o.startswith(("http://", "https://")) for o in value):
             raise ValueError("must be origins such as https://shop.example.com")
         return [origin.rstrip("/") for origin in value]
+
+    @field_validator("WEBHOOK_ALLOWED_NETWORKS")
+    @classmethod
+    def check_networks(cls, value: list[str]) -> list[str]:
+        try:
+            return [str(ip_network(network)) for network in value]
+        except ValueError:
+            raise ValueError("must be networks such as 10.1.0.0/16 or fd00:1::/64") from None
 
     @field_validator("DATABASE_URL", "DATABASE_REPLICA_URL")
     @classmethod
