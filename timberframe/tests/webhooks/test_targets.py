@@ -1,15 +1,19 @@
 """What webhooks may call: which URLs, which names, and every way to write an address."""
 
+import asyncio
 import ipaddress
 import socket
-import time
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
+import anyio
 import pytest
 
+import timberframe.settings
+from specimen.config import Settings
 from timberframe.errors import InvalidInput
 from timberframe.webhooks.options import WebhookOptions
 from timberframe.webhooks.targets import TargetRefused, check_url, is_public, resolve
@@ -43,6 +47,21 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Resolve:
     return know
 
 
+@pytest.fixture
+def hanging(names: Resolve, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A name server that answers once the event is set."""
+    names(hooks_example_com=["1.1.1.1"])
+    known, answers = socket.getaddrinfo, threading.Event()
+
+    def getaddrinfo(*arguments: Any) -> list[Any]:
+        answers.wait(30)
+        return known(*arguments)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    yield answers
+    answers.set()
+
+
 def allowing(*networks: str) -> WebhookOptions:
     return replace(OPTIONS, allowed_networks=tuple(map(ip_network, networks)))
 
@@ -57,6 +76,20 @@ async def reason_of(url: str, options: WebhookOptions = OPTIONS) -> str:
     assert (invalid.value.status, error["loc"]) == (422, ("body", "url"))
     assert error["msg"] == str(refused.value)
     return str(refused.value)
+
+
+@pytest.mark.parametrize("written", ["10.1.0.0/16, fd00:1::/64", '["10.1.0.0/16", "fd00:1::/64"]'])
+def test_options_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("WEBHOOK_ALLOWED_NETWORKS", written)
+    monkeypatch.setenv("WEBHOOK_TIMEOUT_SECONDS", "2.5")
+    options = WebhookOptions.of(timberframe.settings.load(Settings))
+    assert options == WebhookOptions(
+        user_agent="specimen-webhooks",
+        allowed_networks=(ip_network("10.1.0.0/16"), ip_network("fd00:1::/64")),
+        timeout=2.5,
+    )
+    monkeypatch.delenv("WEBHOOK_ALLOWED_NETWORKS")
+    assert WebhookOptions.of(timberframe.settings.load(Settings)).allowed_networks == ()
 
 
 async def test_public_target_is_taken(names: Resolve) -> None:
@@ -306,20 +339,32 @@ async def test_name_that_changes_is_checked_at_each_call(names: Resolve) -> None
         await resolve("https://hooks.example.com/", OPTIONS)
 
 
-async def test_slow_name_server_is_waited_for_as_long_as_it_may_take(
-    names: Resolve, monkeypatch: pytest.MonkeyPatch
+async def test_name_server_that_hangs_is_waited_for_as_long_as_a_call_may_take(
+    names: Resolve, hanging: threading.Event
 ) -> None:
-    names(hooks_example_com=["1.1.1.1"])
-    known = socket.getaddrinfo
-
-    def slow(*arguments: Any) -> list[Any]:
-        time.sleep(0.4)
-        return known(*arguments)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
-    started = time.perf_counter()
     with pytest.raises(InvalidInput) as invalid:
         await check_url("https://hooks.example.com/", replace(OPTIONS, timeout=0.1))
-    assert time.perf_counter() - started < 0.35
     assert invalid.value.members["errors"][0]["msg"] == NOT_PUBLIC
+    hanging.set()
     await check_url("https://hooks.example.com/", OPTIONS)  # the control
+
+
+async def test_name_server_that_hangs_delays_no_other_threads(hanging: threading.Event) -> None:
+    """The server looks up its database with the threads that asyncio shares."""
+
+    async def is_shared_pool_free() -> bool:
+        with anyio.move_on_after(0.5) as waiting:
+            await asyncio.to_thread(lambda: None)
+        return not waiting.cancelled_caught
+
+    for _ in range(40):
+        with anyio.move_on_after(0.01):
+            await resolve("https://hooks.example.com/", OPTIONS)
+    assert await is_shared_pool_free()
+    # The control: lookups in the shared threads.
+    loop = asyncio.get_running_loop()
+    lookups = [loop.run_in_executor(None, hanging.wait, 30) for _ in range(40)]
+    assert not await is_shared_pool_free()
+    hanging.set()
+    await asyncio.gather(*lookups)
+    assert await is_shared_pool_free()

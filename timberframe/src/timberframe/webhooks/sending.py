@@ -86,9 +86,7 @@ async def _exchange(
     except (httpcore2.NetworkError, OSError) as error:
         raise DeliveryFailed(Failure.CONNECTION_LOST, "The connection was lost") from error
     finally:
-        # Shielded, or a timeout would leave it open for as long as the target likes.
-        with anyio.CancelScope(shield=True):
-            await connected.aclose()
+        await connected.aclose()
 
 
 async def _connect(target: Target, options: WebhookOptions) -> httpcore2.AsyncNetworkStream:
