@@ -107,10 +107,11 @@ async def serving(
             writer.transport.abort()
 
     server = await asyncio.start_server(serve, host, port, ssl=tls)
-    receiver.port = server.sockets[0].getsockname()[1]
+    address = server.sockets[0].getsockname()[:2]
+    receiver.port = address[1]
     try:
         yield receiver
-        assert open_to(receiver.port) == []
+        assert open_to(address) == []
     finally:
         server.close()
         for task in tasks:
@@ -118,12 +119,12 @@ async def serving(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def open_to(port: int) -> list[Any]:
-    """Connections of this process to the port, on the calling side."""
+def open_to(address: tuple[str, int]) -> list[Any]:
+    """Connections of this process to the address, on the calling side."""
     return [
         each
         for each in psutil.Process().net_connections()
-        if each.raddr and each.raddr.port == port and each.status == psutil.CONN_ESTABLISHED
+        if tuple(each.raddr) == address and each.status == psutil.CONN_ESTABLISHED
     ]
 
 
@@ -415,6 +416,17 @@ async def test_server_that_does_not_accept_is_given_up(full_port: int) -> None:
     error = await failure_of(f"http://127.0.0.1:{full_port}/", HASTY)
     assert error.code == Failure.TIMEOUT
     assert str(error) == "There was no complete answer within 0.4 seconds"
+
+
+async def test_address_that_does_not_accept_leaves_time_for_the_next(
+    names: Names, full_port: int
+) -> None:
+    names.know("hooks.example.com", ["127.0.0.1", "127.0.0.2"])
+    async with serving(host="127.0.0.2", port=full_port) as receiver:
+        started = time.perf_counter()
+        answer = await deliver(receiver.url("hooks.example.com"), replace(LOCAL, timeout=2))
+        assert answer.is_success
+        assert time.perf_counter() - started > 0.9  # the control: the first one hung
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n"
