@@ -4,6 +4,7 @@ from itertools import count
 
 from timberframe.testing import ALICE
 from timberframe.testing.routes import (
+    JOBS,
     OWNER,
     PAGE,
     PUBLIC,
@@ -50,4 +51,5 @@ ROUTES = (
         sends={"params": {"email": "somebody@example.com"}},
         shows=frozenset({"message"}),
     ),
+    *JOBS,
 )

@@ -1,6 +1,7 @@
 """All routers of version 1."""
 
 from fastapi import APIRouter
+from timberframe.routes import jobs_router
 
 from app.api.v1.endpoints import (
     auth,
@@ -23,4 +24,5 @@ api_router.include_router(
     tags=["products"],
 )
 api_router.include_router(notifications.router, prefix="/send-notification", tags=["notifications"])
+api_router.include_router(jobs_router, prefix="/jobs", tags=["jobs"])
 api_router.include_router(categories.router, prefix="/categories", tags=["categories"])

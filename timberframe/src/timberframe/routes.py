@@ -12,6 +12,7 @@ from timberframe.http.dependencies import (
     superuser_only,
 )
 from timberframe.http.events import EVENT_RESPONSES, EventStream, followed
+from timberframe.http.jobs import router as jobs_router
 from timberframe.http.preconditions import check_precondition
 from timberframe.http.problems import problems
 from timberframe.http.resources import (
@@ -48,6 +49,7 @@ __all__ = [
     "followed",
     "get_current_user",
     "import_of",
+    "jobs_router",
     "limit_sign_ups",
     "listed",
     "problems",

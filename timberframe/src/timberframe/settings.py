@@ -152,6 +152,8 @@ class Settings(BaseSettings):
     JOBS_CONCURRENCY: int = Field(default=8, ge=1, le=1000)
     JOBS_LEASE_SECONDS: float = Field(default=30, ge=1, le=3600)
     JOBS_DAYS: int = Field(default=7, ge=1)
+    # Readiness is `degraded` once a job that is due has waited for longer
+    JOBS_MAX_WAIT_SECONDS: float = Field(default=300, gt=0)
 
     # Events: changes of resources, for webhooks and live streams
     EVENTS_DAYS: int = Field(default=7, ge=1)

@@ -40,6 +40,7 @@ from timberframe.routes import (
     export_of,
     followed,
     import_of,
+    jobs_router,
     limit_sign_ups,
     listed,
     problems,
@@ -352,3 +353,4 @@ router.include_router(auth, prefix="/auth", tags=["auth"])
 router.include_router(users, prefix="/users", tags=["users"])
 router.include_router(files, prefix="/products", tags=["products"])
 router.include_router(products, prefix="/products", tags=["products"])
+router.include_router(jobs_router, prefix="/jobs", tags=["jobs"])

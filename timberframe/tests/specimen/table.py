@@ -6,6 +6,7 @@ from specimen.factories import change_product, create_another, valid_product
 from timberframe.testing import ALICE
 from timberframe.testing.routes import (
     EVERYBODY,
+    JOBS,
     OWNER,
     PAGE,
     PUBLIC,
@@ -90,5 +91,6 @@ ROUTES = (
     Route("GET", "/users/{user_id}", OWNER, shows=USER),
     Route("PATCH", "/users/{user_id}", SUPERUSER, json=new_name, takes=BY_SUPERUSERS, shows=USER),
     Route("DELETE", "/users/{user_id}", SUPERUSER, 204),
+    *JOBS,
     PRODUCTS,
 )

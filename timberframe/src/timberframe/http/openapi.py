@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from timberframe.crud.results import Created, Slice, Stored
-from timberframe.data.base import Versioned
+from timberframe.data.base import Base, Versioned
 from timberframe.errors import (
     AppError,
     BadRequest,
@@ -182,6 +182,7 @@ def complete_schema(app: FastAPI, options: HttpOptions) -> None:
             schema.setdefault("servers", [{"url": options.root_path or "/"}])
             _add_components(schema, token_url=_token_url(app, options))
             tags: dict[str, str] = {}
+            unversioned = _unversioned_paths(app)
             for route in iter_route_contexts(app.routes):
                 path = route.path_format or ""
                 operations = schema["paths"].get(path, {})
@@ -195,7 +196,8 @@ def complete_schema(app: FastAPI, options: HttpOptions) -> None:
                         _add_safe_retries(operation, method, route.dependant, options)
                         if body_is_file(route.dependant):
                             operation["requestBody"] = file_body(options.import_max_bytes)
-                        _add_conditions(operation, method, route.endpoint, options)
+                        if path not in unversioned:
+                            _add_conditions(operation, method, route.endpoint, options)
                         _add_parameters_of_list(operation, route.dependant)
                         _add_headers(operation, f"{options.root_path}{path}", route.endpoint)
                         _describe_input(operation, schema["components"]["schemas"])
@@ -264,6 +266,17 @@ def _add_conditions(
         operation["parameters"] += _CONDITIONS_OF_READS
         operation["responses"] |= _documented(PreconditionFailed)
         operation["responses"]["304"] = {"description": HTTPStatus.NOT_MODIFIED.phrase}
+
+
+def _unversioned_paths(app: FastAPI) -> set[str]:
+    """The paths of rows that have no version, and so no preconditions."""
+    return {
+        route.path_format or ""
+        for route in iter_route_contexts(app.routes)
+        if "GET" in (route.methods or ())
+        and issubclass(model := _model_returned_by(route.endpoint), Base)
+        and not issubclass(model, Versioned)
+    }
 
 
 def _add_parameters_of_list(operation: dict[str, Any], dependant: Dependant) -> None:
@@ -399,12 +412,16 @@ def _returned_by(endpoint: Any) -> type:
     return returned if isinstance(returned, type) else type(None)
 
 
-def _has_version(endpoint: Any) -> bool:
-    """Whether it returns one row of a versioned model, as `Stored` or as the model itself."""
+def _model_returned_by(endpoint: Any) -> type:
+    """The model of the one row that it returns, as `Stored` or as the model itself."""
     returned = _returned_by(endpoint)
     if issubclass(returned, Stored):
         (returned,) = inspect.signature(endpoint).return_annotation.__args__
-    return issubclass(returned, Versioned)
+    return returned
+
+
+def _has_version(endpoint: Any) -> bool:
+    return issubclass(_model_returned_by(endpoint), Versioned)
 
 
 def _first_line(endpoint: Any) -> str:

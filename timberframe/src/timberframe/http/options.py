@@ -16,6 +16,7 @@ class HttpOptions:
     public_url: str
     root_path: str
     import_max_bytes: int
+    jobs_max_wait_seconds: float
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -25,4 +26,5 @@ class HttpOptions:
             public_url=settings.PUBLIC_URL or "",
             root_path=settings.ROOT_PATH,
             import_max_bytes=settings.IMPORT_MAX_BODY_BYTES,
+            jobs_max_wait_seconds=settings.JOBS_MAX_WAIT_SECONDS,
         )

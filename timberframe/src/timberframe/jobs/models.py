@@ -2,13 +2,14 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
 
 from timberframe.data.base import Base, Identified
-from timberframe.data.column_types import Document, UTCDateTime
+from timberframe.data.column_types import Document, Text, UTCDateTime
 
 
 class Status(StrEnum):
@@ -18,6 +19,19 @@ class Status(StrEnum):
     DEAD = "dead"  # parked: it is not tried again unless somebody asks for it
 
 
+AnyStatus = Literal["queued", "running", "done", "dead"]
+
+
+class StatusText(TypeDecorator[str]):
+    """A status; a filter by any other text is refused."""
+
+    impl = Text
+    cache_ok = True
+    python_type = str
+    filter_type = AnyStatus
+    json_spelling: ClassVar[dict[str, str]] = {}
+
+
 class JobRecord(Identified, Base):
     """One piece of work; times are those of the database's clock."""
 
@@ -25,7 +39,7 @@ class JobRecord(Identified, Base):
 
     name: Mapped[str]
     payload: Mapped[dict[str, Any]] = mapped_column(Document)
-    status: Mapped[str] = mapped_column(default=Status.QUEUED)
+    status: Mapped[str] = mapped_column(StatusText, default=Status.QUEUED)
     priority: Mapped[int] = mapped_column(default=0)  # the lowest number goes first
     key: Mapped[str | None]  # no other waiting or running job of the name has it
     tick: Mapped[datetime | None] = mapped_column(UTCDateTime)  # of a schedule, which made it
@@ -40,6 +54,7 @@ class JobRecord(Identified, Base):
 
 _IS_QUEUED = JobRecord.status == Status.QUEUED
 _IS_RUNNING = JobRecord.status == Status.RUNNING
+_IS_DEAD = JobRecord.status == Status.DEAD
 _IS_OPEN = JobRecord.status.in_((Status.QUEUED, Status.RUNNING))
 Index(
     "uq_jobs_name_key",
@@ -61,4 +76,10 @@ Index(
     JobRecord.leased_until,
     postgresql_where=_IS_RUNNING,
     sqlite_where=_IS_RUNNING,
+)
+Index(
+    "ix_jobs_dead",
+    JobRecord.finished_at,
+    postgresql_where=_IS_DEAD,
+    sqlite_where=_IS_DEAD,
 )

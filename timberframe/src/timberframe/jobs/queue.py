@@ -1,12 +1,15 @@
 """The statements that work the queue, each a transaction or a part of the caller's."""
 
+import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import (
+    ColumnElement,
     Double,
+    Integer,
     Table,
     bindparam,
     case,
@@ -18,17 +21,25 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from timberframe.data.column_types import UTCDateTime
 from timberframe.data.query import Rows
+from timberframe.data.retries import TransactionConflict
 from timberframe.data.session import Database
 from timberframe.data.unit_of_work import UnitOfWork
+from timberframe.errors import Unavailable
 from timberframe.jobs.models import JobRecord, Status
+from timberframe.jobs.schemas import MAX_COUNTED, Backlog
 
 MAX_ERROR_LENGTH = 1000
 PURGED_AT_ONCE = 1000
+LATELY_SECONDS = 3600
+
+# The database cannot be reached, or has not been migrated: both may end.
+AWAY = (Unavailable, TransactionConflict, DBAPIError, sqlite3.Error, OSError)
 
 _JOBS = cast(Table, JobRecord.__table__)
 
@@ -192,6 +203,37 @@ async def seconds_to_next(database: Database, names: Collection[str]) -> float |
     async with database.statements() as db:
         next_at, now = (await db.execute(_SECONDS_TO_NEXT, {"names": list(names)})).one()
     return (next_at - now).total_seconds() if next_at else None
+
+
+def _count(*conditions: ColumnElement[bool]) -> Any:
+    some = select(literal(1, Integer)).select_from(_JOBS).where(*conditions).limit(MAX_COUNTED)
+    return select(func.count()).select_from(some.subquery()).scalar_subquery()
+
+
+def _moment(seconds: float) -> Any:
+    """In a subquery it is computed once, so that an index can find the rows before or after it."""
+    return select(FromNow(seconds)).scalar_subquery()
+
+
+def _has(status: Status) -> ColumnElement[bool]:
+    """Written into the statement: a plan for any status could use none of the partial indexes."""
+    return _JOBS.c.status == literal(status.value, literal_execute=True)
+
+
+_BACKLOG = select(
+    _count(_has(Status.QUEUED), _JOBS.c.run_at <= _moment(0)),
+    select(func.min(_JOBS.c.run_at)).where(_has(Status.QUEUED)).scalar_subquery(),
+    _moment(0),
+    _count(_has(Status.DEAD), _JOBS.c.finished_at >= _moment(-LATELY_SECONDS)),
+)
+
+
+async def read_backlog(database: Database) -> Backlog:
+    """How the queue stands, by a few ranges of indexes, however many jobs there are."""
+    async with database.statements() as db:
+        queued, oldest, now, failed = (await db.execute(_BACKLOG)).one()
+    seconds = max((now - oldest).total_seconds(), 0) if oldest else 0
+    return Backlog(queued=queued, oldest_seconds=round(seconds, 1), failed=failed)
 
 
 def _of_attempt() -> Any:

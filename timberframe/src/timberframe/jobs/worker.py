@@ -4,10 +4,10 @@ import asyncio
 import faulthandler
 import os
 import random
-import sqlite3
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,25 +22,22 @@ from sqlalchemy.exc import DBAPIError
 from timberframe.data.base import utc_now
 from timberframe.data.events import purge_events
 from timberframe.data.failures import message_of
-from timberframe.data.retries import TransactionConflict, retrying
+from timberframe.data.retries import retrying
 from timberframe.data.session import Database
 from timberframe.data.unit_of_work import UnitOfWork
 from timberframe.data.waking import open_wake
-from timberframe.errors import Unavailable
 from timberframe.jobs import queue
 from timberframe.jobs.declaration import Job, Run
-from timberframe.jobs.models import JobRecord
+from timberframe.jobs.models import JobRecord, Status
 from timberframe.settings import Settings
 
 POLL_SECONDS = 1.0
 PURGE_SECONDS = 3600
 UNKNOWN_SECONDS = 60
+REPORT_SECONDS = 60
 MAX_BACKOFF_SECONDS = 6 * 3600
 DAY_SECONDS = 86400
 EXIT_BLOCKED = 70
-
-# The database cannot be reached, or has not been migrated: both may end.
-AWAY = (Unavailable, TransactionConflict, DBAPIError, sqlite3.Error, OSError)
 
 log = structlog.get_logger()
 
@@ -83,6 +80,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._slot_freed = asyncio.Event()
         self._ticked: dict[str, datetime] = {}
+        self._ended: Counter[str] = Counter()  # since the last line about the queue
         self._beat_at = time.monotonic()
 
     def stop(self) -> None:
@@ -97,7 +95,7 @@ class Worker:
             while not self._stopping.is_set():
                 try:
                     await self._work()
-                except AWAY as away:
+                except queue.AWAY as away:
                     log.warning("worker_waits", reason=_message(away))
                     await _first(self._stopping.wait(), asyncio.sleep(POLL_SECONDS))
         finally:
@@ -192,6 +190,7 @@ class Worker:
             except ValidationError as invalid:
                 what = f"the payload does not fit the job: {_reason(invalid)}"
                 await self._fail(claim, what, retry_in=None)
+                self._ended["failed"] += 1
                 bound.error("job_dead", reason=what)
                 return
             try:
@@ -215,9 +214,11 @@ class Worker:
             reason = f"{type(failed).__name__}: {failed}"
             with suppress(queue.LeaseLost):
                 await self._fail(claim, reason, retry_in)
+            self._ended["failed" if is_last else "retried"] += 1
             event = "job_dead" if retry_in is None else "job_failed"
             bound.error(event, retry_in=retry_in, exc_info=True)
         else:
+            self._ended["done"] += 1
             bound.info("job_done", duration_ms=round((time.monotonic() - began) * 1000, 1))
 
     async def _give_back(self, claim: queue.Claim) -> None:
@@ -242,14 +243,15 @@ class Worker:
         while True:
             try:
                 return await retrying(attempt)
-            except AWAY:
+            except queue.AWAY:
                 if self._stopping.is_set():
                     raise
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _keep_up(self) -> None:
-        """Renew leases, take over those of dead workers, enqueue schedules' ticks, and purge."""
+        """Renew leases, take over those of dead workers, enqueue ticks, report, and purge."""
         renewed = purged = looked = float("-inf")
+        reported = time.monotonic()
         while True:
             self._beat_at = now = time.monotonic()
             try:
@@ -260,17 +262,21 @@ class Worker:
                             self._database, list(self._running), lease=self._options.lease
                         )
                     for job_id, status in await self._take_over():
+                        self._ended["failed" if status == Status.DEAD else "retried"] += 1
                         log.error("job_taken_over", id=job_id, status=status)
                     renewed = now
                 if now - looked >= UNKNOWN_SECONDS:
                     if names := await queue.unknown_names(self._database, self._jobs):
                         log.warning("jobs_unknown", names=names)
                     looked = now
+                if now - reported >= REPORT_SECONDS:
+                    await self._report()
+                    reported = now
                 # A batch at a time: nobody waits for a purge.
                 is_due = now - purged >= PURGE_SECONDS
                 if is_due and not await self._purge():
                     purged = now
-            except AWAY as away:
+            except queue.AWAY as away:
                 log.warning("worker_waits", reason=_message(away))
             await asyncio.sleep(min(1.0, self._options.lease / 3))
 
@@ -279,6 +285,21 @@ class Worker:
         jobs = await queue.purge(self._database, age=self._options.keep)
         async with self._database.transaction() as db:
             return bool(await purge_events(db, days=self._options.keep_events_days) or jobs)
+
+    async def _report(self) -> None:
+        """Log how the queue stands, and what this worker has done since the last line.
+
+        There is no line if nothing waits and nothing has ended.
+        """
+        backlog = await queue.read_backlog(self._database)
+        ended, self._ended = self._ended, Counter()
+        if backlog.queued or ended:
+            log.info(
+                "queue",
+                queued=backlog.queued,
+                oldest_seconds=backlog.oldest_seconds,
+                **{outcome: ended[outcome] for outcome in ("done", "failed", "retried")},
+            )
 
     async def _take_over(self) -> list[tuple[int, str]]:
         return await queue.take_over(self._database, max_deaths=self._options.max_deaths)

@@ -16,6 +16,8 @@ from typing import Any, Protocol, cast
 import httpx2
 
 from timberframe.crud import CRUDBase
+from timberframe.jobs.queue import insert_job
+from timberframe.jobs.schemas import Job
 from timberframe.testing import subject
 from timberframe.testing.cast import ADMIN, ALICE, Person, bring_back, client_of
 
@@ -73,7 +75,9 @@ class Route:
 
     `json` is a body that it takes, or makes one, where each must be new. `sends` are further
     arguments of the request, as `httpx2` takes them. A body has the fields of `json` and those in
-    `takes`, and no others. `shows` is all keys of its answer.
+    `takes`, and no others. `shows` is all keys of its answer, except those within `free_form`,
+    whose values are any JSON. A row that is not `is_versioned` has no `ETag`, and its changes have
+    no preconditions.
     """
 
     method: str
@@ -84,6 +88,8 @@ class Route:
     sends: Mapping[str, Any] = field(default_factory=dict)
     takes: frozenset[str] = frozenset()
     shows: frozenset[str] = frozenset()
+    free_form: frozenset[str] = frozenset()
+    is_versioned: bool = True
     prefix: str | None = None  # `API_V1_PREFIX`, unless it is of another version or of none
     resource: "Resource | None" = None
 
@@ -114,12 +120,15 @@ class Route:
         return _json_schema(self.operation_in(document)["responses"][str(self.success)])
 
     async def ids(self, owner: httpx2.AsyncClient, *, is_hidden: bool = False) -> dict[str, int]:
-        """What its path names: alice's account, and rows of the owner's."""
+        """What its path names: alice's account, a job that waits, and rows of the owner's."""
         ids = {}
         for parameter in self.parameters:
             if parameter == "user_id":
                 await bring_back(ALICE)
                 ids[parameter] = ALICE.id
+                continue
+            if parameter == "job_id":
+                ids[parameter] = await new_job()
                 continue
             resource = next(each for each in resources() if each.parameter == parameter)
             changes = resource.hiding if is_hidden else {}
@@ -260,9 +269,20 @@ def _below(prefix: str | None, path: str) -> str:
 
 
 # Those that every application has.
-HEALTH = tuple(
-    Route("GET", path, PUBLIC, shows=frozenset({"status"}), prefix="")
-    for path in ("/health", "/health/live", "/health/ready")
+BACKLOG = frozenset({"queued", "oldest_seconds", "failed"})
+HEALTH = (
+    Route("GET", "/health", PUBLIC, shows=frozenset({"status"}), prefix=""),
+    Route("GET", "/health/live", PUBLIC, shows=frozenset({"status"}), prefix=""),
+    Route("GET", "/health/ready", PUBLIC, shows=BACKLOG | {"status", "jobs"}, prefix=""),
+)
+# Those of `jobs_router`, where an application includes it as `/jobs`.
+JOB = frozenset(Job.model_fields)
+PAYLOAD = frozenset({"payload"})
+JOBS = (
+    Route("GET", "/jobs/", SUPERUSER, shows=JOB | PAGE, free_form=PAYLOAD),
+    Route("GET", "/jobs/{job_id}", SUPERUSER, shows=JOB, free_form=PAYLOAD),
+    Route("POST", "/jobs/{job_id}/retry", SUPERUSER, shows=JOB, free_form=PAYLOAD),
+    Route("DELETE", "/jobs/{job_id}", SUPERUSER, 204, is_versioned=False),
 )
 
 
@@ -313,6 +333,13 @@ async def new_row(path: str, writer: httpx2.AsyncClient) -> Body:
         return await resource.create(writer)
     async with client_of(ADMIN) as admin:
         return await resource.create(admin)
+
+
+async def new_job() -> int:
+    """The id of a job that no worker knows, so that it waits."""
+    job_id = await insert_job(subject.app().state.database, "of_a_check", {"any": "payload"})
+    assert job_id
+    return job_id
 
 
 async def own_id(caller: httpx2.AsyncClient) -> int:

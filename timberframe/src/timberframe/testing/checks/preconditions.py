@@ -15,11 +15,19 @@ from timberframe.testing.subject import change_state
 async def changes(admin: httpx2.AsyncClient) -> AsyncIterator[tuple[Route, str, Any]]:
     """Each route that changes a row, the path of a new row, and a body that changes it."""
     for route in routes():
-        if route.method in WRITES:
+        if route.method in WRITES and route.is_versioned:
             body = (await route.valid(ADMIN)).get("json") if route.json else None
             if body is None and route.resource and route.method != "DELETE":
                 body = await route.resource.change(admin)
             yield route, route.url(await route.ids(admin)), body
+
+
+def test_document_says_which_changes_have_preconditions(app: FastAPI) -> None:
+    document = app.openapi()
+    for route in [route for route in routes() if route.method in WRITES]:
+        parameters = route.operation_in(document)["parameters"]
+        names = {each["name"] for each in parameters} & {"If-Match", "If-None-Match"}
+        assert bool(names) == route.is_versioned, route.label
 
 
 def etags_of_others(etag: str) -> list[str]:
