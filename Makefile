@@ -43,6 +43,7 @@ bench: .venv/dev.stamp ## Measure speed against the guide's way and peers, and w
 	@$(BIN)/python -m benchmarks.growth --write
 	@$(BIN)/python -m benchmarks.bulk --write
 	@$(BIN)/python -m benchmarks.jobs --write
+	@$(BIN)/python -m benchmarks.streams --write
 
 proxies: .venv/dev.stamp ## Run the API behind nginx, Apache and Caddy, if they are installed
 	@$(BIN)/python -m deploy.check_proxies
