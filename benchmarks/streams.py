@@ -100,9 +100,10 @@ def report(rows: list[list[str]]) -> str:
         (
             "## Live streams\n",
             "Clients follow all products by streams of two processes, and connect again with",
-            "`Last-Event-ID` when they are cut off. Products are changed one after the other; in the",
-            "middle, one of the processes is killed with `kill -9`. *Delay* is the time from the",
-            "event to its arrival at a client, while both processes run. CPU is the servers'.",
+            "`Last-Event-ID` when they are cut off. Products are changed one after the other,",
+            "and meanwhile one of the processes is killed with `kill -9`. *Delay* is the time",
+            "from an event to its arrival at a client, while both processes run. CPU is the",
+            "servers'.",
             f"{document.today()}, {describe()}.\n",
             document.table(COLUMNS, rows),
         )

@@ -27,6 +27,7 @@ from timberframe.crud.events import SCANNED, read_events
 from timberframe.crud.policy import Principal
 from timberframe.data.base import MAX_ID
 from timberframe.data.events import Event
+from timberframe.data.query import AnySelect
 from timberframe.data.session import Database
 from timberframe.data.waking import open_wake
 from timberframe.errors import (
@@ -160,7 +161,7 @@ class EventStreams:
                         await self._look()
                         await asyncio.sleep(GATHERING_SECONDS)
                         await wake.wait(LOOK_SECONDS)
-            except (Unavailable, DBAPIError, sqlite3.Error, OSError) as away:
+            except Exception as away:  # whatever it is: without this, all streams would fall silent
                 log.warning("event_streams_wait", reason=type(away).__name__)
                 await asyncio.sleep(1)
 
@@ -175,9 +176,13 @@ class EventStreams:
 
 async def first_and_last(db: Database) -> tuple[int, int]:
     """The ids of the oldest and the newest event; 0 and 0 without any."""
-    ((first, last),) = await db.fetch(
-        "ends of events", lambda: select(func.min(Event.id), func.max(Event.id)), {}
-    )
+
+    def build() -> AnySelect:
+        # Two lookups: SQLite would read the whole table for both in one.
+        ends = (func.min(Event.id), func.max(Event.id))
+        return select(*(select(end).scalar_subquery() for end in ends))
+
+    ((first, last),) = await db.fetch("ends of events", build, {})
     return first or 0, last or 0
 
 
