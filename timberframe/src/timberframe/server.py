@@ -24,7 +24,6 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer, WorkerProcess
 
 from timberframe.errors import CommandError
-from timberframe.http.events import EventStreams
 from timberframe.open_files import max_connections
 from timberframe.settings import Settings
 
@@ -206,8 +205,8 @@ def _start_serving(app: Any) -> None:
 
 
 def _end_streams(app: Any) -> None:
-    streams: EventStreams | None = getattr(getattr(app, "state", None), "event_streams", None)
-    if streams:
+    # Another ASGI application may be around that of `create_app`, or be served instead of it.
+    if streams := getattr(getattr(app, "state", None), "event_streams", None):
         streams.close()
 
 

@@ -17,7 +17,7 @@ from specimen.endpoints import ProductInPath, auth, files, products, router, use
 from timberframe.app import create_app
 from timberframe.errors import NotFound
 from timberframe.results import Stored
-from timberframe.routes import Router, problems
+from timberframe.routes import Router, jobs_router, problems
 from timberframe.testing import ALICE, cast, client_of, lifespan, subject
 from timberframe.testing import routes as rows
 from timberframe.testing.checks.permissions import (
@@ -55,6 +55,7 @@ def both() -> FastAPI:
     second = APIRouter()
     second.include_router(auth, prefix="/auth", tags=["auth"])
     second.include_router(users, prefix="/users", tags=["users"])
+    second.include_router(jobs_router, prefix="/jobs", tags=["jobs"])
     second.include_router(files, prefix="/products", tags=["products"])
     second.include_router(changed_products, prefix="/products", tags=["products"])
     routers = {settings.API_V1_PREFIX: router, V2: second}
