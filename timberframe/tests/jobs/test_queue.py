@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import select, update
+from structlog.testing import capture_logs
 
 from specimen import jobs
 from specimen.config import settings
@@ -16,7 +17,7 @@ from specimen.models import Product
 from timberframe.app import create_app
 from timberframe.data.session import Database
 from timberframe.errors import WrongDeclaration
-from timberframe.jobs import Job, job, queue
+from timberframe.jobs import Job, Run, job, queue
 from timberframe.jobs.models import JobRecord
 from timberframe.jobs.worker import JobOptions, Worker
 from timberframe.testing import run_jobs
@@ -165,6 +166,25 @@ async def test_job_that_succeeds_in_the_end_is_done(database: Database) -> None:
     await asyncio.sleep(0.2)
     [done] = await run_jobs()
     assert (done.status, done.error, done.attempts) == ("done", None, 2)
+
+
+async def test_job_that_fails_after_its_transaction_is_done(
+    database: Database, product: int
+) -> None:
+    @job()
+    async def fail_at_the_end(run: Run, product_id: int) -> None:
+        await jobs.add_to_stock.function(run, product_id)
+        raise ValueError(product_id)
+
+    await fail_at_the_end.enqueue(database, product_id=product)
+    with capture_logs() as logs:
+        [job_id] = await worker_of(database, fail_at_the_end).run_due()
+    [done] = await stored(database)
+    assert (done.id, done.status, done.error) == (job_id, "done", None)
+    assert await stock_of(database) == 1
+    [line] = logs
+    assert (line["event"], line["log_level"]) == ("job_done", "error")
+    assert line["reason"] == "it failed after its transaction"
 
 
 async def test_job_that_hangs_is_ended_after_its_time(database: Database) -> None:

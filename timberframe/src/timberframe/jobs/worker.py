@@ -209,6 +209,10 @@ class Worker:
             await self._give_back(claim)
             bound.info("job_given_back")
         except Exception as failed:
+            if run.is_done:  # and stays so: what it was to do is committed
+                self._ended["done"] += 1
+                bound.error("job_done", reason="it failed after its transaction", exc_info=True)
+                return
             is_last = claim.attempt >= job.max_attempts or getattr(failed, "is_permanent", False)
             retry_in = None if is_last else _backoff(job, claim.attempt)
             reason = f"{type(failed).__name__}: {failed}"
