@@ -21,7 +21,7 @@ from timberframe.jobs.worker import JobOptions, Worker
 from timberframe.testing import run_jobs
 
 NAMES = {each.name: each for each in jobs.JOBS}
-IDLE = {"queued": 0, "oldest_seconds": 0, "failed": 0}
+IDLE = {"queued": 0, "oldest_seconds": 0, "ended_per_minute": 0, "failed": 0}
 LOCK_SECONDS = 1
 
 
@@ -52,6 +52,9 @@ async def test_idle_queue_is_healthy(client: httpx2.AsyncClient, database: Datab
     await jobs.fail.enqueue(database, until_attempt=0)
     await run_jobs()
     await jobs.fail.set(delay=timedelta(hours=1)).enqueue(database)
+    found = await readiness(client)
+    assert found == {"status": "healthy", "jobs": IDLE | {"ended_per_minute": 1}}
+    await move(database, "finished_at", -61)
     assert await readiness(client) == {"status": "healthy", "jobs": IDLE}
 
 
@@ -75,7 +78,8 @@ async def test_parked_job_degrades_for_an_hour(
 ) -> None:
     await jobs.hang.enqueue(database)
     await run_jobs()
-    assert await readiness(client) == {"status": "degraded", "jobs": IDLE | {"failed": 1}}
+    ended = {"ended_per_minute": 1, "failed": 1}
+    assert await readiness(client) == {"status": "degraded", "jobs": IDLE | ended}
     await move(database, "finished_at", -3590)
     assert await status(client) == "degraded"
     await move(database, "finished_at", -3601)

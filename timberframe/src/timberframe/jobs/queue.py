@@ -210,7 +210,7 @@ def _count(*conditions: ColumnElement[bool]) -> Any:
     return select(func.count()).select_from(some.subquery()).scalar_subquery()
 
 
-def _moment(seconds: float) -> Any:
+def _moment(seconds: Any) -> Any:
     """In a subquery it is computed once, so that an index can find the rows before or after it."""
     return select(FromNow(seconds)).scalar_subquery()
 
@@ -225,15 +225,18 @@ _BACKLOG = select(
     select(func.min(_JOBS.c.run_at)).where(_has(Status.QUEUED)).scalar_subquery(),
     _moment(0),
     _count(_has(Status.DEAD), _JOBS.c.finished_at >= _moment(-LATELY_SECONDS)),
+    _count(_JOBS.c.finished_at >= _moment(-60)),
 )
 
 
 async def read_backlog(database: Database) -> Backlog:
     """How the queue stands, by a few ranges of indexes, however many jobs there are."""
     async with database.statements() as db:
-        queued, oldest, now, failed = (await db.execute(_BACKLOG)).one()
+        queued, oldest, now, failed, ended = (await db.execute(_BACKLOG)).one()
     seconds = max((now - oldest).total_seconds(), 0) if oldest else 0
-    return Backlog(queued=queued, oldest_seconds=round(seconds, 1), failed=failed)
+    return Backlog(
+        queued=queued, oldest_seconds=round(seconds, 1), ended_per_minute=ended, failed=failed
+    )
 
 
 def _of_attempt() -> Any:
@@ -391,7 +394,7 @@ async def take_over(database: Database, *, max_deaths: int = 3) -> list[tuple[in
 _PURGE = delete(_JOBS).where(
     _JOBS.c.id.in_(
         select(_JOBS.c.id)
-        .where(_JOBS.c.finished_at < FromNow(-bindparam("age", type_=Double)))
+        .where(_JOBS.c.finished_at < _moment(-bindparam("age", type_=Double)))
         .where(_JOBS.c.status == Status.DONE)
         .order_by(_JOBS.c.finished_at)
         .limit(PURGED_AT_ONCE)

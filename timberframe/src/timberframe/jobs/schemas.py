@@ -63,6 +63,13 @@ class Backlog(OutputModel):
     oldest_seconds: float = Field(
         description="How long the oldest of them has been due", examples=[1.5]
     )
+    ended_per_minute: int = Field(
+        description=(
+            "Jobs that were done, or parked as dead, within the last minute; at most"
+            f" {MAX_COUNTED} are counted"
+        ),
+        examples=[120],
+    )
     failed: int = Field(
         description=(
             f"Jobs that were parked as dead within the last hour; at most {MAX_COUNTED} are counted"

@@ -269,7 +269,7 @@ def _below(prefix: str | None, path: str) -> str:
 
 
 # Those that every application has.
-BACKLOG = frozenset({"queued", "oldest_seconds", "failed"})
+BACKLOG = frozenset({"queued", "oldest_seconds", "ended_per_minute", "failed"})
 HEALTH = (
     Route("GET", "/health", PUBLIC, shows=frozenset({"status"}), prefix=""),
     Route("GET", "/health/live", PUBLIC, shows=frozenset({"status"}), prefix=""),
