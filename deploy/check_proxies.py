@@ -2,7 +2,8 @@
 
 Only values of one installation are replaced: ports, certificates, the prefix. What is checked are
 the places where a proxy changes what passes: entity tags, addresses, the scheme, large bodies,
-redirects. Each check is tried with the proxy's compression off, as the blocks have it, and on.
+live events, redirects. Each check is tried with the proxy's compression off, as the blocks have it,
+and on.
 """
 
 import os
@@ -247,6 +248,24 @@ def check_addresses(report: Report, who: str, port: int, certificate: Path, last
     report.check(f"{who}: another client has a count of its own", other == 201, other)
 
 
+def check_events(report: Report, who: str, client: httpx2.Client) -> None:
+    """A proxy that collects an answer before it sends it would hold events back."""
+    product = {"sku": f"LIVE-{time.time_ns()}", "name": "Lamp", "price": "19.90"}
+    headers = {"Accept-Encoding": "gzip"}
+    with client.stream("GET", f"{PRODUCTS}events", headers=headers, timeout=10) as stream:
+        lines = stream.iter_lines()
+        seen, began = [], time.monotonic()
+        try:
+            seen.append(next(lines))  # where the stream begins
+            client.post(PRODUCTS, json=product, headers=ALICE.headers)
+            seen.append(next(line for line in lines if line.startswith("event: ")))
+        except (httpx2.TransportError, StopIteration) as failed:
+            seen.append(repr(failed))
+        seconds = time.monotonic() - began
+    passed = seen[1:] == ["event: product.created"] and seconds < 2
+    report.check(f"{who}: an event arrives at once", passed, f"{seen} in {seconds:.2f} s")
+
+
 def check_scheme(report: Report, who: str, client: httpx2.Client, prefix: str = "") -> None:
     moved = client.get(f"{prefix}{PRODUCTS.rstrip('/')}")
     location = httpx2.URL(moved.headers.get("location", ""))
@@ -311,6 +330,7 @@ def main() -> None:
                             check_scheme(report, who, client)
                             check_tags(report, who, client)
                             check_bodies(report, who, client)
+                            check_events(report, who, client)
                         last = 1 + 2 * number + number_of_run
                         check_addresses(report, who, port, certificate, last)
         with serving("--workers", "2", ROOT_PATH=PREFIX, **settings) as server:

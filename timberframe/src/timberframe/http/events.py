@@ -72,6 +72,8 @@ _STREAM: dict[str, Any] = {
 }
 EVENT_RESPONSES: dict[int | str, dict[str, Any]] = {200: _STREAM, **problems(Unavailable)}
 
+# A proxy that compresses a stream, or collects some of it first, would hold events back.
+_HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 _LAST_ID = {"type": "integer", "minimum": 0, "maximum": MAX_ID, "examples": [1200]}  # never null
 
 T = TypeVar("T")
@@ -207,7 +209,7 @@ class EventStream(EventSourceResponse):
         params: Filtered,
         last_id: int | None,
     ) -> None:
-        super().__init__(iter(()), headers={"X-Accel-Buffering": "no"})
+        super().__init__(iter(()), headers=_HEADERS)
         self.crud = crud
         self.streams = streams
         self.database = streams.database
