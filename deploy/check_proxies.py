@@ -120,7 +120,13 @@ PROXIES = (
         "Caddy",
         "caddy",
         "Caddyfile",
-        replacing(("request_body {", "encode gzip {\n\t\tminimum_length 1\n\t}\n\trequest_body {")),
+        replacing(
+            (
+                "request_body {",
+                "@whole not path /api/v1/*/events\n\t"
+                "encode @whole gzip {\n\t\tminimum_length 1\n\t}\n\trequest_body {",
+            )
+        ),
         replacing(("reverse_proxy ", f"reverse_proxy {PREFIX}/* ")),
         start_caddy,
     ),
