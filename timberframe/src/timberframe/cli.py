@@ -416,6 +416,9 @@ def _add_generate(cli: typer.Typer, settings: Settings) -> None:
         seed: Annotated[
             bool, typer.Option("--seed", help="With a command that makes demo rows; needs --bulk.")
         ] = False,
+        events: Annotated[
+            bool, typer.Option("--events", help="With its changes as events, and a live stream.")
+        ] = False,
     ) -> None:
         from timberframe.generator.resource import generate
 
@@ -427,6 +430,7 @@ def _add_generate(cli: typer.Typer, settings: Settings) -> None:
             plural=plural,
             has_bulk=bulk,
             has_seed=seed,
+            has_events=events,
         )
         for line in done:
             typer.echo(line)

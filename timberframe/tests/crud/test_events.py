@@ -273,7 +273,7 @@ def make_ordinary(connection: Any) -> None:
     statements: list[str] = []
 
     class Recorder:
-        dialect = connection.dialect
+        dialect, execute = connection.dialect, connection.execute
 
         def exec_driver_sql(self, statement: str) -> None:
             statements.append(statement)

@@ -1,5 +1,6 @@
 """What a resource of one's own may have: columns of any name and kind, and mistakes that show."""
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -8,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, Field, computed_field, field_serializer
-from sqlalchemy import CheckConstraint, Float, String, UniqueConstraint, insert, select
+from sqlalchemy import CheckConstraint, Float, String, UniqueConstraint, insert, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from specimen import schemas
@@ -16,10 +17,12 @@ from specimen.crud import CRUDProduct, category_crud, product_crud
 from specimen.models import Product, User
 from timberframe.bulk.upsert import Batch, Upsert
 from timberframe.crud.base import CRUDBase
+from timberframe.crud.events import latest_event, read_events
 from timberframe.crud.filters import EQUALITY, RANGE, Condition
 from timberframe.crud.policy import SERVER, Policy, Principal, everybody, owner
 from timberframe.crud.reading import ReadBase
 from timberframe.crud.row_limit import RowLimit
+from timberframe.data import events
 from timberframe.data.base import Base as AppBase
 from timberframe.data.base import Identified, Versioned
 from timberframe.data.column_types import Document, UTCDateTime
@@ -113,6 +116,38 @@ async def test_filter_of_any_name_opens_nothing(visits: Database) -> None:
         visits, params=params, viewer=Principal(ALICE.id, is_superuser=False)
     )
     assert page.items == ""
+
+
+class VisitTold(VisitOut):
+    notes: Any
+
+
+class CRUDVisitTold(CRUDBase[Any, VisitIn, Any]):
+    policy = CRUDVisit.policy
+    schema = VisitTold
+    events = True
+
+
+async def test_documents_are_told_as_they_were_stored(visits: Database) -> None:
+    """PostgreSQL has no comparison for `json`, and no place for a NUL in `jsonb`."""
+    crud = CRUDVisitTold(Visit)
+    columns = ("id", "code", "owner_id", "viewer_id", "began_at", "trace", "notes")
+    documents = [{"b": "\0 Ä", "a": [1.0, None]}, None, ["1"], ["1"], {}]
+    async with visits.transaction() as db:
+        connection = await db.connection()
+        await connection.run_sync(events.create_v1, "visits", "visit", *columns)
+    hers = await create(visits, "A", ALICE.id, 7)
+    for document in documents:
+        async with visits.transaction() as db:
+            await db.execute(update(Visit).values(notes=document))
+    upto = await latest_event(visits)
+    viewer = Principal(ALICE.id, is_superuser=False)
+    rows = await read_events(crud, visits, viewer=viewer, after=0, upto=upto)
+    shown = [json.loads(row.content) for row in rows]
+    assert [row.pop("notes") for row in shown] == [None, documents[0], None, ["1"], {}]
+    assert shown == [json.loads(hers.content)] * 5
+    async with visits.transaction() as db:
+        await (await db.connection()).run_sync(events.drop_v1, "visits")
 
 
 async def test_violated_rule_says_which(visits: Database) -> None:

@@ -58,6 +58,10 @@ RENAME = """
 from timberframe.data.table_renames import rename_table_v1
 rename_table_v1("{}", "{}")
 """
+RECORD = """
+from timberframe.data import events
+events.create_v1(op.get_bind(), "orders", "order", "id", "number")
+"""
 ROWS = """
 INSERT INTO web_orders VALUES (5);
 INSERT INTO orders (number, web_id) VALUES ('N-1', 5);
@@ -173,6 +177,14 @@ def test_table_with_a_search_index_is_refused(migrate: Migrate) -> None:
     with pytest.raises(CommandError, match=r'search_index\.drop_v1\(…, "users"\) before'):
         migrate(RENAME.format("users", "people"))
     assert run("SELECT count(*) FROM users") == [(3,)]
+
+
+def test_table_whose_events_are_recorded_is_refused(migrate: Migrate) -> None:
+    migrate(CREATE.format(table="orders"))
+    migrate(RECORD)
+    with pytest.raises(CommandError, match=r'events\.drop_v1\(…, "orders"\) before the rename and'):
+        migrate(RENAME.format("orders", "purchases"))
+    assert run("SELECT count(*) FROM orders") == [(0,)]
 
 
 def test_name_that_would_be_too_long_is_refused(migrate: Migrate) -> None:

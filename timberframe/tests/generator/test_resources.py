@@ -22,18 +22,18 @@ from timberframe.testing import database_options, environment
 ROOT = Path(__file__).parents[3]
 CACHES = ("__pycache__", ".import_linter_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
 ORDER = """order number:str:unique amount:money note:text? issued_on:date customer:ref:user
-    --policy owner --bulk"""
+    --policy owner --bulk --events"""
 DAY_OFF = """day_off on_day:date:unique reason:text=none fee:money?:index people:refs:user
-    --plural days_off --policy superuser"""
+    --plural days_off --policy superuser --events"""
 ARTICLE = """article title:str:search subtitle:str? number:int:unique day_off:ref:day_off?
-    --policy published --bulk"""
+    --policy published --bulk --events"""
 PLACE = """place name:str:search token:uuid:unique weight:decimal rank:int? is_open:bool=true
     kind:enum:shop,depot area:enum?:north,south seen_at:datetime opened_on:date? data:json
     story:text?:search article:ref:article? order:ref:order:unique old_orders:refs:order
-    --policy public-read"""
+    --policy public-read --events"""
 VOUCHER = """voucher code:str:unique on_day:date:unique tag:uuid:unique is_open:bool=true
     kind:enum:gift,refund article:ref:article? --policy superuser --bulk --seed"""
-MEMBERSHIP = "membership boss:ref:user place:ref:place guests:refs:user"
+MEMBERSHIP = "membership boss:ref:user place:ref:place guests:refs:user --events"
 FIELDS = (
     "place pages:int=0",
     "place isbn:str?:unique",
@@ -641,7 +641,7 @@ def test_field_goes_into_files_that_were_edited(checkout: Path, shop: Shop) -> N
 def test_fields_come_and_go_with_the_rows_that_exist(
     checkout: Path, shop: Shop, empty_database_url: str
 ) -> None:
-    generate(shop, "depot name:str:search fee:money? --policy superuser")
+    generate(shop, "depot name:str:search fee:money? --policy superuser --events")
     insert = "INSERT INTO depots (name, fee_cents) VALUES ('Maple', 5)"
     migrate(checkout, empty_database_url, "upgrade head", insert)
     fields = {
@@ -670,8 +670,9 @@ def test_fields_come_and_go_with_the_rows_that_exist(
     assert "_drop_later_of_depots.py" in shop("destroy field depot later")[0]
     # And the whole resource: the table that comes back has all fields that it had.
     assert "_drop_depots.py" in shop("destroy resource depot --force")[0]
-    last = ("upgrade head", "downgrade -1", found, "upgrade head", "check")
-    assert migrate(checkout, empty_database_url, *last) == []
+    recorded = "SELECT count(*) FROM events WHERE resource = 'depots'"
+    last = ("upgrade head", recorded, "downgrade -1", found, "upgrade head", "check")
+    assert migrate(checkout, empty_database_url, recorded, *last) == [[1], [0]]
 
 
 BAD_ROUTES = {
@@ -683,6 +684,7 @@ BAD_ROUTES = {
     "order GET /latest read_users": "read_users: app/api/v1/endpoints/users.py has",
     "order GET /late read_late_orders": "app/api/v1/endpoints/orders.py: has no OrderParams",
     "order GET /{id}/twin read_twin": "/{order_id:id}/twin: app/api/v1/endpoints/orders.py has",
+    "order GET /events read_order_events": "/events: app/api/v1/endpoints/orders.py has that route",
     "ordr GET /latest read_latest": "ordr: was not generated; try: order",
 }
 

@@ -4,8 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    JSON,
+    Column,
     ColumnElement,
     bindparam,
+    cast,
     column,
     exists,
     func,
@@ -130,7 +133,16 @@ def _rows_as_they_were(
             )
             for field, each in fields.items()
         }
-    # The table's own row type: each value is read as the type of its column.
+    # The table's own row type: each value is read as the type of its column. Documents are texts.
     row = func.json_populate_record(literal_column(f'NULL::"{table.name}"'), Event.data)
     was = row.table_valued(*(column(each.name, each.type) for each in fields.values())).alias("was")
-    return events.join(was, true()), {field: was.c[each.name] for field, each in fields.items()}
+    return events.join(was, true()), {
+        field: cast(Event.data.op("->>")(literal_column(f"'{each.name}'")), each.type)
+        if _is_document(each)
+        else was.c[each.name]
+        for field, each in fields.items()
+    }
+
+
+def _is_document(each: Column[Any]) -> bool:
+    return isinstance(getattr(each.type, "impl_instance", each.type), JSON)

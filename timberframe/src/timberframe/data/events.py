@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, delete, select, update
+from sqlalchemy import Connection, Table, delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -35,6 +35,10 @@ _TRIGGERS = {
         JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_proc ON pg_proc.oid = tgfoid
         WHERE NOT tgisinternal AND pg_table_is_visible(tgrelid)""",
 }
+# PostgreSQL cannot compare `json`, and as `jsonb` it would refuse a NUL that a document may have.
+_DOCUMENTS = """
+    SELECT attname FROM pg_attribute
+    WHERE attrelid = to_regclass(:table) AND atttypid = 'json'::regtype"""
 
 
 class Event(Identified, Base):
@@ -102,8 +106,12 @@ def create_v1(
     is_soft_deletable: bool = False,
 ) -> None:
     """Write events such as `name.created`, with these columns, for all changes from now on."""
-    write = {"sqlite": _write_on_sqlite, "postgresql": _write_on_postgresql}
-    for statement in write[connection.dialect.name](table, name, columns, is_soft_deletable):
+    if connection.dialect.name == "sqlite":
+        statements = _write_on_sqlite(table, name, columns, is_soft_deletable)
+    else:
+        documents = connection.execute(text(_DOCUMENTS), {"table": table}).scalars().all()
+        statements = _write_on_postgresql(table, name, columns, is_soft_deletable, documents)
+    for statement in statements:
         connection.exec_driver_sql(statement)
 
 
@@ -139,10 +147,13 @@ def _triggers(*, is_soft_deletable: bool) -> tuple[str, ...]:
 
 
 def _occasions(
-    columns: Sequence[str], is_soft_deletable: bool, differs: str
+    columns: Sequence[str], is_soft_deletable: bool, differs: str, as_text: Collection[str] = ()
 ) -> Iterator[tuple[str, str, str, str]]:
     """The name of a trigger, the statement and the condition that fire it, the kind of event."""
-    changed = " OR ".join(f'NEW."{each}" {differs} OLD."{each}"' for each in columns)
+    changed = " OR ".join(
+        f"{_value('NEW', each, as_text)} {differs} {_value('OLD', each, as_text)}"
+        for each in columns
+    )
     if not is_soft_deletable:
         yield "created", "INSERT", "true", "created"
         yield "updated", "UPDATE", changed, "updated"
@@ -175,9 +186,15 @@ def _write_on_sqlite(
 
 
 def _write_on_postgresql(
-    table: str, name: str, columns: Sequence[str], is_soft_deletable: bool
+    table: str,
+    name: str,
+    columns: Sequence[str],
+    is_soft_deletable: bool,
+    documents: Collection[str],
 ) -> Iterator[str]:
-    objects = (f"jsonb_build_object({_pairs(some, 'was')})" for some in _chunks(columns))
+    objects = (
+        f"jsonb_build_object({_pairs(some, 'was', as_text=documents)})" for some in _chunks(columns)
+    )
     data = " || ".join(objects)
     yield f"""CREATE FUNCTION {table}_event() RETURNS trigger LANGUAGE plpgsql AS $$
         DECLARE was {table}%ROWTYPE;
@@ -190,7 +207,7 @@ def _write_on_postgresql(
             RETURN NULL;
         END $$"""  # noqa: S608 - of names in the code
     for trigger, operation, condition, kind in _occasions(
-        columns, is_soft_deletable, "IS DISTINCT FROM"
+        columns, is_soft_deletable, "IS DISTINCT FROM", documents
     ):
         yield f"""CREATE CONSTRAINT TRIGGER {table}_event_{trigger} AFTER {operation} ON {table}
             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ({condition})
@@ -201,5 +218,9 @@ def _chunks(columns: Sequence[str]) -> list[Sequence[str]]:
     return [columns[start : start + _PAIRS] for start in range(0, len(columns), _PAIRS)]
 
 
-def _pairs(columns: Sequence[str], row: str, path: str = "") -> str:
-    return ", ".join(f"'{path}{each}', {row}.\"{each}\"" for each in columns)
+def _pairs(columns: Sequence[str], row: str, path: str = "", as_text: Collection[str] = ()) -> str:
+    return ", ".join(f"'{path}{each}', {_value(row, each, as_text)}" for each in columns)
+
+
+def _value(row: str, column: str, as_text: Collection[str]) -> str:
+    return f'{row}."{column}"{"::text" if column in as_text else ""}'

@@ -13,6 +13,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, ForeignKeyConstraint, Table, inspect, text
 from sqlalchemy.sql.elements import conv
 
+from timberframe.data.events import read_recorded
 from timberframe.data.table_copies import LosslessSQLiteImpl
 
 _SQLITE_INDEXES = """
@@ -41,8 +42,8 @@ def rename_table_v1(old: str, new: str) -> None:
     """Rename a table, its indexes and constraints, and the foreign keys that refer to it.
 
     Names that do not follow the convention of `Base` stay. SQLite copies the table and those that
-    refer to it. A full-text index is to be dropped before and created after; if it is still there,
-    raise `CommandError`.
+    refer to it. A full-text index and the triggers of events are to be dropped before and created
+    after; if they are still there, raise `CommandError`.
     """
     connection = op.get_bind()
     if inspect(connection).has_table(f"{old}_search_words"):
@@ -50,6 +51,12 @@ def rename_table_v1(old: str, new: str) -> None:
             f"{old} has a full-text index, whose triggers name the table: call"
             f' search_index.drop_v1(…, "{old}") before the rename and'
             f' search_index.create_v1(…, "{new}", …) after it'
+        )
+    if old in read_recorded(connection):
+        raise CommandError(
+            f"the triggers that write the events of {old} name the table: call"
+            f' events.drop_v1(…, "{old}") before the rename and'
+            f' events.create_v1(…, "{new}", …) after it'
         )
     op.rename_table(old, new)
     implementation = op.get_context().impl

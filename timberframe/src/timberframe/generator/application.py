@@ -166,6 +166,7 @@ def crud_of(spec: ResourceSpec) -> dict[str, str]:
                 *_listing(spec),
                 *_searched(spec),
                 *([f'natural_key = "{key.name}"'] if spec.has_bulk and key else []),
+                *(["events = True"] if spec.has_events else []),
                 f"sorted_by = {tuple_of(sorted_by)}",
             ]
         ),
@@ -218,12 +219,16 @@ def endpoints_of(spec: ResourceSpec) -> dict[str, str]:
     # Without it an anonymous caller would get 404 for somebody else's row, not 401.
     signed_in = ["dependencies=[Depends(get_current_user)]"] if spec.policy == "owner" else []
     guard = ["dependencies=[superuser_only]"] if refused else []
+    responses = "{**EVENT_RESPONSES, **problems(NotPermitted)}" if refused else "EVENT_RESPONSES"
+    event_options = join('"/events"', *signed_in, f"responses={responses}")
     return {
         "router_options": join(*guard),
         "viewer": f"{viewer}: {'OptionalUser' if is_public else 'CurrentUser'}",
         "viewer_name": viewer,
         "list_options": join('"/"', f"{output}List", _problems(*refused)),
         "list_text": _list_text(spec),
+        "events": _events(spec),
+        "follow": _follow(spec, event_options),
         "create_options": join('"/"', output, created, _problems(*taken, *not_for_all, *gone)),
         "create_text": f"Create {a_words}{', owned by the caller' if spec.has_owner else as_whom}.",
         "create_arguments": join("db", f"obj_in={one}_in", "viewer=creator", *owned_by),
@@ -237,6 +242,24 @@ def endpoints_of(spec: ResourceSpec) -> dict[str, str]:
         "delete_options": join(path, deleted, _problems(*forbidden, "NotFound")),
         "delete_text": f"Delete {a_words}{as_whom}.",
     }
+
+
+def _events(spec: ResourceSpec) -> str:
+    if not spec.has_events:
+        return ""
+    one, model = spec.names.one, spec.names.model
+    return f"{model}Events = Annotated[EventStream, Depends(followed({one}_crud))]"
+
+
+def _follow(spec: ResourceSpec, options: str) -> str:
+    if not spec.has_events:
+        return ""
+    return f'''
+@router.get({options})
+async def follow_{spec.names.many}(events: {spec.names.model}Events) -> EventStream:
+    """{_list_text(spec, " as server-sent events")}"""
+    return events
+'''
 
 
 def bulk_of(spec: ResourceSpec) -> dict[str, str]:
@@ -271,12 +294,11 @@ def _demo_values(spec: ResourceSpec) -> dict[str, str]:
     }
 
 
-def _list_text(spec: ResourceSpec) -> str:
+def _list_text(spec: ResourceSpec, how: str = "") -> str:
+    verb, many = "Follow" if how else "List", spec.names.many_words
     if spec.policy == "owner":
-        return f"List one's own {spec.names.many_words}; all of them as a superuser."
-    return (
-        f"List {spec.names.many_words}{', for superusers' if spec.policy == 'superuser' else ''}."
-    )
+        return f"{verb} one's own {many}{how}; all of them as a superuser."
+    return f"{verb} {many}{how}{', for superusers' if spec.policy == 'superuser' else ''}."
 
 
 def _problems(*errors: str) -> str:

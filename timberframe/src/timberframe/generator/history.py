@@ -45,6 +45,7 @@ def spec_of(checkout: Checkout, name: str) -> ResourceSpec:
         models=models,
         has_bulk="--bulk" in options,
         has_seed="--seed" in options,
+        has_events="--events" in options,
     )
     history = checkout.history()
     revisions = [migration.revision for migration in history]

@@ -44,8 +44,19 @@ def migration_of(spec: ResourceSpec, stamp: Stamp, call: str) -> dict[str, str]:
         "text_type": _TEXT if any("TEXT" in line for line in table) else "",
         "table": block(table, 8),
         "create_indexes": block(create_indexes),
-        "create_more": block(dict.fromkeys((*_search(spec, "create"), *_links(spec)))),
-        "drop_more": block(dict.fromkeys((*_search(spec, "drop"), *_drop_links(spec)))),
+        "create_more": block(
+            dict.fromkeys((*_search(spec, "create"), *_links(spec), *_create_events(spec)))
+        ),
+        "drop_more": block(
+            dict.fromkeys(
+                (
+                    *_drop_events(spec),
+                    *_forget_events(spec),
+                    *_search(spec, "drop"),
+                    *_drop_links(spec),
+                )
+            )
+        ),
     }
 
 
@@ -74,6 +85,9 @@ def field_migration_of(
     if field.is_searched:
         add = [*_search(smaller, "drop"), *add, *_search(larger, "create")]
         drop = [*_search(larger, "drop"), *drop, *_search(smaller, "create")]
+    # A column that is recorded cannot be dropped.
+    add = [*_drop_events(smaller), *add, *_create_events(larger)]
+    drop = [*_drop_events(larger), *drop, *_create_events(smaller)]
     upgrade, downgrade = (add, drop) if is_added else (drop, add)
     types = {"TEXT": _TEXT, "ID": _ID}
     name = field.column.replace("_", " ")
@@ -173,6 +187,27 @@ def _search(spec: ResourceSpec, verb: str) -> Iterator[str]:
         table = join(f'"{spec.names.many}"', *(fields if verb == "create" else ()))
         yield from _CONNECTION
         yield f"search_index.{verb}_v1(execute, dialect, {table})"
+
+
+def _create_events(spec: ResourceSpec) -> Iterator[str]:
+    if spec.has_events:
+        owner = ["owner_id"] if spec.has_owner else []
+        fields = (field.column for field in spec.fields)
+        columns = ("id", *fields, *owner, "created_at", "updated_at")
+        texts = ", ".join(f'"{each}"' for each in (spec.names.many, spec.names.one, *columns))
+        yield f"events.create_v1(op.get_bind(), {texts})"
+
+
+def _drop_events(spec: ResourceSpec) -> Iterator[str]:
+    if spec.has_events:
+        yield f'events.drop_v1(op.get_bind(), "{spec.names.many}")'
+
+
+def _forget_events(spec: ResourceSpec) -> Iterator[str]:
+    """They have what the rows were, and a table that comes later may have the same name."""
+    if spec.has_events:
+        delete = f"DELETE FROM events WHERE resource = '{spec.names.many}'"  # noqa: S608 - a name
+        yield f'op.execute("{delete}")'
 
 
 def _migration_table(spec: ResourceSpec) -> Iterator[str]:

@@ -37,6 +37,7 @@ def generate(
     plural: str | None,
     has_bulk: bool,
     has_seed: bool,
+    has_events: bool,
 ) -> list[str]:
     """Write the resource; return what was done, a line for each file."""
     checkout = Checkout(project)
@@ -49,6 +50,7 @@ def generate(
         models=models,
         has_bulk=has_bulk,
         has_seed=has_seed,
+        has_events=has_events,
     )
     _check_new(checkout, spec)
     stamp = Stamp(secrets.token_hex(6), checkout.head(), utc_now())

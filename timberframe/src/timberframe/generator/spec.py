@@ -104,6 +104,7 @@ class ResourceSpec:
     arguments: tuple[str, ...]
     has_bulk: bool = False  # import and export
     has_seed: bool = False  # a command that makes demo rows
+    has_events: bool = False  # of its changes, and a route to follow them
 
     @property
     def has_owner(self) -> bool:
@@ -148,6 +149,7 @@ def read_spec(
     models: Mapping[str, Target],
     has_bulk: bool = False,
     has_seed: bool = False,
+    has_events: bool = False,
 ) -> ResourceSpec:
     """`models` are those that a field may refer to, by name."""
     if policy not in POLICIES:
@@ -157,9 +159,10 @@ def read_spec(
         raise CannotGenerate(f"{name}: a resource needs a field, such as title:str")
     fields = tuple(read_field(text, models) for text in specifications)
     options = [f"--policy={policy}", *([f"--plural={plural}"] if plural else [])]
-    options += [*(["--bulk"] if has_bulk else []), *(["--seed"] if has_seed else [])]
+    switches = {"--bulk": has_bulk, "--seed": has_seed, "--events": has_events}
+    options += [option for option, is_on in switches.items() if is_on]
     arguments = (name, *specifications, *options)
-    return _checked(ResourceSpec(names, fields, policy, arguments, has_bulk, has_seed))
+    return _checked(ResourceSpec(names, fields, policy, arguments, has_bulk, has_seed, has_events))
 
 
 def read_names(name: str, plural: str | None) -> Names:

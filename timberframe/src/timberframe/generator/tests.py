@@ -7,6 +7,13 @@ from timberframe.generator.layout import block, deeper, dict_of, tuple_of
 from timberframe.generator.spec import Field, ResourceSpec
 
 _MOMENTS = ("created_at", "updated_at")
+# One who did not make the row, and whether they are told of its changes.
+_OTHER_READERS = {
+    "owner": ("bob", "[]"),
+    "public-read": ("client", "told"),
+    "published": ("client", "told"),
+    "superuser": ("alice", "[]"),
+}
 
 
 def sections_of(spec: ResourceSpec) -> list[str]:
@@ -24,6 +31,7 @@ def sections_of(spec: ResourceSpec) -> list[str]:
         "test_referred_user": any(_is_to_user(field) for field in spec.references),
         "test_bulk": spec.has_bulk,
         "test_seed": spec.has_seed,
+        "test_events": spec.has_events,
         "test_decided": True,
         f"test_{spec.policy}": True,
     }
@@ -47,16 +55,20 @@ def test_of(spec: ResourceSpec) -> dict[str, str]:
         # It has only references to users, and only superusers may refer to another user.
         changer, changes, apart = "admin", apart, {}
     owner = ("owner_id",) if spec.has_owner else ()
+    further = list(_further(spec))
+    reader, told = _OTHER_READERS[spec.policy]
     return {
         "samples": "\n".join(_samples(samples, others)),
         "numbers": _numbers(spec),
         "valid": block(_body("SAMPLE" if samples else "", _new_values(spec))),
         "change": block(_body("OTHER" if others else "", changes)),
-        "further": f", further=({', '.join(_bulk_routes(spec))})" if spec.has_bulk else "",
+        "further": f", further={tuple_of(further)}" if further else "",
         "writer": writer,
         "writer_person": writer.upper(),
         "changer": changer,
         "decided": tuple_of(f'"{name}"' for name in ("id", *owner, *_MOMENTS)),
+        "other_reader": reader,
+        "told_to_other": told,
         "apart": "".join(f", {name}={value}" for name, value in apart.items()),
         "filters": tuple_of(_filters(spec)),
         "sorted": _names((*(f.name for f in spec.fields if f.is_sortable), *_MOMENTS)),
@@ -88,8 +100,16 @@ def _path_of(field: Field) -> str:
     return f"/{field.refers_to.path}/" if field.refers_to else ""
 
 
-def _bulk_routes(spec: ResourceSpec) -> Iterator[str]:
+def _further(spec: ResourceSpec) -> Iterator[str]:
+    """Rows of the routes that only some resources have."""
     reads = {"owner": "SIGNED_IN", "superuser": "SUPERUSER"}.get(spec.policy, "EVERYBODY")
+    if spec.has_bulk:
+        yield from _bulk_routes(spec, reads)
+    if spec.has_events:
+        yield f'Route("GET", f"{{PATH}}events", {reads})'
+
+
+def _bulk_routes(spec: ResourceSpec, reads: str) -> Iterator[str]:
     creates = "SIGNED_IN" if spec.has_owner else "SUPERUSER"
     cells = ",".join(field.name for field in spec.fields if field.is_required)
     sends = f'{{"content": "{cells}", "headers": {{"Content-Type": "text/csv"}}}}'
