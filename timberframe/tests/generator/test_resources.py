@@ -15,7 +15,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from specimen.config import Settings, settings
+from timberframe.data.base import Base
 from timberframe.data.session import open_database
+from timberframe.generator.checkout import TABLES_OF_FRAME
 from timberframe.generator.names import plural_of, singular_of
 from timberframe.testing import database_options, environment
 
@@ -309,6 +311,7 @@ BAD_CALLS = {
     "warning title:str": "warning: the name of a resource is a builtin of Python",
     "search title:str": "search: the name of a resource must not contain search",
     "product title:str": "product: app/models/product.py already exists; try: product_item",
+    "event title:str": "events: already exists; try: --plural event_list",
     "page title:str": "page: there is already a schema Page; try: page_item",
     "policy title:str": "policy: the generated code uses that name itself; try: policy_item",
     "problem title:str": "problem: there is already a schema Problem; try: problem_item",
@@ -373,6 +376,12 @@ def test_call_that_cannot_work_says_why_in_one_line_and_writes_nothing(
         assert "\n" not in failure
         assert output == ""
     assert tree(checkout) == before
+
+
+def test_tables_of_the_frame_are_taken() -> None:
+    models = [mapper.class_ for mapper in Base.registry.mappers]
+    of_frame = {m.__tablename__ for m in models if m.__module__.startswith("timberframe.")}
+    assert of_frame == TABLES_OF_FRAME
 
 
 PLURALS = {

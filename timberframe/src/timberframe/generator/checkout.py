@@ -5,9 +5,12 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from timberframe.crud.idempotency import IdempotencyKey
 from timberframe.data import revisions
+from timberframe.data.events import Event
 from timberframe.generator.names import Names
 from timberframe.generator.spec import CannotGenerate, Target
+from timberframe.jobs.models import JobRecord
 from timberframe.project import Project
 
 GENERATE_RESOURCE, GENERATE_FIELD = "generate resource", "generate field"
@@ -17,6 +20,7 @@ _CALL = re.compile(
     rf"\b((?:generate|destroy) (?:resource|field)|{RENAME_RESOURCE}) (.+)", re.DOTALL
 )
 _NEEDED = ("pyproject.toml", "alembic/versions", "app/models", "tests/api")
+TABLES_OF_FRAME = {each.__tablename__ for each in (Event, IdempotencyKey, JobRecord)}
 
 
 class Checkout:
@@ -57,7 +61,7 @@ class Checkout:
     def tables(self) -> set[str]:
         texts = (self.read(f"app/models/{one}.py") for one in self.names_in("app/models"))
         others = {table for text in texts for table in re.findall(r'able\(\s*"(\w+)"', text)}
-        return others | {table for _, table in self._tables()}
+        return others | TABLES_OF_FRAME | {table for _, table in self._tables()}
 
     def _tables(self) -> Iterator[tuple[str, str]]:
         for one in sorted(self.names_in("app/models") - {"__init__"}):
