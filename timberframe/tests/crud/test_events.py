@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from specimen.crud import product_crud, user_crud
 from specimen.factories import CHAIR, add, create, row
@@ -206,6 +207,29 @@ async def test_old_events_are_purged(database: Database) -> None:
     assert [json.loads(each.content)["id"] for each in await told(database)] == [3]
 
 
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+async def test_event_that_is_no_row_of_the_table_any_more_is_dropped(database: Database) -> None:
+    """As after a migration that gives a column another type; SQLite's columns take any."""
+    await add(database, [row(1), row(2)])
+    async with database.transaction() as db:
+        [of_first] = (await db.scalars(select(Event).where(Event.row_id == 1, OF_PRODUCTS))).all()
+        of_first.data = of_first.data | {"stock": "many"}
+    with pytest.raises(asyncpg.DataError):
+        await types(database)
+
+    def record_again(connection: Connection) -> None:
+        recorded = events.read_recorded(connection)["products"]
+        events.drop_v1(connection, "products")
+        events.create_v1(
+            connection, "products", *recorded[:1], *recorded[1], is_soft_deletable=True
+        )
+
+    async with database.transaction() as db:
+        await (await db.connection()).run_sync(record_again)
+    assert [json.loads(each.content)["id"] for each in await told(database)] == [2]
+
+
+OF_PRODUCTS = Event.resource == "products"
 WRITERS = 8
 CHANGES = 25
 

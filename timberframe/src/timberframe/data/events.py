@@ -105,7 +105,10 @@ def create_v1(
     *columns: str,
     is_soft_deletable: bool = False,
 ) -> None:
-    """Write events such as `name.created`, with these columns, for all changes from now on."""
+    """Write events such as `name.created`, with these columns, for all changes from now on.
+
+    Earlier ones are kept, except those of a column that has another type now.
+    """
     if connection.dialect.name == "sqlite":
         statements = _write_on_sqlite(table, name, columns, is_soft_deletable)
     else:
@@ -212,6 +215,21 @@ def _write_on_postgresql(
         yield f"""CREATE CONSTRAINT TRIGGER {table}_event_{trigger} AFTER {operation} ON {table}
             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ({condition})
             EXECUTE FUNCTION {table}_event('{kind}')"""
+    # One that cannot be read as a row of the table would end each stream that comes to it.
+    yield f"""DO $$
+        DECLARE event record;
+        BEGIN
+            PERFORM json_populate_record(NULL::{table}, data) FROM events
+                WHERE resource = '{table}';
+        EXCEPTION WHEN data_exception THEN
+            FOR event IN SELECT id, data FROM events WHERE resource = '{table}' LOOP
+                BEGIN
+                    PERFORM json_populate_record(NULL::{table}, event.data);
+                EXCEPTION WHEN data_exception THEN
+                    DELETE FROM events WHERE id = event.id;
+                END;
+            END LOOP;
+        END $$"""  # noqa: S608 - of names in the code
 
 
 def _chunks(columns: Sequence[str]) -> list[Sequence[str]]:
