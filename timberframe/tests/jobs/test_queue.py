@@ -23,6 +23,11 @@ from timberframe.jobs.worker import JobOptions, Worker
 from timberframe.testing import run_jobs
 
 
+@job(schedule="* * * * *")
+async def every_minute(run: Run) -> None:
+    pass
+
+
 def worker_of(database: Database, *declared: Job[Any], **options: Any) -> Worker:
     chosen = {each.name: each for each in declared or jobs.JOBS}
     return Worker(database, chosen, JobOptions(**options))
@@ -280,12 +285,55 @@ async def test_every_tick_comes_once_whatever_clocks_do(database: Database) -> N
 
 async def test_schedule_that_was_missed_is_made_up_for_once(database: Database) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
-    first = worker_of(database, jobs.tick)
-    for second in (0.5, 1.5):
-        await first._enqueue_ticks(start + timedelta(seconds=second))
-    await worker_of(database, jobs.tick)._enqueue_ticks(start + timedelta(seconds=60.5))
+    first = worker_of(database, every_minute)
+    for seconds in (1, 61):
+        await first._enqueue_ticks(start + timedelta(seconds=seconds))
+    await worker_of(database, every_minute)._enqueue_ticks(start + timedelta(seconds=3601))
     ticks = [each.tick for each in await stored(database)]
-    assert ticks == [start + timedelta(seconds=second) for second in (1, 60)]
+    assert ticks == [start + timedelta(minutes=minutes) for minutes in (1, 60)]
+
+
+async def test_worker_that_looks_late_misses_no_tick(database: Database) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    worker = worker_of(database, jobs.tick)
+    for seconds in (0.9, 2.1, 6.8):
+        await worker._enqueue_ticks(start + timedelta(seconds=seconds))
+    ticks = [each.tick for each in await stored(database)]
+    assert ticks == [start + timedelta(seconds=second) for second in range(1, 7)]
+
+
+async def test_clock_that_is_set_back_an_hour_repeats_no_tick_and_skips_none(
+    database: Database,
+) -> None:
+    """Not in the worker that saw it, nor in one that starts then, though most ticks are purged."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    worker = worker_of(database, every_minute)
+    for minutes in range(60):
+        await worker._enqueue_ticks(start + timedelta(minutes=minutes, seconds=1))
+    assert len(await worker.run_due()) == 59
+    assert await queue.purge(database, age=0) == 59
+    await worker._enqueue_ticks(start + timedelta(minutes=60, seconds=1))
+    later = worker_of(database, every_minute)
+    for minutes in range(65):
+        now = start + timedelta(minutes=minutes, seconds=2)
+        await asyncio.gather(worker._enqueue_ticks(now), later._enqueue_ticks(now))
+    ticks = [each.tick for each in await stored(database)]
+    assert ticks == [start + timedelta(minutes=minutes) for minutes in range(60, 65)]
+
+
+async def test_clock_that_was_a_year_ahead_does_not_stop_the_schedule(database: Database) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    ahead = start + timedelta(days=365)
+    worker = worker_of(database, every_minute)
+    for seconds in (1, 61):
+        await worker._enqueue_ticks(ahead + timedelta(seconds=seconds))
+    later = worker_of(database, every_minute)
+    for seconds in (1, 61, 121):
+        now = start + timedelta(seconds=seconds)
+        await asyncio.gather(worker._enqueue_ticks(now), later._enqueue_ticks(now))
+    ticks = {each.tick for each in await stored(database)}
+    minute = timedelta(minutes=1)
+    assert ticks == {ahead + minute, start + minute, start + 2 * minute}
 
 
 async def test_done_jobs_are_purged_and_dead_ones_are_kept(database: Database) -> None:

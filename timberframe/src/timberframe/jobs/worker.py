@@ -8,10 +8,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 import structlog
@@ -38,6 +38,8 @@ REPORT_SECONDS = 60
 MAX_BACKOFF_SECONDS = 6 * 3600
 DAY_SECONDS = 86400
 EXIT_BLOCKED = 70
+LATE = timedelta(seconds=5)  # by which a busy worker may look for ticks without missing one
+CLOCK_CORRECTION = timedelta(hours=3)  # as in cron
 
 log = structlog.get_logger()
 
@@ -309,20 +311,24 @@ class Worker:
         return await queue.take_over(self._database, max_deaths=self._options.max_deaths)
 
     async def _enqueue_ticks(self, now: datetime) -> None:
-        """Enqueue the newest tick of each schedule; it is unique, however many workers do.
+        """Enqueue the new ticks of each schedule; they are unique, however many workers do.
 
-        Of those that were missed while no worker ran, only the newest is made up for.
+        Of those that were missed while no worker ran, only the newest is made up for. If the clock
+        is set back, ticks pause until it is where it was, so none is repeated; but a clock that was
+        hours ahead was wrong, and holds nothing up.
         """
         for job in self._jobs.values():
             if not job.schedule:
                 continue
             if job.name not in self._ticked:
                 self._ticked[job.name] = await queue.last_tick(self._database, job.name) or now
-            tick = next(CronSim(job.schedule, now, reverse=True))
-            if tick <= self._ticked[job.name]:
-                continue
-            await queue.insert_job(self._database, job.name, {}, priority=job.priority, tick=tick)
-            self._ticked[job.name] = tick
+            if self._ticked[job.name] - now > CLOCK_CORRECTION:
+                self._ticked[job.name] = now
+            for tick in _ticks(job.schedule, after=self._ticked[job.name], until=now):
+                await queue.insert_job(
+                    self._database, job.name, {}, priority=job.priority, tick=tick
+                )
+                self._ticked[job.name] = tick
 
     def _watch(self) -> None:
         """End the process if a job blocks the event loop for too long.
@@ -346,6 +352,16 @@ class Worker:
 
 class TimeLimit(Exception):
     """A job took longer than it may."""
+
+
+def _ticks(schedule: str, *, after: datetime, until: datetime) -> Iterable[datetime]:
+    """In their order; of those that are past by more than `LATE` only the newest."""
+    ticks: list[datetime] = []
+    for tick in CronSim(schedule, until, reverse=True):
+        if tick <= after or (ticks and until - tick > LATE):
+            break
+        ticks.append(tick)
+    return reversed(ticks)
 
 
 def _backoff(job: Job[Any], attempt: int) -> float:

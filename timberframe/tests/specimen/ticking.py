@@ -1,0 +1,22 @@
+"""A worker with one job, which a schedule runs every second: `python -m specimen.ticking`."""
+
+from asyncio import sleep
+
+from sqlalchemy import update
+
+from specimen.config import settings
+from specimen.models import Product
+from timberframe.jobs import Run, job
+from timberframe.jobs.process import run_worker
+
+
+@job(schedule="* * * * * *")
+async def count_tick(run: Run) -> None:
+    """Its effect, and time enough to be killed before it."""
+    await sleep(0.2)
+    async with run.transaction() as db:
+        await db.execute(update(Product).values(stock=Product.stock + 1))
+
+
+if __name__ == "__main__":
+    run_worker(settings, {count_tick.name: count_tick})
