@@ -43,6 +43,7 @@ bench: .venv/dev.stamp ## Measure speed against the guide's way and peers, and w
 	@$(BIN)/python -m benchmarks.growth --write
 	@$(BIN)/python -m benchmarks.bulk --write
 	@$(BIN)/python -m benchmarks.jobs --write
+	@$(BIN)/python -m benchmarks.events --write
 	@$(BIN)/python -m benchmarks.streams --write
 
 proxies: .venv/dev.stamp ## Run the API behind nginx, Apache and Caddy, if they are installed
@@ -59,11 +60,13 @@ lock: $(UV) ## Compile the locks from pyproject.toml
 		--output-file benchmarks/requirements.lock
 	$(LOCK) --constraint requirements.lock benchmarks/peers/requirements.in \
 		--output-file benchmarks/peers/requirements.lock
+	$(LOCK) benchmarks/queues/requirements.in --output-file benchmarks/queues/requirements.lock
 	$(LOCK) clients/requirements.in --output-file clients/requirements.lock
 
 clean: ## Remove the virtual environment and caches; data and .env stay
-	rm -rf .venv .venv-bench .venv-peers .venv-clients benchmarks/peers/fastify/node_modules \
-		clients/node_modules clients/generated .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-peers .venv-queues .venv-clients \
+		benchmarks/peers/fastify/node_modules clients/node_modules clients/generated \
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/run.stamp: requirements.lock pyproject.toml timberframe/pyproject.toml | $(BIN)/python $(UV)
 	@echo "Installing …"

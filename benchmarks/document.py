@@ -12,7 +12,7 @@ from benchmarks.systems import ROOT
 
 DOCS = ROOT / "docs"
 FILE = DOCS / "speed.md"
-SECTIONS = ("requests", "service", "growth", "further-growth", "bulk", "jobs", "streams")
+SECTIONS = ("requests", "service", "growth", "further-growth", "bulk", "jobs", "events", "streams")
 INTRODUCTION = """# Speed
 
 Measured and written by `make bench`, which brings its own databases and servers. Absolute figures

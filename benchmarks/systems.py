@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 GUIDE_BIN = ROOT / ".venv-bench" / "bin"
 PEERS_BIN = ROOT / ".venv-peers" / "bin"
+QUEUES_BIN = ROOT / ".venv-queues" / "bin"
 FASTIFY = ROOT / "benchmarks" / "peers" / "fastify"
 
 Engine = Literal["PostgreSQL", "SQLite", "PocketBase"]
@@ -63,11 +64,11 @@ class System:
         return self.paths.get(work.key, work.path)
 
     def versions(self) -> str:
-        found = _node_packages() if self.runtime == "node" else _python_packages(self.command[0])
+        found = _node_packages() if self.runtime == "node" else python_packages(self.command[0])
         return ", ".join(f"{name} {found.get(name, '?')}" for name in self.packages)
 
 
-def _python_packages(command: str) -> dict[str, str]:
+def python_packages(command: str) -> dict[str, str]:
     environment = Path(command).parent.parent
     sites = [str(site) for site in environment.glob("lib/python*/site-packages")]
     return {each.name.lower().replace("_", "-"): each.version for each in distributions(path=sites)}
