@@ -154,6 +154,46 @@ async def test_of_many_with_one_key_at_once_one_is_enqueued(database: Database) 
     assert len([each for each in ids if each]) == 1
 
 
+async def test_job_that_is_not_kept_leaves_no_record_unless_it_fails(database: Database) -> None:
+    @job(max_attempts=1, is_kept=False)
+    async def sweep(run: Run, is_broken: bool) -> None:
+        assert not is_broken
+
+    worker = worker_of(database, sweep)
+    for is_broken in (False, True):
+        await sweep.enqueue(database, is_broken=is_broken)
+    assert len(await worker.run_due()) == 2
+    assert [each.status for each in await stored(database)] == ["dead"]
+
+
+async def test_job_may_enqueue_itself_under_its_own_key(database: Database) -> None:
+    """The control: without `finish` its own key is taken until it is done."""
+    enqueued: list[int | None] = []
+
+    @job()
+    async def walk(run: Run, is_finished: bool) -> None:
+        async with run.transaction() as db:
+            if is_finished:
+                await run.finish(db)
+            later = walk.set(key="one", delay=timedelta(days=1))
+            enqueued.append(await later.enqueue(db, is_finished=is_finished))
+
+    for is_finished in (False, True):
+        await walk.set(key="one").enqueue(database, is_finished=is_finished)
+        await worker_of(database, walk).run_due()
+    assert [bool(each) for each in enqueued] == [False, True]
+    assert [each.status for each in await stored(database)] == ["done", "done", "queued"]
+
+
+async def test_waiting_job_is_hastened(database: Database) -> None:
+    """The control: one with another key still waits."""
+    for key in ("one", "two"):
+        await jobs.fail.set(key=key, delay=timedelta(days=1)).enqueue(database, until_attempt=0)
+    async with database.transaction() as db:
+        await queue.hasten(db, "fail", "one")
+    assert [each.key for each in await run_jobs()] == ["one"]
+
+
 async def test_failure_is_stored_tried_again_and_parked(database: Database) -> None:
     await jobs.fail.enqueue(database)
     for attempt in (1, 2, 3):
@@ -372,6 +412,13 @@ def test_schedule_cannot_give_a_payload() -> None:
 
     with pytest.raises(TypeError, match="tidy: with a schedule nobody gives it folder"):
         job(schedule="0 3 * * *")(tidy)
+
+
+def test_events_cannot_give_a_payload() -> None:
+    with pytest.raises(TypeError, match="with on_events nobody gives it user_id"):
+
+        @job(on_events=True)
+        async def remind(run: Run, user_id: int) -> None: ...
 
 
 def test_secret_is_refused_as_a_payload() -> None:

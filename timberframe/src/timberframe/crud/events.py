@@ -25,7 +25,7 @@ from timberframe.crud.base import CRUDBase
 from timberframe.crud.policy import Principal, viewer_values, with_rights_of
 from timberframe.crud.reading import rights_of
 from timberframe.data.events import Event, declared_events
-from timberframe.data.query import AnySelect
+from timberframe.data.query import AnySelect, Rows
 from timberframe.data.rows_as_json import RowJSON
 from timberframe.data.session import Database
 from timberframe.schemas.page import Filtered
@@ -43,7 +43,7 @@ class EventRow(NamedTuple):
     head: str
 
 
-async def latest_event(db: Database) -> int:
+async def latest_event(db: Rows) -> int:
     """The id of the newest event, 0 without any."""
     ((latest,),) = await db.fetch("latest event", lambda: select(func.max(Event.id)), {})
     return latest or 0

@@ -1,6 +1,7 @@
 """Declares jobs: `@job` makes one of a function, and `enqueue` puts it into the queue."""
 
 import inspect
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,8 @@ from timberframe.jobs import queue
 
 P = ParamSpec("P")
 
+MAX_BACKOFF_SECONDS = 6 * 3600
+
 
 @dataclass
 class Run:
@@ -29,7 +32,9 @@ class Run:
     id: int
     attempt: int  # from 1 on
     database: Database
+    is_kept: bool = True  # its record, once it is done
     is_done: bool = field(default=False, init=False)
+    _is_finished: bool = field(default=False, init=False, repr=False)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[UnitOfWork]:
@@ -42,8 +47,18 @@ class Run:
             raise RuntimeError("the job is done already: it has one transaction")
         async with self.database.transaction() as db:
             yield db
-            await queue.finish(db, self.id, self.attempt)
+            if not self._is_finished:
+                await self.finish(db)
         self.is_done = True
+
+    async def finish(self, db: UnitOfWork) -> None:
+        """Mark the job as done before its transaction ends, which frees its key for another.
+
+        Whoever enqueues one with that key meanwhile waits for the commit. So a job that looks for
+        more work after this, and enqueues itself if there is any, misses none.
+        """
+        await queue.finish(db, self.id, self.attempt, is_kept=self.is_kept)
+        self._is_finished = True
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,8 @@ class Job(Generic[P]):
     backoff: float
     priority: int
     schedule: str | None
+    on_events: bool
+    is_kept: bool
     delay: float = 0
     key: str | None = None
 
@@ -88,6 +105,11 @@ class Job(Generic[P]):
         own = self.priority if priority is None else priority
         return replace(self, delay=delay.total_seconds(), key=key, priority=own)
 
+    def backoff_after(self, attempt: int) -> float:
+        """Twice as long after each attempt; a random part of it spreads those that fail at once."""
+        longest: float = min(self.backoff * 2 ** (attempt - 1), MAX_BACKOFF_SECONDS)
+        return random.uniform(0.75, 1.25) * longest  # noqa: S311 - no secret
+
     def arguments(self, payload: BaseModel) -> Any:
         """What the function is called with: the validated values, as it declares them."""
         return {name: getattr(payload, name) for name in type(payload).model_fields}
@@ -100,6 +122,8 @@ def job(
     backoff: timedelta = timedelta(seconds=10),
     priority: int = 0,
     schedule: str | None = None,
+    on_events: bool = False,
+    is_kept: bool = True,
 ) -> Callable[[Callable[Concatenate[Run, P], Awaitable[None]]], Job[P]]:
     """Make a job of `async def name(run: Run, …)`, and list it in the application's `jobs`.
 
@@ -107,6 +131,8 @@ def job(
     the first failure, and then twice as long each time. An exception whose `is_permanent` is true,
     such as that of a mailbox that does not exist, parks it at once. The lowest `priority` goes
     first. With a `schedule` (as in cron, in UTC) it also runs at these times, and takes no payload.
+    With `on_events` it runs soon after there are new events of resources, and when a worker starts.
+    One that runs often needs no record of each time it is done: `is_kept=False`.
     """
 
     def declare(function: Callable[Concatenate[Run, P], Awaitable[None]]) -> Job[P]:
@@ -120,6 +146,8 @@ def job(
             backoff.total_seconds(),
             priority,
             schedule,
+            on_events,
+            is_kept,
         )
         required = [
             name for name, each in declared.payload.model_fields.items() if each.is_required()
@@ -130,8 +158,9 @@ def job(
                     f"{declared.name}: {name} would be stored as it is, and shown to operators:"
                     " give the job the id of a row instead"
                 )
-        if schedule and required:
-            raise TypeError(f"{declared.name}: with a schedule nobody gives it {required[0]}")
+        if required and (schedule or on_events):
+            by = "a schedule" if schedule else "on_events"
+            raise TypeError(f"{declared.name}: with {by} nobody gives it {required[0]}")
         if schedule:
             try:
                 CronSim(schedule, utc_now())

@@ -258,11 +258,12 @@ _FINISH = (
         error=None,
     )
 )
+_FORGET = delete(_JOBS).where(_of_attempt())
 
 
-async def finish(db: UnitOfWork, job_id: int, attempt: int) -> None:
-    """Mark the job as done; raise `LeaseLost` if it is not this attempt's any more."""
-    await _change(db, _FINISH, job_id, attempt)
+async def finish(db: UnitOfWork, job_id: int, attempt: int, *, is_kept: bool = True) -> None:
+    """Mark the job as done, or delete it; raise `LeaseLost` if this attempt has lost it."""
+    await _change(db, _FINISH if is_kept else _FORGET, job_id, attempt)
 
 
 _FAIL = (
@@ -337,6 +338,24 @@ _RETRY = (
 async def retry(db: UnitOfWork, job_id: int) -> bool:
     """Queue a job again, now and with all its attempts; False if it is done, running or gone."""
     return (await db.execute(_RETRY, {"job_id": job_id})).first() is not None
+
+
+_HASTEN = (
+    update(_JOBS)
+    .where(
+        _JOBS.c.name == bindparam("job_name"),
+        _JOBS.c.key == bindparam("job_key"),
+        _JOBS.c.status == Status.QUEUED,
+        _JOBS.c.run_at > FromNow(0),
+    )
+    .values(run_at=FromNow(0))
+    .returning(_JOBS.c.id, WakeWorkers())
+)
+
+
+async def hasten(db: UnitOfWork, name: str, key: str) -> None:
+    """Let a job that waits for its time, or for another attempt, run now."""
+    await db.execute(_HASTEN, {"job_name": name, "job_key": key})
 
 
 _DROP = delete(_JOBS).where(_JOBS.c.id == bindparam("job_id"), ~_IS_RUNNING)

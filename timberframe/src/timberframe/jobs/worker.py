@@ -3,7 +3,6 @@
 import asyncio
 import faulthandler
 import os
-import random
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from cronsim import CronSim
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
+from timberframe.crud.events import latest_event
 from timberframe.data.base import utc_now
 from timberframe.data.events import purge_events
 from timberframe.data.failures import message_of
@@ -35,7 +35,6 @@ POLL_SECONDS = 1.0
 PURGE_SECONDS = 3600
 UNKNOWN_SECONDS = 60
 REPORT_SECONDS = 60
-MAX_BACKOFF_SECONDS = 6 * 3600
 DAY_SECONDS = 86400
 EXIT_BLOCKED = 70
 LATE = timedelta(seconds=5)  # by which a busy worker may look for ticks without missing one
@@ -83,6 +82,7 @@ class Worker:
         self._slot_freed = asyncio.Event()
         self._ticked: dict[str, datetime] = {}
         self._ended: Counter[str] = Counter()  # since the last line about the queue
+        self._told: dict[str, int] = {}  # the newest event that each job on events was enqueued for
         self._beat_at = time.monotonic()
 
     def stop(self) -> None:
@@ -183,7 +183,7 @@ class Worker:
 
     async def _run(self, claim: queue.Claim) -> None:
         job = self._jobs[claim.name]
-        run = Run(claim.id, claim.attempt, self._database)
+        run = Run(claim.id, claim.attempt, self._database, job.is_kept)
         bound = log.bind(job=claim.name, id=claim.id, attempt=claim.attempt)
         began = time.monotonic()
         try:
@@ -216,7 +216,7 @@ class Worker:
                 bound.error("job_done", reason="it failed after its transaction", exc_info=True)
                 return
             is_last = claim.attempt >= job.max_attempts or getattr(failed, "is_permanent", False)
-            retry_in = None if is_last else _backoff(job, claim.attempt)
+            retry_in = None if is_last else job.backoff_after(claim.attempt)
             reason = f"{type(failed).__name__}: {failed}"
             with suppress(queue.LeaseLost):
                 await self._fail(claim, reason, retry_in)
@@ -262,6 +262,7 @@ class Worker:
             self._beat_at = now = time.monotonic()
             try:
                 await self._enqueue_ticks(utc_now())
+                await self._enqueue_on_events()
                 if now - renewed >= self._options.lease / 3:
                     if self._running:
                         await queue.renew(
@@ -330,6 +331,19 @@ class Worker:
                 )
                 self._ticked[job.name] = tick
 
+    async def _enqueue_on_events(self) -> None:
+        """Enqueue the jobs that run on events once there are newer ones, and once at the start.
+
+        The key is taken while such a job waits or runs, which may have read the events already:
+        then it is tried again the next time.
+        """
+        jobs = [job for job in self._jobs.values() if job.on_events]
+        newest = await latest_event(self._database) if jobs else 0
+        for job in jobs:
+            is_new = newest > self._told.get(job.name, -1)
+            if is_new and await job.set(key=job.name).enqueue(self._database):
+                self._told[job.name] = newest
+
     def _watch(self) -> None:
         """End the process if a job blocks the event loop for too long.
 
@@ -362,12 +376,6 @@ def _ticks(schedule: str, *, after: datetime, until: datetime) -> Iterable[datet
             break
         ticks.append(tick)
     return reversed(ticks)
-
-
-def _backoff(job: Job[Any], attempt: int) -> float:
-    """Twice as long after each attempt, and a random part of it, so that not all come at once."""
-    longest: float = min(job.backoff * 2 ** (attempt - 1), MAX_BACKOFF_SECONDS)
-    return random.uniform(0.75, 1.25) * longest  # noqa: S311 - no secret
 
 
 def _message(away: BaseException) -> str:
