@@ -12,3 +12,10 @@ templates = MailTemplates(Path(__file__).with_name("templates"), MailOptions.of(
 
 def notification(recipient: str) -> EmailMessage:
     return templates.message("notification", to=recipient, subject=settings.PROJECT_NAME)
+
+
+def webhook_paused(recipient: str, webhook_id: int, reason: str) -> EmailMessage:
+    subject = f"{settings.PROJECT_NAME}: a webhook was paused"
+    return templates.message(
+        "webhook_paused", to=recipient, subject=subject, webhook_id=webhook_id, reason=reason
+    )

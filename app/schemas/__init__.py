@@ -1,6 +1,16 @@
 from timberframe.schemas import Message, Page, Problem
 from timberframe.schemas.bulk import ImportParams, ImportReport, RowError
 from timberframe.schemas.token import LoginForm, Token
+from timberframe.schemas.webhook import (
+    NewWebhook,
+    Webhook,
+    WebhookCreate,
+    WebhookDelivery,
+    WebhookDeliveryList,
+    WebhookList,
+    WebhookSecret,
+    WebhookUpdate,
+)
 
 from app.schemas.category import (
     Category,
@@ -29,6 +39,7 @@ __all__ = [
     "ImportReport",
     "LoginForm",
     "Message",
+    "NewWebhook",
     "Page",
     "Problem",
     "Product",
@@ -45,4 +56,11 @@ __all__ = [
     "UserCreate",
     "UserList",
     "UserUpdate",
+    "Webhook",
+    "WebhookCreate",
+    "WebhookDelivery",
+    "WebhookDeliveryList",
+    "WebhookList",
+    "WebhookSecret",
+    "WebhookUpdate",
 ]

@@ -16,7 +16,17 @@ def test_every_module_of_names_has_a_table() -> None:
     modules = {module for module, _ in TABLES}
     assert modules == {
         f"timberframe.{m}"
-        for m in ("models", "schemas", "crud", "results", "routes", "jobs", "mail", "testing")
+        for m in (
+            "models",
+            "schemas",
+            "crud",
+            "results",
+            "routes",
+            "jobs",
+            "mail",
+            "webhooks",
+            "testing",
+        )
     }
 
 

@@ -11,6 +11,7 @@ from app.api.v1.endpoints import (
     products_bulk,
     stock_movements,
     users,
+    webhooks,
 )
 
 api_router = APIRouter()
@@ -25,4 +26,5 @@ api_router.include_router(
 )
 api_router.include_router(notifications.router, prefix="/send-notification", tags=["notifications"])
 api_router.include_router(jobs_router, prefix="/jobs", tags=["jobs"])
+api_router.include_router(webhooks.router, prefix="/webhooks", tags=["webhooks"])
 api_router.include_router(categories.router, prefix="/categories", tags=["categories"])

@@ -21,7 +21,9 @@ AppError
 ├── IdempotencyKeyReused 422
 ├── ImportRefused 422
 ├── InvalidInput 422
-│   └── UnknownReference 422
+│   ├── UnknownEvents 422
+│   ├── UnknownReference 422
+│   └── UrlRefused 422
 ├── PreconditionRequired 428
 ├── RateLimited 429
 ├── HeadTooLarge 431
@@ -31,6 +33,7 @@ AppError
 └── WrongDeclaration: at the start, never in an answer
 """
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 
@@ -236,6 +239,22 @@ class UnknownReference(InvalidInput):
     def __init__(self, field: str, resource: str) -> None:
         msg = f"no such {resource}"
         super().__init__([{"loc": ("body", field), "msg": msg, "type": self.code}])
+
+
+class UnknownEvents(InvalidInput):
+    """There are no such types of events to subscribe to."""
+
+    code = "unknown_events"
+
+    def __init__(self, known: Iterable[str]) -> None:
+        msg = f"must be some of {', '.join(sorted(known))}"
+        super().__init__([{"loc": ("body", "events"), "msg": msg, "type": self.code}])
+
+
+class UrlRefused(InvalidInput):
+    """A webhook may not call this URL, or its name cannot be looked up now."""
+
+    code = "url_refused"
 
 
 class PreconditionRequired(AppError):

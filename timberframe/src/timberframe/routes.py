@@ -26,6 +26,7 @@ from timberframe.http.resources import (
 from timberframe.http.routing import LineRoute, Router
 from timberframe.http.sign_in import PasswordChecked, SignIn, limit_sign_ups
 from timberframe.http.transfers import Download
+from timberframe.http.webhooks import checked_url
 
 __all__ = [
     "EVENT_RESPONSES",
@@ -44,6 +45,7 @@ __all__ = [
     "Router",
     "SignIn",
     "check_precondition",
+    "checked_url",
     "creator_of",
     "export_of",
     "followed",

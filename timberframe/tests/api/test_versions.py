@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi.routing import APIRoute
 from openapi_spec_validator import validate
 
-from specimen import models, schemas, table
+from specimen import models, schemas, table, webhooks
 from specimen.config import settings
 from specimen.crud import user_crud
 from specimen.endpoints import ProductInPath, auth, files, products, router, users
@@ -58,6 +58,7 @@ def both() -> FastAPI:
     second.include_router(jobs_router, prefix="/jobs", tags=["jobs"])
     second.include_router(files, prefix="/products", tags=["products"])
     second.include_router(changed_products, prefix="/products", tags=["products"])
+    second.include_router(webhooks.router, prefix="/webhooks", tags=["webhooks"])
     routers = {settings.API_V1_PREFIX: router, V2: second}
     return create_app(settings, accounts=user_crud, routers=routers)
 

@@ -49,7 +49,7 @@ def test_nothing_is_wrong(database_url: str) -> None:
 def test_missing_migrations_are_found(empty_database_url: str) -> None:
     [finding] = found()
     assert finding.id == "migrations.pending"
-    assert finding.problem.startswith("the database lacks 4 migrations")
+    assert finding.problem.startswith("the database lacks 5 migrations")
     assert finding.remedy == "specimen migrate"
     said = call_command("check").stdout.splitlines()
     assert said == [f"migrations.pending: {finding.problem}", "  mend: specimen migrate"]
@@ -232,6 +232,6 @@ def test_about_hides_secrets_of_the_applications_own(tmp_path: Path) -> None:
 def test_about_shows_the_migration_of_the_database(database_url: str, engine: str) -> None:
     sections = json.loads(call_command("about", "--json").stdout)
     assert sections["database"]["engine"] == engine
-    assert sections["database"]["migration"].endswith("(add events)")
+    assert sections["database"]["migration"].endswith("(add webhooks)")
     assert sections["project"]["name"] == "specimen"
     assert call_command("about").stdout.startswith("Project\n  name ")

@@ -5,7 +5,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, update
 
 from specimen import schemas
-from specimen.models import Category, Product, StockMovement, User, product_tags
+from specimen.config import settings
+from specimen.models import (
+    Category,
+    Product,
+    StockMovement,
+    User,
+    Webhook,
+    WebhookDelivery,
+    product_tags,
+)
 from specimen.schemas import (
     MAX_STOCK,
     CategoryCreate,
@@ -26,6 +35,7 @@ from timberframe.crud import (
     HasAll,
     Policy,
     Principal,
+    RowLimit,
     Search,
     UnitOfWork,
     either,
@@ -36,6 +46,8 @@ from timberframe.crud import (
 )
 from timberframe.errors import Conflict
 from timberframe.results import Created
+from timberframe.schemas import webhook
+from timberframe.webhooks import WebhookOptions, Webhooks
 
 
 class CRUDUser(Accounts[User, UserCreate, UserUpdate | UserAdminUpdate]):
@@ -152,3 +164,33 @@ class CRUDStockMovement(CRUDBase[StockMovement, StockMovementCreate, Any]):
 
 
 stock_movement_crud = CRUDStockMovement(StockMovement)
+
+
+class CRUDWebhook(Webhooks[Webhook]):
+    policy = Policy(read=owner(Webhook.owner_id), write=owner(Webhook.owner_id))
+    resources = (product_crud, user_crud)
+    accounts = user_crud
+    deliveries = WebhookDelivery
+    row_limit = RowLimit(Webhook.owner_id, 20)
+    filters = {Webhook.is_active: ("eq",), Webhook.owner_id: EQUALITY, Webhook.created_at: RANGE}
+
+
+webhook_crud = CRUDWebhook(Webhook, WebhookOptions.of(settings))
+
+
+def of_own_webhooks(viewer: Principal | None) -> ColumnElement[bool]:
+    webhooks = select(Webhook.id).where(webhook_crud.policy.read(viewer))
+    return WebhookDelivery.webhook_id.in_(webhooks)
+
+
+class CRUDWebhookDelivery(CRUDBase[WebhookDelivery, Any, Any]):
+    policy = Policy(read=of_own_webhooks, write=of_own_webhooks)
+    schema = webhook.WebhookDelivery
+    filters = {
+        WebhookDelivery.status: EQUALITY,
+        WebhookDelivery.type: EQUALITY,
+        WebhookDelivery.created_at: RANGE,
+    }
+
+
+webhook_delivery_crud = CRUDWebhookDelivery(WebhookDelivery)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, status
 
-from specimen import models, schemas
+from specimen import models, schemas, webhooks
 from specimen.crud import product_crud, stock_movement_crud, user_crud
 from timberframe.crud import Principal
 from timberframe.errors import (
@@ -354,3 +354,4 @@ router.include_router(users, prefix="/users", tags=["users"])
 router.include_router(files, prefix="/products", tags=["products"])
 router.include_router(products, prefix="/products", tags=["products"])
 router.include_router(jobs_router, prefix="/jobs", tags=["jobs"])
+router.include_router(webhooks.router, prefix="/webhooks", tags=["webhooks"])

@@ -20,6 +20,7 @@ from timberframe.models import (
     need_triggers,
     utc_now,
 )
+from timberframe.webhooks import Delivery, Subscription
 
 
 class User(Account):
@@ -93,3 +94,18 @@ class StockMovement(Identified, Base):
 
 
 Index(None, StockMovement.product_id, StockMovement.id)
+
+
+class Webhook(Subscription):
+    __tablename__ = "webhooks"
+
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+
+
+class WebhookDelivery(Delivery):
+    __tablename__ = "webhook_deliveries"
+
+    webhook_id: Mapped[int] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+
+
+Index(None, Webhook.owner_id, Webhook.id)

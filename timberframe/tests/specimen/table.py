@@ -2,10 +2,20 @@
 
 from itertools import count
 
-from specimen.factories import change_product, create_another, valid_product
+from specimen.factories import (
+    change_product,
+    change_webhook,
+    create_another,
+    create_webhook,
+    new_delivery,
+    valid_product,
+    valid_webhook,
+)
+from timberframe.schemas.webhook import WebhookDelivery
 from timberframe.testing import ALICE
 from timberframe.testing.routes import (
     EVERYBODY,
+    HIDDEN_OWNER,
     JOBS,
     OWNER,
     PAGE,
@@ -61,6 +71,37 @@ PRODUCTS = Resource(
     ),
 )
 
+WEBHOOK = "/webhooks/{webhook_id}"
+DELIVERY = frozenset(WebhookDelivery.model_fields)
+WEBHOOKS = Resource(
+    "/webhooks/",
+    "webhook_id",
+    "owner",
+    create=create_webhook,
+    valid=valid_webhook,
+    change=change_webhook,
+    takes=frozenset({"description", "is_active"}),
+    read_only=frozenset({"paused_at", "pause_reason"}),
+    shown_once=frozenset({"secret"}),
+    further=(
+        Route(
+            "POST",
+            f"{WEBHOOK}/secret",
+            HIDDEN_OWNER,
+            shows=frozenset({"secret", "previous_secret_until"}),
+        ),
+        Route("GET", f"{WEBHOOK}/deliveries", HIDDEN_OWNER, shows=DELIVERY | PAGE),
+        Route(
+            "POST",
+            f"{WEBHOOK}/deliveries/{{delivery_id}}/redeliver",
+            HIDDEN_OWNER,
+            202,
+            shows=frozenset({"message"}),
+            makes={"delivery_id": new_delivery},
+        ),
+    ),
+)
+
 _NUMBERS = count()
 
 
@@ -93,4 +134,5 @@ ROUTES = (
     Route("DELETE", "/users/{user_id}", SUPERUSER, 204),
     *JOBS,
     PRODUCTS,
+    WEBHOOKS,
 )

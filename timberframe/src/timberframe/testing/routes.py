@@ -69,6 +69,9 @@ class Create(Protocol):
     async def __call__(self, writer: httpx2.AsyncClient, **changes: Any) -> Body: ...
 
 
+Make = Callable[[Mapping[str, int]], Awaitable[int]]
+
+
 @dataclass(frozen=True)
 class Route:
     """A row of the table. `path` is written as in the OpenAPI document, below the prefix.
@@ -77,7 +80,8 @@ class Route:
     arguments of the request, as `httpx2` takes them. A body has the fields of `json` and those in
     `takes`, and no others. `shows` is all keys of its answer, except those within `free_form`,
     whose values are any JSON. A row that is not `is_versioned` has no `ETag`, and its changes have
-    no preconditions.
+    no preconditions. `makes` has what makes a row for a parameter of the path that no resource has,
+    given the ids of those before it.
     """
 
     method: str
@@ -90,6 +94,7 @@ class Route:
     shows: frozenset[str] = frozenset()
     free_form: frozenset[str] = frozenset()
     is_versioned: bool = True
+    makes: Mapping[str, Make] = field(default_factory=dict)
     prefix: str | None = None  # `API_V1_PREFIX`, unless it is of another version or of none
     resource: "Resource | None" = None
 
@@ -121,7 +126,7 @@ class Route:
 
     async def ids(self, owner: httpx2.AsyncClient, *, is_hidden: bool = False) -> dict[str, int]:
         """What its path names: alice's account, a job that waits, and rows of the owner's."""
-        ids = {}
+        ids: dict[str, int] = {}
         for parameter in self.parameters:
             if parameter == "user_id":
                 await bring_back(ALICE)
@@ -129,6 +134,9 @@ class Route:
                 continue
             if parameter == "job_id":
                 ids[parameter] = await new_job()
+                continue
+            if make := self.makes.get(parameter):
+                ids[parameter] = await make(ids)
                 continue
             resource = next(each for each in resources() if each.parameter == parameter)
             changes = resource.hiding if is_hidden else {}
@@ -185,6 +193,7 @@ class Resource:
     update_only: frozenset[str] = frozenset()  # what only a PUT and a PATCH take
     read_only: frozenset[str] = frozenset()  # what a row shows that no body takes
     write_only: frozenset[str] = frozenset()  # what a body takes and no row shows
+    shown_once: frozenset[str] = frozenset()  # what only the answer of the POST shows
     hiding: Mapping[str, Any] = field(default_factory=dict)  # what hides a row from strangers
     further: tuple[Route, ...] = ()
     prefix: str | None = None  # as that of a `Route`
@@ -217,7 +226,8 @@ class Resource:
             ("PATCH", row, policy.writes, 200),
             ("DELETE", row, policy.writes, 204),
         ):
-            shows = shown | PAGE if (method, path) == ("GET", self.path) else shown
+            shows = shown if method == "POST" else shown - self.shown_once
+            shows = shows | PAGE if (method, path) == ("GET", self.path) else shows
             yield Route(
                 method,
                 path,

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 import anyio
 from pydantic_core import Url
 
-from timberframe.errors import InvalidInput
+from timberframe.errors import UrlRefused
 from timberframe.webhooks.options import WebhookOptions
 
 MAX_URL_LENGTH = 2000
@@ -91,14 +91,14 @@ class Target:
 
 
 async def check_url(url: str, options: WebhookOptions) -> None:
-    """Raise `InvalidInput`, a 422 that names the field `url`, if webhooks may not call this one."""
+    """Raise `UrlRefused`, a 422 that names the field `url`, if webhooks may not call this one."""
     try:
         with anyio.fail_after(options.timeout):
             await resolve(url, options)
     except TargetRefused as refused:
-        raise InvalidInput.at("body", "url", msg=str(refused)) from None
+        raise UrlRefused.at("body", "url", msg=str(refused)) from None
     except TimeoutError:
-        raise InvalidInput.at("body", "url", msg=_NOT_PUBLIC) from None
+        raise UrlRefused.at("body", "url", msg=_NOT_PUBLIC) from None
 
 
 async def resolve(url: str, options: WebhookOptions) -> Target:

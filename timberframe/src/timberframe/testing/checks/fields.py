@@ -32,6 +32,7 @@ def wrong_fields(document: dict[str, Any], route: Route, takes: set[str]) -> Ite
     if route.resource and route.method == "POST":
         taken = takes | route.resource.update_only
         expected = (taken - route.resource.write_only) | route.resource.read_only
+        expected |= route.resource.shown_once
         shown, _ = fields_of(document, route.answer_in(document))
         for name in sorted(expected - shown):
             yield f"{route.label} does not show {name}: its schema lacks it, or it is write_only"
