@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import httpx2
 import psutil
 import pytest
-from sqlalchemy import delete, update
+from fastapi import FastAPI
+from sqlalchemy import delete, insert, select, update
 
 from specimen.crud import category_crud
 from specimen.factories import create
@@ -23,7 +24,7 @@ from timberframe.data.events import Event
 from timberframe.data.session import Database, open_database
 from timberframe.errors import WrongDeclaration
 from timberframe.http import events as live
-from timberframe.http.events import followed
+from timberframe.http.events import READS_AT_ONCE, EventStreams, followed
 from timberframe.testing import ADMIN, ALICE, BOB, database_options, serving
 from timberframe.testing.cast import Person
 from timberframe.testing.process import ServerProcess
@@ -332,3 +333,109 @@ async def test_heartbeat_is_sent_to_a_quiet_stream(
     answer = await client.get(PATH)
     begin, ping = answer.text.removesuffix("\n\n").split("\n\n")
     assert ping == f": ping\n{begin.splitlines()[0]}"
+
+
+async def test_heartbeats_are_sent_on_a_long_way_back(
+    alice: httpx2.AsyncClient, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them a proxy would close it, and the client would begin at the same id again."""
+    monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0)
+    monkeypatch.setattr(live, "SCANNED", 1)
+    for number in range(3):
+        await create(alice, sku=f"S-{number}")
+    first, second, third = await told(client)
+    headers = {"Last-Event-ID": str(first.id - 1)}
+    answer = await client.get(PATH, headers=headers, params={"sku": "none"})
+    _, *pings = answer.text.removesuffix("\n\n").split("\n\n")
+    assert pings == [f": ping\nid: {each.id}" for each in (first, second, third)]
+
+
+async def test_demoted_superuser_does_not_read_on_from_long_ago(
+    server: ServerProcess, database_url: str
+) -> None:
+    async with open_database(database_options()) as database:
+        async with writing(server) as alice:
+            await create(alice, sku="LONG-AGO", description="x" * 2000, is_active=False)
+        ids = await multiply_events(database, times=13)
+        assert await read_slowly(server, database, ids, {}) == len(ids)  # the control
+        try:
+            got = await read_slowly(server, database, ids, {"is_superuser": False})
+            assert got < len(ids)
+        finally:
+            await change(database, ADMIN, is_superuser=True)
+
+
+async def multiply_events(database: Database, *, times: int) -> Sequence[int]:
+    """Double the events of products so many times; return their ids."""
+    values = (Event.type, Event.resource, Event.row_id, Event.data, Event.created_at)
+    names = [each.key for each in values]
+    of_products = Event.resource == "products"
+    async with database.transaction() as db:
+        for _ in range(times):
+            await db.execute(insert(Event).from_select(names, select(*values).where(of_products)))
+        return (await db.scalars(select(Event.id).where(of_products).order_by(Event.id))).all()
+
+
+async def read_slowly(
+    server: ServerProcess, database: Database, ids: Sequence[int], lost: dict[str, Any]
+) -> int:
+    """How many events a superuser gets who reads nothing for a while, and loses a right in it."""
+    headers = ADMIN.headers | {"Last-Event-ID": str(ids[0] - 1)}
+    count = 0
+    async with (
+        httpx2.AsyncClient(base_url=server.url, timeout=30) as client,
+        client.stream("GET", f"/api/v1{PATH}", headers=headers) as answer,
+    ):
+        assert answer.status_code == 200
+        if lost:
+            await change(database, ADMIN, **lost)
+        await asyncio.sleep(live.RIGHTS_SECONDS + 0.5)
+        async for line in answer.aiter_lines():
+            count += line.startswith("event: product")
+            if line == f"id: {ids[-1]}":
+                break
+    return count
+
+
+async def test_streams_share_a_query_only_while_it_runs(app: FastAPI, client: object) -> None:
+    """Kept for longer, all that clients ask for with ever other filters would fill the memory."""
+    streams: EventStreams = app.state.event_streams
+    ran = 0
+
+    async def read() -> bytes:
+        nonlocal ran
+        ran += 1
+        await asyncio.sleep(0)
+        return b"events"
+
+    assert await asyncio.gather(*(streams.read("same", read) for _ in range(3))) == [b"events"] * 3
+    assert ran == 1
+    await streams.read("same", read)
+    assert ran == 2
+
+
+async def test_clients_that_left_do_not_delay_those_that_stay(app: FastAPI, client: object) -> None:
+    streams: EventStreams = app.state.event_streams
+    may_end = asyncio.Event()
+    ran: list[str] = []
+
+    async def wait() -> bytes:
+        await may_end.wait()
+        return b""
+
+    def noting(name: str) -> asyncio.Task[bytes]:
+        async def read() -> bytes:
+            ran.append(name)
+            return b""
+
+        return asyncio.create_task(streams.read(name, read))
+
+    running = [asyncio.create_task(streams.read(each, wait)) for each in range(READS_AT_ONCE)]
+    await asyncio.sleep(0)
+    left, stays = noting("left"), noting("stays")
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.gather(left, return_exceptions=True)
+    may_end.set()
+    await asyncio.gather(stays, *running)
+    assert ran == ["stays"]

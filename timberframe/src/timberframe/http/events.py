@@ -81,6 +81,13 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
+class SharedRead:
+    """A query that runs or waits for its turn, and how many streams wait for it."""
+
+    task: asyncio.Task[bytes]
+    readers = 0
+
+
 class EventStreams:
     """The streams of one process: how many there are, and what wakes them."""
 
@@ -98,7 +105,7 @@ class EventStreams:
         self._watching: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._turns = asyncio.Semaphore(READS_AT_ONCE)
-        self._reads: dict[Hashable, asyncio.Task[bytes]] = {}
+        self._reads: dict[Hashable, SharedRead] = {}
 
     def close(self) -> None:
         """End all streams: the server stops, and clients connect to another or the next."""
@@ -144,16 +151,30 @@ class EventStreams:
         return self.latest
 
     async def read(self, key: Hashable, read: Callable[[], Awaitable[bytes]]) -> bytes:
-        """What `read` returns; streams that ask for the same at the same time share one query."""
+        """What `read` returns; streams that ask for the same at the same time share one query.
 
-        async def read_in_turn() -> bytes:
-            async with self._turns:
-                return await read()
+        It is kept for as long as one of them waits: all that a client could ask for, with any
+        filters, would fill the memory.
+        """
+        shared = self._reads.get(key)
+        if shared is None:
+            shared = self._reads[key] = SharedRead()
+            shared.task = self._start(self._read_in_turn(shared, read))
+        shared.readers += 1
+        try:
+            # A client that leaves does not cancel it for the others.
+            return await asyncio.shield(shared.task)
+        finally:
+            shared.readers -= 1
+            if not shared.readers and self._reads.get(key) is shared:
+                del self._reads[key]
 
-        task = self._reads.get(key)
-        if task is None:
-            task = self._reads[key] = self._start(read_in_turn())
-        return await asyncio.shield(task)  # a client that leaves does not cancel it for the others
+    async def _read_in_turn(
+        self, shared: SharedRead, read: Callable[[], Awaitable[bytes]]
+    ) -> bytes:
+        async with self._turns:
+            # Clients that connect and leave again must not delay those that stay.
+            return await read() if shared.readers else b""
 
     async def _watch(self) -> None:
         while True:
@@ -272,15 +293,18 @@ class EventStream(EventSourceResponse):
             if self.follower.viewer and now - checked_at >= RIGHTS_SECONDS:
                 await self.accounts.check_rights(self.database.fetch, self.follower.viewer)
                 checked_at = now
-            while after < latest:
+            if after < latest:
                 upto = min(latest, after + SCANNED)
-                if events := await self._read(after, upto):
+                events = await self._read(after, upto)
+                after = upto
+                if events:
                     yield events
                     sent_at = now
-                after = upto
             if now - sent_at >= HEARTBEAT_SECONDS:
                 yield format_sse_event(comment="ping", id=str(after))
                 sent_at = now
+            if after < latest:
+                continue  # a long way back: rights, the token's end and heartbeats count there too
             if self.streams.closing.is_set():
                 return
             latest = await self.streams.wait(after, RIGHTS_SECONDS)
