@@ -102,6 +102,31 @@ async def test_whoever_missed_what_is_gone_is_told_to_begin_anew(
         assert answer.text.startswith(reset) == is_reset, after
 
 
+async def test_streams_end_when_the_database_is_an_older_one(
+    engine: str, database_url: str
+) -> None:
+    """A restored backup gives ids out again: a client that waits for higher ones would miss all."""
+    with serving(DATABASE_URL=database_url) as server:
+        async with (
+            open_database(database_options()) as database,
+            writing(server) as alice,
+            following(server.url) as stream,
+        ):
+            for number in range(3):
+                await create(alice, sku=f"S-{number}")
+            first, _, third = await stream.has(3)
+            for gone, is_older in ((first, False), (third, True)):
+                async with database.transaction() as db:
+                    await db.execute(delete(Event).where(Event.id == gone.id))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(live.LOOK_SECONDS + live.RIGHTS_SECONDS):
+                        await stream.is_over.wait()
+                assert stream.is_over.is_set() == is_older
+            last = {"Last-Event-ID": str(third.id)}
+            async with alice.stream("GET", PATH, headers=last) as answer:
+                assert await anext(answer.aiter_lines()) == "event: reset"
+
+
 @pytest.mark.parametrize("last_id", ["-1", "abc", str(2**63), "1.5"])
 async def test_id_that_is_none_is_refused(client: httpx2.AsyncClient, last_id: str) -> None:
     answer = await client.get(PATH, headers={"Last-Event-ID": last_id})

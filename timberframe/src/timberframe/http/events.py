@@ -99,6 +99,7 @@ class EventStreams:
         )
         self.closing = asyncio.Event()
         self.latest = 0
+        self.restores = 0  # how often the database had fewer events than before
         self.database = database
         self._changed = asyncio.Event()
         self._open = 0
@@ -190,7 +191,11 @@ class EventStreams:
 
     async def _look(self) -> None:
         _, latest = await first_and_last(self.database)
-        if latest > self.latest:
+        if latest < self.latest:
+            # A backup, or a standby that lacked the last commits: its next events have ids that
+            # clients have seen already. Their streams end, and they are told to begin again.
+            self.restores += 1
+        if latest != self.latest:
             self.latest = latest
             self._reads.clear()
             self._changed.set()
@@ -279,6 +284,7 @@ class EventStream(EventSourceResponse):
                 await send(body)
 
     async def _pieces(self) -> AsyncIterator[bytes]:
+        restores = self.streams.restores
         first, latest = await first_and_last(self.database)
         after = latest if self.last_id is None else self.last_id
         if after > latest or after < first - 1:
@@ -308,6 +314,8 @@ class EventStream(EventSourceResponse):
             if self.streams.closing.is_set():
                 return
             latest = await self.streams.wait(after, RIGHTS_SECONDS)
+            if self.streams.restores != restores:
+                return
 
     async def _read(self, after: int, upto: int) -> bytes:
         viewer = self.follower.viewer
