@@ -162,6 +162,22 @@ async def test_reader_gets_only_what_they_may_read_now_and_might_read_then(
     assert await types(database) == await types(database, ALICE_READS)
 
 
+async def test_withdrawn_row_stays_hidden_when_it_is_gone_for_good(
+    bob: httpx2.AsyncClient, admin: httpx2.AsyncClient, database: Database
+) -> None:
+    await create(bob, sku="KEPT")
+    withdrawn = await create(bob, sku="WITHDRAWN")
+    await bob.patch(f"/products/{withdrawn['id']}", json={"is_active": False})
+    assert (await admin.delete(f"/users/{BOB.id}")).status_code == 204
+    for reader in (ALICE_READS, None):
+        seen = await told(database, reader)
+        assert [(each.type, json.loads(each.content)["sku"]) for each in seen] == [
+            *(("product.created", "KEPT"), ("product.deleted", "KEPT"))
+        ]
+    created, changed, deleted = (f"product.{kind}" for kind in ("created", "updated", "deleted"))
+    assert sorted(await types(database)) == [created, created, deleted, deleted, changed]
+
+
 async def test_own_account_is_told_to_its_user_alone(
     alice: httpx2.AsyncClient, database: Database
 ) -> None:

@@ -7,12 +7,14 @@ from sqlalchemy import (
     JSON,
     Column,
     ColumnElement,
+    and_,
     bindparam,
     cast,
     column,
     exists,
     func,
     inspect,
+    join,
     literal_column,
     not_,
     null,
@@ -20,6 +22,7 @@ from sqlalchemy import (
     select,
     true,
 )
+from sqlalchemy.orm import aliased
 
 from timberframe.crud.base import CRUDBase
 from timberframe.crud.policy import Principal, viewer_values, with_rights_of
@@ -60,9 +63,9 @@ async def read_events(
 ) -> Sequence[EventRow]:
     """The events after one id up to another that `viewer` may read, in their order.
 
-    They must be allowed to read the row as it is now, if it still exists, and as it was then: a row
-    that was hidden from them at the time does not tell what it was. The filters in `params` apply
-    to the row as it was.
+    They must be allowed to read the row as it was then, and as it is now: a row that was hidden
+    from them at the time does not tell what it was. One that is gone for good is judged as it was
+    last. The filters in `params` apply to the row as it was.
     """
     filters = await crud.filters_of(params, db.fetch) if params else ()
     values = viewer_values(viewer) | {"after": after, "upto": upto}
@@ -90,12 +93,20 @@ def _events(
     filters: Iterator[ColumnElement[bool]],
 ) -> AnySelect:
     model, may_read = crud.model, crud.policy.read(with_rights_of(viewer))
-    source, was = _rows_as_they_were(crud, dialect)
+    last, of_same_row = aliased(Event, name="last"), aliased(Event, name="of_same_row")
+    source, was = _rows_as_they_were(crud, dialect, Event, "was")
+    last_source, last_was = _rows_as_they_were(crud, dialect, last, "last_was")
 
-    def then(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    def then(condition: ColumnElement[bool], was: Mapping[str, Any] = was) -> ColumnElement[bool]:
         return crud.with_values(condition, lambda field: was.get(field, null()))
 
     row = exists().where(model.id == Event.row_id)
+    # One lookup in an index, however many events a row has.
+    of_row = (of_same_row.resource == Event.resource) & (of_same_row.row_id == Event.row_id)
+    newest = select(func.max(of_same_row.id)).where(of_row).correlate(Event).scalar_subquery()
+    was_last_shown = (
+        exists().select_from(last_source).where(last.id == newest, then(may_read, last_was))
+    ).correlate(Event)
     content = RowJSON({name: was[name] for name in crud.schema.model_fields})
     head = RowJSON({"type": Event.type, "timestamp": Event.created_at})
     return (
@@ -106,7 +117,7 @@ def _events(
             Event.id > bindparam("after"),
             Event.id <= bindparam("upto"),
             then(may_read),
-            or_(row.where(may_read), not_(row)),
+            or_(row.where(may_read), and_(not_(row), was_last_shown)),
             *map(then, filters),
         )
         .order_by(Event.id)
@@ -114,9 +125,9 @@ def _events(
 
 
 def _rows_as_they_were(
-    crud: CRUDBase[Any, Any, Any], dialect: str
+    crud: CRUDBase[Any, Any, Any], dialect: str, event: Any, name: str
 ) -> tuple[Any, Mapping[str, ColumnElement[Any]]]:
-    """What to select from, and the columns of an event's row, by field."""
+    """What to select from, and the columns of an event's row, by field; `name` is for the row."""
     table: Any = crud.model.__table__
     declared = declared_events(table)
     columns: Any = inspect(crud.model).columns
@@ -125,19 +136,18 @@ def _rows_as_they_were(
         for field, each in columns.items()
         if declared is not None and each.name in declared.columns
     }
-    events: Any = Event.__table__
     if dialect == "sqlite":
-        return events, {
+        return event, {
             field: func.json_extract(
-                Event.data, literal_column(f"'$.\"{each.name}\"'"), type_=each.type
+                event.data, literal_column(f"'$.\"{each.name}\"'"), type_=each.type
             )
             for field, each in fields.items()
         }
     # The table's own row type: each value is read as the type of its column. Documents are texts.
-    row = func.json_populate_record(literal_column(f'NULL::"{table.name}"'), Event.data)
-    was = row.table_valued(*(column(each.name, each.type) for each in fields.values())).alias("was")
-    return events.join(was, true()), {
-        field: cast(Event.data.op("->>")(literal_column(f"'{each.name}'")), each.type)
+    row = func.json_populate_record(literal_column(f'NULL::"{table.name}"'), event.data)
+    was = row.table_valued(*(column(each.name, each.type) for each in fields.values())).alias(name)
+    return join(event, was, true()), {
+        field: cast(event.data.op("->>")(literal_column(f"'{each.name}'")), each.type)
         if _is_document(each)
         else was.c[each.name]
         for field, each in fields.items()

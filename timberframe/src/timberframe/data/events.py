@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, delete, select, text, update
+from sqlalchemy import Connection, Index, Table, delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -51,6 +51,9 @@ class Event(Identified, Base):
     row_id: Mapped[int]
     data: Mapped[dict[str, Any]] = mapped_column(Document)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+    # With the resource in front, SQLite would use it instead of the range of ids.
+    __table_args__ = (Index(None, "row_id", "resource", "id"),)
 
 
 def event_name(model: type[Base]) -> str:
