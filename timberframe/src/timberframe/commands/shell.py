@@ -57,8 +57,10 @@ class Shell:
     async def _open(self) -> None:
         settings = self.app.state.settings
         await self._stack.enter_async_context(self.app.router.lifespan_context(self.app))
-        # Requests of `client` would be logged between the lines that are typed.
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("ERROR"))
+        # Requests of `client` would be logged between the lines that are typed. Loggers do not keep
+        # this: in a test the process goes on.
+        errors_only = structlog.make_filtering_bound_logger("ERROR")
+        structlog.configure(wrapper_class=errors_only, cache_logger_on_first_use=False)
         if self.is_sandbox:
             sandbox = open_sandbox(DatabaseOptions.of(settings))
             self.app.state.database = await self._stack.enter_async_context(sandbox)
