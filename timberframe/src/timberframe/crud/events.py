@@ -52,6 +52,18 @@ async def latest_event(db: Rows) -> int:
     return latest or 0
 
 
+async def first_and_last(db: Database) -> tuple[int, int]:
+    """The ids of the oldest and the newest event; 0 and 0 without any."""
+
+    def build() -> AnySelect:
+        # Two lookups: SQLite would read the whole table for both in one.
+        ends = (func.min(Event.id), func.max(Event.id))
+        return select(*(select(end).scalar_subquery() for end in ends))
+
+    ((first, last),) = await db.fetch("ends of events", build, {})
+    return first or 0, last or 0
+
+
 async def read_events(
     crud: CRUDBase[Any, Any, Any],
     db: Database,

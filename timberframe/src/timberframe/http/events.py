@@ -16,18 +16,16 @@ import structlog
 from fastapi import Depends, Header, Request
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import WithJsonSchema
-from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import False_
 from starlette.types import Receive, Scope, Send
 
 from timberframe.accounts import Accounts
 from timberframe.crud.base import CRUDBase
-from timberframe.crud.events import SCANNED, read_events
+from timberframe.crud.events import SCANNED, first_and_last, latest_event, read_events
 from timberframe.crud.policy import Principal
 from timberframe.data.base import MAX_ID
 from timberframe.data.events import Event
-from timberframe.data.query import AnySelect
 from timberframe.data.session import Database
 from timberframe.data.waking import open_wake
 from timberframe.errors import (
@@ -190,7 +188,7 @@ class EventStreams:
                 await asyncio.sleep(1)
 
     async def _look(self) -> None:
-        _, latest = await first_and_last(self.database)
+        latest = await latest_event(self.database)
         if latest < self.latest:
             # A backup, or a standby that lacked the last commits: its next events have ids that
             # clients have seen already. Their streams end, and they are told to begin again.
@@ -200,18 +198,6 @@ class EventStreams:
             self._reads.clear()
             self._changed.set()
             self._changed = asyncio.Event()
-
-
-async def first_and_last(db: Database) -> tuple[int, int]:
-    """The ids of the oldest and the newest event; 0 and 0 without any."""
-
-    def build() -> AnySelect:
-        # Two lookups: SQLite would read the whole table for both in one.
-        ends = (func.min(Event.id), func.max(Event.id))
-        return select(*(select(end).scalar_subquery() for end in ends))
-
-    ((first, last),) = await db.fetch("ends of events", build, {})
-    return first or 0, last or 0
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,7 @@ class _LimitedStream(httpcore2.AsyncNetworkStream):
         self._stream = stream
         self.bytes_left = MAX_HEAD_BYTES
 
+    # The timeouts are in the signatures of the library: what bounds a call is around all of it.
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         if not self.bytes_left:
             raise _LimitReached

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from alembic import op
 
 from timberframe.data import events
+from timberframe.data.base import Base
 
 revision: str = "a10000000004"
 down_revision: str | None = "a10000000003"
@@ -20,7 +21,7 @@ PRODUCT = (
 
 def upgrade() -> None:
     connection = op.get_bind()
-    events.Event.__table__.create(connection)  # type: ignore[attr-defined]
+    Base.metadata.tables["events"].create(connection)
     events.create_v1(connection, "users", "user", *USER)
     events.create_v1(connection, "products", "product", *PRODUCT, is_soft_deletable=True)
 
