@@ -122,17 +122,23 @@ async def test_rule_holds_when_many_ask_at_once(app: FastAPI) -> None:
 async def test_control_rule_without_the_lock_is_passed_by_some(
     app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite has one writer at a time: there the rule holds by itself."""
+    """SQLite has one writer at a time: there the rule holds by itself.
+
+    Whether requests meet is chance, so they get several tries.
+    """
 
     def unlocked(self: Any, *arguments: Any, **options: Any) -> Any:
         return self
 
     monkeypatch.setattr(Select, "with_for_update", unlocked)
+    taken: list[int] = []
     async with client_of(app, ALICE) as alice:
-        chair = {"sku": "C", "name": "Chair", "price": "19.90"}
-        path = f"/products/{(await alice.post('/products/', json=chair)).json()['id']}"
-        answers = await asyncio.gather(*(alice.post(f"{path}/deliveries") for _ in range(20)))
-        assert sum(answer.status_code == 201 for answer in answers) > 3
+        while len(taken) < 10 and max(taken, default=0) <= 3:
+            chair = {"sku": f"C-{len(taken)}", "name": "Chair", "price": "19.90"}
+            path = f"/products/{(await alice.post('/products/', json=chair)).json()['id']}"
+            answers = await asyncio.gather(*(alice.post(f"{path}/deliveries") for _ in range(20)))
+            taken.append(sum(answer.status_code == 201 for answer in answers))
+    assert max(taken) > 3, taken
 
 
 async def test_list_below_a_row_has_the_rows_of_it_alone(app: FastAPI) -> None:
