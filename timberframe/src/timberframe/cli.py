@@ -1,6 +1,8 @@
 """The commands that every project has; a project adds its own."""
 
 import asyncio
+import atexit
+import gc
 import getpass
 import json
 import os
@@ -22,7 +24,7 @@ from typer.exceptions import TyperException
 from timberframe.bulk.cells import DecimalMark
 from timberframe.bulk.files import Delimiter, Format
 from timberframe.commands.arguments import add_developer_commands
-from timberframe.commands.loading import command_name, load, located
+from timberframe.commands.loading import command_name, load
 from timberframe.errors import AlreadyExists, AppError, Unavailable
 from timberframe.settings import Settings
 
@@ -63,6 +65,8 @@ def create_cli(settings: Settings, *, app: str, accounts: str) -> typer.Typer:
 
 def run(cli: typer.Typer) -> None:
     """Run the command; an expected failure is one line, not a traceback."""
+    # The interpreter would look through all that was imported once more, for 0.3 s.
+    atexit.register(gc.freeze)
     # That line says what went wrong, so log only errors; the server configures its own log.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("ERROR"))
     try:
@@ -111,9 +115,8 @@ def _add_serve(cli: typer.Typer, settings: Settings, app: str) -> None:
             sys.exit(f"{command_name()}: cannot listen on {address}: {refused.strerror}")
         reserve_open_files(settings)
         configure_logging(settings)
-        with located():
-            serving.load_app(app)
-            jobs = load(app).state.jobs
+        jobs = load(app).state.jobs
+        gc.freeze()  # the processes that are forked share what nobody looks through again
         if migrate_first:
             log.info("migrated", detail=_migrate(settings))
         is_embedded = settings.EMBEDDED_WORKER and bool(jobs)
@@ -146,8 +149,7 @@ def _add_worker(cli: typer.Typer, settings: Settings, app: str) -> None:
         from timberframe.logging import configure_logging
 
         configure_logging(settings)
-        with located():
-            jobs = load(app).state.jobs
+        jobs = load(app).state.jobs
         if not jobs:
             sys.exit(f"{command_name()}: the application has no jobs: give `jobs` to create_app")
         run_worker(settings, jobs)

@@ -1,7 +1,6 @@
 """granian as this project runs it: no signal is lost, and a worker that dies is replaced."""
 
 import asyncio
-import gc
 import math
 import multiprocessing
 import os
@@ -172,16 +171,9 @@ class Server(MPServer):
 
 
 def load_app(target: str) -> Callable[..., Any]:
-    """Import the application once: workers are forked from the process that did.
-
-    The objects made here stay, so collecting garbage would only cost a tenth of the start.
-    """
+    """What granian's workers serve: they are forked from the process that imported it."""
     module, _, name = target.partition(":")
-    gc.disable()
-    app = getattr(import_module(module), name)
-    gc.freeze()
-    gc.enable()
-    return _starting(app)
+    return _starting(getattr(import_module(module), name))
 
 
 def _could_start(worker: WorkerProcess) -> bool:
