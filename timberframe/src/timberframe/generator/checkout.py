@@ -3,6 +3,8 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
+from copy import copy
+from functools import cached_property
 from pathlib import Path
 
 from timberframe.crud.idempotency import IdempotencyKey
@@ -83,8 +85,9 @@ class Checkout:
         path = f"tests/api/test_{many}.py"
         return self.exists(path) and "\nRESOURCE = " in self.read(path)
 
+    @cached_property
     def migrations(self) -> dict[str, "Migration"]:
-        """The migrations by revision."""
+        """The migrations by revision, as they were before anything was changed."""
         paths = sorted((self.root / "alembic/versions").glob("*.py"))
         return {m.revision: m for m in map(Migration, paths)}
 
@@ -93,13 +96,13 @@ class Checkout:
 
         Their arguments have the names that the resources have now.
         """
-        migrations, sorted_ = self.migrations(), dict[str, Migration]()
+        migrations, sorted_ = self.migrations, dict[str, Migration]()
 
         def add(revision: str) -> None:
             if revision in migrations and revision not in sorted_:
                 for down in migrations[revision].down_revisions:
                     add(down)
-                sorted_[revision] = migrations[revision]
+                sorted_[revision] = copy(migrations[revision])
 
         for revision in migrations:
             add(revision)
@@ -112,7 +115,7 @@ class Checkout:
         return history
 
     def head(self) -> str | None:
-        migrations = self.migrations()
+        migrations = self.migrations
         heads = migrations.keys() - {d for m in migrations.values() for d in m.down_revisions}
         if len(heads) > 1:
             raise CannotGenerate(f"there are {len(heads)} heads; first: alembic merge heads")

@@ -83,7 +83,7 @@ def revision_that_adds(project: Project, name: str, field: str) -> str | None:
 
 def _adding(checkout: Checkout, name: str, field: str) -> Migration | None:
     head = checkout.head()
-    migration = checkout.migrations()[head] if head else None
+    migration = checkout.migrations[head] if head else None
     if migration and migration.command == GENERATE_FIELD:
         match migration.arguments:
             case [one, text] if one == name:

@@ -31,10 +31,11 @@ def lay_out(files: Mapping[str, str], root: Path) -> dict[str, str]:
             for package in Path(path).parents:  # its modules are sorted as the project's own
                 if (root / package / _PACKAGE).exists():
                     Path(folder, package, _PACKAGE).touch()
-        # All files at once: to start ruff takes longer than what it does.
+        # All files at once: to start ruff takes longer than what it does. No path comes again, so
+        # that a cache would only grow.
         for command in (fix, ("format",)):
             try:
-                _ruff(*command, *options, folder, root=root)
+                _ruff(*command, *options, "--no-cache", folder, root=root)
             except CannotGenerate as failed:
                 raise CannotGenerate(str(failed).replace(f"{folder}/", "")) from None
         return {path: copy.read_text() for path, copy in copies.items()}
