@@ -3,16 +3,18 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import structlog
 
 from specimen import cli
-from specimen.config import Settings
+from specimen.config import Settings, settings
 from timberframe.generator.new_project import new_project
 from timberframe.project import Project
+from timberframe.testing.databases import ENGINES, new_database, url_setting
 
 Shop = Callable[[str], tuple[str, str]]
 
@@ -23,6 +25,19 @@ def new_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("new") / "my-shop"  # which is quoted where it is an identifier
     new_project(folder, with_example=False)
     return folder
+
+
+@pytest.fixture
+def empty_database_urls(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[str]]:
+    """A database without any tables on each engine; the settings name the last."""
+    with ExitStack() as stack:
+        urls = [
+            stack.enter_context(new_database(engine, request, template=None)) for engine in ENGINES
+        ]
+        monkeypatch.setattr(settings, "DATABASE_URL", url_setting(urls[-1]))
+        yield urls
 
 
 @pytest.fixture
