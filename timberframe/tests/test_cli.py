@@ -166,9 +166,8 @@ def test_file_that_is_no_database_is_told(tmp_path: Path) -> None:
 
 
 def test_password_with_an_at_sign_is_refused_and_not_repeated() -> None:
+    """What a process says of it is tested with other bad settings."""
     why = "has one @ too many: in a password it is written %40"
-    result = run_command("migrate", DATABASE_URL="postgresql://carol:can@ary@host/shop")
-    assert (result.returncode, result.stderr) == (1, f"DATABASE_URL: {why}\n")
     for url in ("postgresql://carol:can@ary@host/shop", "postgresql://carol:can@ary/@host/shop"):
         with pytest.raises(ValidationError, match=why) as refused:
             Settings(DATABASE_URL=SecretStr(url))

@@ -162,7 +162,7 @@ def test_shell_of_postgresql_gets_the_password_by_its_environment(clients: str) 
 def test_shell_of_sqlite_gets_the_file(clients: str, tmp_path: Path) -> None:
     file = tmp_path / "shop.db"
     url = f"sqlite:///{file}"
-    missing = run_command("dbshell", DATABASE_URL=url, PATH=clients)
+    missing = call_command("dbshell", DATABASE_URL=url)
     assert (missing.returncode, missing.stderr) == (
         1,
         f"specimen: there is no database {file} yet: specimen migrate\n",
