@@ -11,10 +11,11 @@ from timberframe.generator.checkout import (
     Migration,
 )
 from timberframe.generator.history import spec_of
-from timberframe.generator.layout import lay_out, with_imports
+from timberframe.generator.layout import lay_out_each, with_imports
 from timberframe.generator.merge import Conflict, merge
 from timberframe.generator.migration import Stamp
 from timberframe.generator.registries import (
+    AFTER_COMMANDS,
     CLI,
     CLI_IMPORTS,
     LANDED,
@@ -101,16 +102,24 @@ def _change(
     removed: Migration | None = None,
 ) -> list[str]:
     root = checkout.root
-    old, new = render_code(before), render_code(after)
-    check_names(after, new)
-    old, new = lay_out(old, root), lay_out(new, root)
+    sources = [render_code(before), render_code(after)]
+    check_names(after, sources[1])
+    if after.has_bulk:
+        sources += [{CLI: commands_of(spec)} for spec in (before, after)]
+    old, new, *commands = lay_out_each(sources, root)
     check_lengths(after, new)
     merged = {path: _merged(checkout, path, old[path], new[path]) for path in new}
-    if after.has_bulk:
-        commands = [commands_of(spec, root) for spec in (before, after)]
-        merged[CLI] = with_imports(_merged(checkout, CLI, *commands), CLI_IMPORTS, CLI)
+    if commands:
+        texts = (each[CLI] + AFTER_COMMANDS for each in commands)
+        merged[CLI] = with_imports(_merged(checkout, CLI, *texts), CLI_IMPORTS, CLI)
+    migration: dict[str, str] = {}
+    if call:
+        stamp = Stamp(secrets.token_hex(6), checkout.head(), utc_now())
+        call = f"{checkout.project.name} {call}"
+        migration = render_field_migration(before, after, stamp, call)
+    merged, migration = lay_out_each([merged, migration], root)
     changed: dict[str, str | None] = {
-        path: text for path, text in lay_out(merged, root).items() if text != checkout.read(path)
+        path: text for path, text in merged.items() if text != checkout.read(path)
     }
     landed = checkout.read(LANDED)
     if removed:
@@ -118,9 +127,7 @@ def _change(
         landed = forget_migration(removed.path.name, landed)
         checkout.change({path: None, **changed, LANDED: landed})
         return [f"remove  {path}", *(f"change  {path}" for path in changed), f"restore {LANDED}"]
-    stamp = Stamp(secrets.token_hex(6), checkout.head(), utc_now())
-    call = f"{checkout.project.name} {call}"
-    ((path, text),) = lay_out(render_field_migration(before, after, stamp, call), root).items()
+    ((path, text),) = migration.items()
     if checkout.exists(path):
         raise CannotGenerate(f"{path} already exists; nothing is overwritten")
     checkout.change({path: text, **changed, LANDED: record_migration(path, text, landed)})

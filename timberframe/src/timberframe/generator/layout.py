@@ -1,9 +1,10 @@
 """Lays out generated Python as `ruff` does in the project; and the parts that fill templates."""
 
 import ast
+import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from timberframe.generator.spec import CannotGenerate
@@ -20,25 +21,41 @@ def lay_out(files: Mapping[str, str], root: Path) -> dict[str, str]:
 
     `files` are sources by path.
     """
+    [laid_out] = lay_out_each([files], root)
+    return laid_out
+
+
+def lay_out_each(trees: Sequence[Mapping[str, str]], root: Path) -> list[dict[str, str]]:
+    """Lay out several sets of files at once: to start ruff takes longer than what it does."""
     fix = ("check", "--fix", "--exit-zero", "--select=F401,I", f"--config={_UNFOLDED}")
     own = next((name for name in _SETTINGS if (root / name).exists()), None)
     options = [f"--config={root / own}"] if own else []
     with tempfile.TemporaryDirectory() as folder:
-        copies = {path: Path(folder, path) for path in files}
-        for path, copy in copies.items():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(files[path])
-            for package in Path(path).parents:  # its modules are sorted as the project's own
-                if (root / package / _PACKAGE).exists():
-                    Path(folder, package, _PACKAGE).touch()
-        # All files at once: to start ruff takes longer than what it does. No path comes again, so
-        # that a cache would only grow.
+        folders = [Path(folder, str(number)) for number in range(len(trees))]
+        for files, copies in zip(trees, folders, strict=True):
+            _write(files, copies, root)
+        # No path comes again, so that a cache would only grow.
         for command in (fix, ("format",)):
             try:
                 _ruff(*command, *options, "--no-cache", folder, root=root)
             except CannotGenerate as failed:
-                raise CannotGenerate(str(failed).replace(f"{folder}/", "")) from None
-        return {path: copy.read_text() for path, copy in copies.items()}
+                raise CannotGenerate(
+                    re.sub(rf"{re.escape(folder)}/\d+/", "", str(failed))
+                ) from None
+        return [
+            {path: (copies / path).read_text() for path in files}
+            for files, copies in zip(trees, folders, strict=True)
+        ]
+
+
+def _write(files: Mapping[str, str], folder: Path, root: Path) -> None:
+    for path, source in files.items():
+        copy = folder / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(source)
+        for package in Path(path).parents:  # its modules are sorted as the project's own
+            if (root / package / _PACKAGE).exists():
+                (folder / package / _PACKAGE).touch()
 
 
 def with_imports(source: str, imports: str, path: str) -> str:

@@ -16,6 +16,7 @@ CRUDS = "app/crud/__init__.py"
 ROUTERS = "app/api/v1/api.py"
 _REGISTRIES = (MODELS, SCHEMAS, CRUDS, ROUTERS)
 CLI = "app/cli.py"
+AFTER_COMMANDS = "\n\n"
 LANDED = "alembic/landed.sha256"
 
 _ALL = "__all__ = ["
@@ -72,7 +73,7 @@ def unregister(
         ],
     }
     if spec.has_bulk:
-        lines[CLI] = [commands_of(spec, root)]
+        lines[CLI] = [lay_out({CLI: commands_of(spec)}, root)[CLI] + AFTER_COMMANDS]
     left = {}
     for path, own in lines.items():
         left[path] = files[path]
@@ -137,18 +138,17 @@ def _router_line(names: Names, module: str, root: Path) -> str:
     return format_source(line, ROUTERS, root)
 
 
-def commands_of(spec: ResourceSpec, root: Path) -> str:
-    """The code of its commands, with the blank lines after it."""
+def commands_of(spec: ResourceSpec) -> str:
+    """The code of its commands, which is not laid out yet."""
     templates = ["cli_bulk", "cli_seed"] if spec.has_seed else ["cli_bulk"]
-    source = fill(spec, templates, bulk_of(spec))
-    return lay_out({CLI: source}, root)[CLI] + "\n\n"
+    return fill(spec, templates, bulk_of(spec)) + "\n"
 
 
 def _insert_commands(spec: ResourceSpec, text: str, root: Path) -> str:
     before, found, after = text.partition("\ndef main(")
     if not found:
         raise CannotGenerate(f"{CLI}: has no function main to add commands before")
-    source = f"{before}\n{commands_of(spec, root)}def main({after}"
+    source = f"{before}\n{commands_of(spec)}{AFTER_COMMANDS}def main({after}"
     return lay_out({CLI: with_imports(source, CLI_IMPORTS, CLI)}, root)[CLI]
 
 
