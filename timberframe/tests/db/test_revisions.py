@@ -166,6 +166,8 @@ def test_migrations_are_known_in_the_order_in_which_they_apply(tmp_path: Path) -
     assert list(known_migrations(tmp_path)) == ["c", "a", "b"]
 
 
+# Python 3.12 warns of threads at a fork; here that of xdist, which the processes do not need.
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_several_processes_may_migrate_at_once(empty_database_url: str) -> None:
     forking = multiprocessing.get_context("fork")
     begin = forking.Barrier(4)
