@@ -87,15 +87,16 @@ def run_in(root: Path, *command: str, **settings: str) -> str:
 # In one process, since its imports take most of the time; most of the rest would be the garbage
 # that is looked for in them.
 STEPS = """
-import asyncio, atexit, gc, json, sys
+import asyncio, atexit, gc, importlib, json, sys
 gc.disable()
 atexit.register(gc.freeze)
 import sqlalchemy as sa
 from alembic.config import main
 from pydantic import SecretStr
-from app.core.config import settings
 from timberframe.data.options import DatabaseOptions
 from timberframe.data.session import open_database
+
+settings = importlib.import_module("app.core.config").settings
 
 async def execute(sql):
     async with open_database(DatabaseOptions.of(settings)) as database:
