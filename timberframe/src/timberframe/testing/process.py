@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 import structlog
 
 from timberframe.logging import LineWriter
 from timberframe.testing import subject
+from timberframe.testing.cast import Person
 
 START_SECONDS = 60  # a busy machine is no failure
 STOP_SECONDS = 60
@@ -28,6 +30,15 @@ class ServerProcess(NamedTuple):
     url: str
     process: subprocess.Popen[str]
     log: Path
+
+    def client(self, person: Person | None = None, **options: Any) -> httpx2.AsyncClient:
+        """A client of this server; its paths are below `API_V1_PREFIX`.
+
+        It has no certificates, since there is no TLS: to load them takes 20 ms of CPU.
+        """
+        options = {"headers": person.headers if person else None, "timeout": 60} | options
+        base_url = f"{self.url}{subject.settings().API_V1_PREFIX}"
+        return httpx2.AsyncClient(base_url=base_url, verify=False, **options)
 
 
 def environment(**settings: str) -> dict[str, str]:
