@@ -21,7 +21,7 @@ from timberframe.testing import ALICE, BOB, ServerProcess
 pytestmark = pytest.mark.seconds(4)
 
 HEADERS = ALICE.headers | {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
-PATH = "/api/v1/products/"
+PATH = "/products/"
 
 # Half a second's work between the effect and the commit.
 SLOW_INSERT = {
@@ -51,7 +51,7 @@ async def rows(database: Database) -> tuple[int, int]:
 
 def client_of(server: ServerProcess) -> httpx2.AsyncClient:
     limits = httpx2.Limits(max_connections=50, max_keepalive_connections=0)
-    return httpx2.AsyncClient(base_url=server.url, limits=limits, timeout=30)
+    return server.client(limits=limits)
 
 
 async def test_of_fifty_at_once_one_is_done(server: ServerProcess, database: Database) -> None:

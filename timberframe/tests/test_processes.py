@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import time
 
 import httpx2
 import pytest
@@ -16,7 +17,7 @@ VARIANTS = ("carol@example.com", "Carol@Example.com", "CAROL@EXAMPLE.COM", "caro
 
 async def test_of_sixteen_sign_ups_at_once_one_succeeds(server: ServerProcess) -> None:
     limits = httpx2.Limits(max_connections=50, max_keepalive_connections=0)
-    async with httpx2.AsyncClient(base_url=server.url, limits=limits, timeout=30) as client:
+    async with server.client(limits=limits) as client:
 
         async def sign_up(n: int) -> httpx2.Response:
             user = {
@@ -24,7 +25,7 @@ async def test_of_sixteen_sign_ups_at_once_one_succeeds(server: ServerProcess) -
                 "username": f"carol{n}",
                 "password": "Carol-Pass-1",
             }
-            return await client.post("/api/v1/users/", json=user)
+            return await client.post("/users/", json=user)
 
         answers = await asyncio.gather(*(sign_up(n) for n in range(16)))
     statuses = [answer.status_code for answer in answers]
@@ -34,23 +35,36 @@ async def test_of_sixteen_sign_ups_at_once_one_succeeds(server: ServerProcess) -
     assert details == {"User with this email already exists"}
 
 
-async def test_request_under_way_is_finished_before_the_stop(
+async def test_stop_finishes_requests_under_way_and_ends_live_streams_at_once(
     engine: str, database_url: str
 ) -> None:
-    """A sign-in is being hashed when the signal comes: its answer still arrives."""
-    with serving(DATABASE_URL=database_url) as server:
-        async with httpx2.AsyncClient(base_url=server.url, timeout=30) as client:
+    """Sign-ins are being hashed when the signal comes: their answers still arrive."""
+    with serving("--workers", "2", DATABASE_URL=database_url) as server:
+        events = "/products/events"
+        async with (
+            server.client() as client,
+            client.stream("GET", events) as one,
+            client.stream("GET", events) as other,
+        ):
             form = {"username": ALICE.name, "password": ALICE.password}
             sign_ins = [
-                asyncio.create_task(client.post("/api/v1/auth/login", data=form)) for _ in range(8)
+                asyncio.create_task(client.post("/auth/login", data=form)) for _ in range(8)
             ]
             await asyncio.wait(sign_ins, return_when=asyncio.FIRST_COMPLETED)
+            began = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
             answers = await asyncio.gather(*sign_ins)
+            for stream in (one, other):
+                assert (await stream.aread()).startswith(b"id: ")
         assert [answer.status_code for answer in answers] == [200] * 8
         assert server.process.wait(timeout=10) == 0
+        assert time.monotonic() - began < GRACE_SECONDS
+        assert "Traceback" not in server.log.read_text()
     with pytest.raises(httpx2.TransportError):
         httpx2.get(server.url)
+
+
+GRACE_SECONDS = 30  # for requests that are under way: what a stop would take without an end
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
