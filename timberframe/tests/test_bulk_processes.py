@@ -36,6 +36,7 @@ pytestmark = pytest.mark.seconds(4)
 
 HEAD = "sku,name,description,price\r\n"
 TEXT = {"Content-Type": "text/csv"}
+IMPORT, EXPORT = "/products/import", "/products/export"
 
 
 def rows(count: int, *, name: str = "Name") -> str:
@@ -51,16 +52,15 @@ async def count(database: Database) -> int:
 async def test_two_imports_at_once_make_no_duplicates(
     mode: str, server: ServerProcess, database: Database
 ) -> None:
-    number = 1500  # two batches
+    number = 1100  # two batches
     forwards = rows(number).splitlines(keepends=True)
     # Backwards, so that the two lock the same rows in opposite orders.
     files = ["".join(forwards), "".join([forwards[0], *forwards[:0:-1]])]
-    url = f"{server.url}/api/v1/products/import"
 
     async def send(text: str) -> httpx2.Response:
         # A connection each: the two processes take turns at accepting them.
-        async with httpx2.AsyncClient(headers=ALICE.headers | TEXT, timeout=60) as client:
-            return await client.post(url, params={"mode": mode}, content=text)
+        async with server.client(headers=ALICE.headers | TEXT) as client:
+            return await client.post(IMPORT, params={"mode": mode}, content=text)
 
     answers = await asyncio.gather(*map(send, files * 2))
     assert {answer.status_code for answer in answers} <= {200, 503}
@@ -74,20 +74,19 @@ async def test_two_imports_at_once_make_no_duplicates(
 async def test_memory_does_not_grow_with_the_file(database_url: str) -> None:
     """Twenty thousand rows, held in memory, would take twenty megabytes more, or eight as text."""
     with serving(DATABASE_URL=database_url) as server:
-        url = f"{server.url}/api/v1/products"
         worker = psutil.Process(server.process.pid).children(recursive=True)[-1]
-        async with httpx2.AsyncClient(headers=ALICE.headers | TEXT, timeout=60) as client:
+        async with server.client(headers=ALICE.headers | TEXT) as client:
 
             async def send(count: int) -> int:
-                answer = await client.post(f"{url}/import", content=rows(count))
+                answer = await client.post(IMPORT, content=rows(count))
                 return int(answer.json()["created"])
 
             assert await send(2000) == 2000
-            await client.get(f"{url}/export", params={"format": "jsonl"})
+            await client.get(EXPORT, params={"format": "jsonl"})
             before = peak_bytes(worker)
             assert await send(20_000) == 18_000
             after = peak_bytes(worker)
-            answer = await client.get(f"{url}/export", params={"format": "jsonl"})
+            answer = await client.get(EXPORT, params={"format": "jsonl"})
             assert answer.content.count(b"\n") == 20_000
             exported = peak_bytes(worker) - after
     assert after - before < 16e6
@@ -98,11 +97,10 @@ async def test_rights_lost_during_a_slow_upload_are_lost_and_others_import_meanw
     server: ServerProcess, database: Database
 ) -> None:
     """The control is the same upload of somebody who keeps their rights."""
-    url = f"{server.url}/api/v1/products/import"
 
     async def send(person: Person, content: str | AsyncIterator[bytes]) -> httpx2.Response:
-        async with httpx2.AsyncClient(headers=person.headers | TEXT, timeout=60) as client:
-            return await client.post(url, content=content)
+        async with server.client(headers=person.headers | TEXT) as client:
+            return await client.post(IMPORT, content=content)
 
     async def trickling(sku: str, is_over: asyncio.Event) -> AsyncIterator[bytes]:
         yield HEAD.encode()
