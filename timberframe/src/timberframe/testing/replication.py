@@ -32,8 +32,10 @@ class Server:
 
     def start(self) -> None:
         where = ["-D", str(self.data), "-k", str(self.folder), "-h", ""]
+        # A standby that lost its link tries again after five seconds otherwise.
+        options = ["-c", "fsync=off", "-c", "wal_retrieve_retry_interval=50"]
         self._process = subprocess.Popen(
-            [BINARIES / "postgres", *where, "-c", "fsync=off"],
+            [BINARIES / "postgres", *where, *options],
             user=USER,
             cwd=self.folder,
             stderr=subprocess.DEVNULL,
