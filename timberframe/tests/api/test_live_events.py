@@ -349,7 +349,7 @@ async def test_stream_ends_with_its_token(hasty: ServerProcess) -> None:
 
 async def test_streams_are_bounded_for_each_client_and_in_all(hasty: ServerProcess) -> None:
     async with following(hasty), hasty.client() as anybody, hasty.client(BOB) as bob:
-        async with following(hasty):
+        async with asyncio.timeout(30), following(hasty):  # a stream that is not refused never ends
             refused = await anybody.get(PATH)
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
             async with following(hasty, ALICE.headers):
