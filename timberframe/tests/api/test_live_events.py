@@ -255,8 +255,9 @@ async def count_up(alice: httpx2.AsyncClient, product_id: int) -> None:
 def kill_worker_of(stream: Stream, server: ServerProcess) -> None:
     _, port = stream.answer.extensions["network_stream"].get_extra_info("client_addr")
     for worker in psutil.Process(server.process.pid).children():
-        if any(each.raddr and each.raddr.port == port for each in worker.net_connections()):
-            worker.kill()
+        with suppress(psutil.NoSuchProcess):  # one that was killed before, and is still listed
+            if any(each.raddr and each.raddr.port == port for each in worker.net_connections()):
+                worker.kill()
 
 
 HASTY = f"""
