@@ -1,7 +1,7 @@
 """Messages from templates: what is in them, and what a value cannot do to them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email import message_from_bytes, message_from_string
 from email.message import EmailMessage
 from email.policy import SMTP, default
@@ -28,23 +28,23 @@ OPTIONS = MailOptions(sender="Shop <shop@example.com>", folder=Path("outbox"), p
 Make = Callable[..., EmailMessage]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for name, source in TEMPLATES.items():
-        (tmp_path / name).write_text(source)
-    return tmp_path
-
-
-@pytest.fixture
-def make(folder: Path) -> Make:
-    templates = MailTemplates(folder, OPTIONS)
+def maker(folder: Path, templates: Mapping[str, str] = TEMPLATES) -> Make:
+    for name, source in templates.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(source)
+    compiled = MailTemplates(folder, OPTIONS)
 
     def make(name: str = "welcome", /, **values: Any) -> EmailMessage:
-        return templates.message(
+        return compiled.message(
             name, **{"to": CAROL, "subject": "Welcome", "name": "Carol"} | values
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    return maker(tmp_path_factory.mktemp("templates"))
 
 
 def parsed(message: EmailMessage) -> list[EmailMessage]:
@@ -92,8 +92,8 @@ def test_values_are_not_templates(make: Make) -> None:
 
 
 @pytest.mark.parametrize("missing_in", ["txt", "html"])
-def test_missing_value_is_an_error(make: Make, folder: Path, missing_in: str) -> None:
-    (folder / f"welcome.{missing_in}").write_text("{{ order_number }}")
+def test_missing_value_is_an_error(tmp_path: Path, missing_in: str) -> None:
+    make = maker(tmp_path, TEMPLATES | {f"welcome.{missing_in}": "{{ order_number }}"})
     with pytest.raises(UndefinedError, match="order_number"):
         make()
     assert make(order_number=7)
@@ -108,11 +108,9 @@ def test_layout_loads_nothing_and_knows_dark_mode_and_narrow_screens(make: Make)
         assert loading not in html
 
 
-def test_owner_may_have_a_layout_of_their_own(make: Make, folder: Path) -> None:
-    (folder / "timberframe").mkdir()
-    (folder / "timberframe/layout.html").write_text(
-        "<main>{% block content %}{% endblock %}</main>"
-    )
+def test_owner_may_have_a_layout_of_their_own(tmp_path: Path) -> None:
+    layout = "<main>{% block content %}{% endblock %}</main>"
+    make = maker(tmp_path, TEMPLATES | {"timberframe/layout.html": layout})
     assert part(make(), "html").strip() == "<main><p>Welcome Carol</p></main>"
 
 
