@@ -1,10 +1,7 @@
 """A schedule with several workers, one of which is killed: each tick comes once."""
 
 import asyncio
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 import pytest
@@ -12,23 +9,13 @@ from sqlalchemy import func, select, text
 
 from specimen.factories import add, row
 from specimen.models import Product
+from specimen.ticking import work
+from specimen.workers import forked
 from timberframe.data.session import Database
 from timberframe.jobs.models import JobRecord, Status
-from timberframe.testing import environment
 
 WORKERS = 3
-TICKS = 5
-
-
-@contextmanager
-def worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
-    started = environment(DATABASE_URL=url, JOBS_LEASE_SECONDS="1")
-    process = subprocess.Popen([sys.executable, "-m", "specimen.ticking"], env=started)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+TICKS = 4
 
 
 async def count(database: Database) -> int:
@@ -47,10 +34,10 @@ async def tick(database: Database, url: str, *, until: int) -> list[datetime]:
     """The ticks of all jobs; one of the workers is killed and started again meanwhile."""
     await add(database, [row(1, stock=0)])
     with ExitStack() as stack:
-        first, *_ = [stack.enter_context(worker(url)) for _ in range(WORKERS)]
+        first, *_ = [stack.enter_context(forked(work, url)) for _ in range(WORKERS)]
         await until_there_are(2, database)
         first.kill()
-        stack.enter_context(worker(url))
+        stack.enter_context(forked(work, url))
         await until_there_are(until, database)
         await until_all_are_done(database)
     async with database.reading() as db:
@@ -65,7 +52,7 @@ async def until_all_are_done(database: Database) -> None:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.seconds(8)
+@pytest.mark.seconds(7)
 async def test_each_tick_comes_once_while_a_worker_is_killed(
     database: Database, database_url: str
 ) -> None:
@@ -76,7 +63,7 @@ async def test_each_tick_comes_once_while_a_worker_is_killed(
         assert await db.scalar(select(Product.stock)) == len(done) >= TICKS
 
 
-@pytest.mark.seconds(6)
+@pytest.mark.seconds(4)
 @pytest.mark.parametrize("engine", ["sqlite"])  # the fault does not depend on it
 async def test_control_tick_that_is_not_unique_comes_twice(
     database: Database, database_url: str

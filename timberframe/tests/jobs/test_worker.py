@@ -2,12 +2,10 @@
 
 import asyncio
 import os
+import random
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +15,9 @@ from sqlalchemy import func, select, update
 from specimen import jobs
 from specimen.config import settings
 from specimen.factories import add, row
+from specimen.killing import DoneAfterwards, DoneFirst, work, work_as_set
 from specimen.models import Product
+from specimen.workers import forked
 from timberframe.data.base import utc_now
 from timberframe.data.session import Database, open_database
 from timberframe.jobs import queue
@@ -28,7 +28,9 @@ from timberframe.testing import database_options, environment, serving
 from timberframe.testing.process import command
 from timberframe.testing.proxy import proxied
 
-JOBS = 150
+WORKERS = 3
+KILLS = 5
+JOBS = 50
 NAMES = {each.name: each for each in jobs.JOBS}
 
 
@@ -46,6 +48,12 @@ async def stocks(database: Database) -> Counter[int]:
         return Counter((await db.scalars(select(Product.stock))).all())
 
 
+async def until_one_is(status: str, database: Database) -> None:
+    async with asyncio.timeout(60):
+        while status not in await statuses(database):  # noqa: ASYNC110 - others' work
+            await asyncio.sleep(0.02)
+
+
 async def until_all_are(status: str, database: Database, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while set(await statuses(database)) != {status}:  # noqa: ASYNC110 - others' work
@@ -57,16 +65,6 @@ async def enqueue(database: Database, count: int, **payload: Any) -> None:
     async with database.transaction() as db:
         for number in range(1, count + 1):
             await jobs.add_to_stock.enqueue(db, product_id=number, **payload)
-
-
-@contextmanager
-def running(*arguments: str, url: str, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(arguments, env=environment(DATABASE_URL=url, **settings))
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 async def test_worker_is_woken_by_a_commit(
@@ -151,47 +149,61 @@ async def make_due(database: Database) -> None:
         await db.execute(update(JobRecord).values(run_at=utc_now()))
 
 
-@pytest.mark.seconds(8)
+async def work_and_kill(worker: type[Worker], database: Database, url: str) -> Counter[int]:
+    """How often each job was done, although some of the workers were killed meanwhile."""
+    await enqueue(database, JOBS, pause_seconds=0.1)
+    choose = random.Random(1)  # noqa: S311 - the same pauses every time
+    with ExitStack() as stack:
+        workers = [stack.enter_context(forked(work, worker, url)) for _ in range(WORKERS)]
+        await until_one_is("running", database)
+        for _ in range(KILLS):
+            await asyncio.sleep(choose.uniform(0.1, 0.3))
+            workers.pop(choose.randrange(WORKERS)).kill()
+            workers.append(stack.enter_context(forked(work, worker, url)))
+        await until_all_are("done", database)
+    return await stocks(database)
+
+
+@pytest.mark.seconds(4)
 async def test_workers_killed_at_any_moment_lose_and_double_nothing(
     database: Database, database_url: str
 ) -> None:
-    await enqueue(database, JOBS, pause_seconds=0.05)
-    with running(sys.executable, "-m", "specimen.killing", "as-it-is", url=database_url):
-        await until_all_are("done", database)
-    assert await stocks(database) == {1: JOBS}
+    assert await work_and_kill(Worker, database, database_url) == {1: JOBS}
     async with database.reading() as db:
         assert (await db.scalars(select(JobRecord.deaths).where(JobRecord.deaths > 0))).all()
 
 
 @pytest.mark.parametrize("engine", ["sqlite"])  # the fault does not depend on it
-@pytest.mark.parametrize("mode", ["done-first", "done-afterwards"])
+@pytest.mark.parametrize(("worker", "times"), [(DoneFirst, 0), (DoneAfterwards, 2)])
 async def test_control_worker_that_commits_twice_loses_or_doubles(
-    database: Database, database_url: str, mode: str
+    database: Database, database_url: str, worker: type[Worker], times: int
 ) -> None:
-    await enqueue(database, JOBS, pause_seconds=0.05)
-    with running(sys.executable, "-m", "specimen.killing", mode, url=database_url):
-        await until_all_are("done", database)
-    found = await stocks(database)
-    assert found[0] if mode == "done-first" else found[2], found
+    found = await work_and_kill(worker, database, database_url)
+    assert found[times], found
 
 
 async def test_command_works_until_it_is_stopped(database: Database, database_url: str) -> None:
     await enqueue(database, 3)
-    with running(*command(), "worker", url=database_url) as process:
+    settings = environment(DATABASE_URL=database_url)
+    process = await asyncio.create_subprocess_exec(*command(), "worker", env=settings)
+    try:
         await until_all_are("done", database)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
     assert await stocks(database) == {1: 3}
 
 
 async def test_job_that_blocks_its_worker_ends_it(database: Database, database_url: str) -> None:
     """Nothing else could run there, and its lease could not be renewed."""
     await jobs.block.enqueue(database)
-    with running(*command(), "worker", url=database_url, JOBS_LEASE_SECONDS="1") as process:
-        assert process.wait(60) == working.EXIT_BLOCKED
+    with forked(work_as_set, database_url) as process:
+        process.join(60)
+        assert process.exitcode == working.EXIT_BLOCKED
     assert (1, "queued") in await queue.take_over(database)
 
 
+@pytest.mark.seconds(6)
 async def test_one_worker_runs_beside_the_server_and_is_replaced(
     database: Database, database_url: str
 ) -> None:

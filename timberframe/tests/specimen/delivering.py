@@ -1,14 +1,15 @@
-"""A worker that delivers webhooks, to be killed: `python -m specimen.delivering MODE`."""
+"""Workers that deliver webhooks, to be killed: as they are, and that of a control."""
 
-import sys
+from typing import Any
 
-from specimen.config import settings
+from specimen.config import Settings
+from specimen.crud import webhook_crud
 from specimen.models import Webhook
+from specimen.webhooks import note_pause
 from timberframe.crud.events import EventRow
-from timberframe.data.options import DatabaseOptions
-from timberframe.data.session import open_database
+from timberframe.jobs import Run
 from timberframe.jobs.process import run_worker
-from timberframe.webhooks import delivery
+from timberframe.webhooks import WebhookOptions, delivery, webhook_jobs
 from timberframe.webhooks.delivery import Courier, Outcome
 from timberframe.webhooks.models import Subscription
 
@@ -16,23 +17,20 @@ from timberframe.webhooks.models import Subscription
 class MovesFirst(Courier):
     """The control: it stores that an event was delivered, and then delivers it."""
 
+    async def _deliver_next(self, run: Run, *arguments: Any) -> None:
+        self._database = run.database
+        await super()._deliver_next(run, *arguments)
+
     async def _call(self, webhook: Subscription, event: EventRow) -> Outcome:
-        async with (
-            open_database(DatabaseOptions.of(settings)) as database,
-            database.transaction() as db,
-        ):
+        async with self._database.transaction() as db:
             (await db.get_one(Webhook, webhook.id)).position = event.id
         return await super()._call(webhook, event)
 
 
-def main() -> None:
-    [mode] = sys.argv[1:]
-    if mode == "moves-first":
-        delivery.Courier = MovesFirst  # type: ignore[misc]
-    from specimen.webhooks import WEBHOOK_JOBS
-
-    run_worker(settings, {job.name: job for job in WEBHOOK_JOBS})
-
-
-if __name__ == "__main__":
-    main()
+def work(courier: type[Courier], url: str) -> None:
+    local = {"WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    settings = Settings(DATABASE_URL=url, JOBS_LEASE_SECONDS=1, **local)  # type: ignore[arg-type]
+    webhook_crud.options = WebhookOptions.of(settings)
+    delivery.Courier = courier  # type: ignore[misc]
+    jobs = webhook_jobs(webhook_crud, when_paused=note_pause)
+    run_worker(settings, {job.name: job for job in jobs})

@@ -1,24 +1,17 @@
-"""Workers that are killed and replaced: `python -m specimen.killing MODE`."""
+"""Workers in processes that end early: as they are, and those of controls."""
 
 import asyncio
-import os
-import random
-import signal
-import sys
-import time
 from typing import Any
 
 import uvloop
 
-from specimen.config import settings
+from specimen.config import Settings
 from specimen.jobs import JOBS
 from timberframe.data.options import DatabaseOptions
 from timberframe.data.session import open_database
 from timberframe.jobs import Run, queue
+from timberframe.jobs.process import run_worker
 from timberframe.jobs.worker import JobOptions, Worker
-
-WORKERS = 3
-KILLS = 6
 
 
 class DoneFirst(Worker):
@@ -35,7 +28,7 @@ class DoneAfterwards(Worker):
 
     async def _run(self, claim: queue.Claim) -> None:
         await _do(self, claim)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
         async with self._database.transaction() as db:
             await queue.finish(db, claim.id, claim.attempt)
 
@@ -48,44 +41,17 @@ async def _do(worker: Worker, claim: queue.Claim) -> None:
     await job.function(Apart(claim.id, claim.attempt, worker._database), **claim.payload)
 
 
-MODES = {"as-it-is": Worker, "done-first": DoneFirst, "done-afterwards": DoneAfterwards}
+def work(worker: type[Worker], url: str) -> None:
+    uvloop.run(_work(worker, Settings(DATABASE_URL=url)))  # type: ignore[arg-type]
 
 
-async def work(mode: str) -> None:
-    options = JobOptions(lease=0.5, max_deaths=1000)
+async def _work(worker: type[Worker], settings: Settings) -> None:
+    options = JobOptions(concurrency=4, lease=0.5, max_deaths=1000)
     async with open_database(DatabaseOptions.of(settings)) as database:
-        await MODES[mode](database, {job.name: job for job in JOBS}, options).run()
+        await worker(database, {job.name: job for job in JOBS}, options).run()
 
 
-def start(mode: str) -> int:
-    if child := os.fork():
-        return child
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    uvloop.run(work(mode))
-    os._exit(0)
-
-
-def main() -> None:
-    """Kill some, and then let the others work until SIGTERM."""
-    [mode] = sys.argv[1:]
-    workers = [start(mode) for _ in range(WORKERS)]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    choose = random.Random(1)  # noqa: S311 - the same pauses every time
-    try:
-        for _ in range(KILLS):
-            time.sleep(choose.uniform(0.1, 0.3))
-            kill(workers.pop(choose.randrange(WORKERS)))
-            workers.append(start(mode))
-        time.sleep(3600)
-    finally:
-        for worker in workers:
-            kill(worker)
-
-
-def kill(worker: int) -> None:
-    os.kill(worker, signal.SIGKILL)
-    os.waitpid(worker, 0)
-
-
-if __name__ == "__main__":
-    main()
+def work_as_set(url: str) -> None:
+    """As the command does, with short leases."""
+    settings = Settings(DATABASE_URL=url, JOBS_LEASE_SECONDS=1)  # type: ignore[arg-type]
+    run_worker(settings, {job.name: job for job in JOBS})

@@ -1,10 +1,10 @@
-"""A worker with one job, which a schedule runs every second: `python -m specimen.ticking`."""
+"""A worker with one job, which a schedule runs every second."""
 
 from asyncio import sleep
 
 from sqlalchemy import update
 
-from specimen.config import settings
+from specimen.config import Settings
 from specimen.models import Product
 from timberframe.jobs import Run, job
 from timberframe.jobs.process import run_worker
@@ -18,5 +18,6 @@ async def count_tick(run: Run) -> None:
         await db.execute(update(Product).values(stock=Product.stock + 1))
 
 
-if __name__ == "__main__":
+def work(url: str) -> None:
+    settings = Settings(DATABASE_URL=url, JOBS_LEASE_SECONDS=1)  # type: ignore[arg-type]
     run_worker(settings, {count_tick.name: count_tick})

@@ -1,12 +1,6 @@
 """Workers that deliver: killed between a call and its commit, and held up by targets that hang."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import httpx2
@@ -14,29 +8,18 @@ import pytest
 from sqlalchemy import select, update
 
 from specimen.crud import webhook_crud
+from specimen.delivering import MovesFirst, work
 from specimen.factories import create_another, create_webhook
 from specimen.models import Webhook, WebhookDelivery
 from specimen.receivers import Received, Receiver, receiving
-from specimen.workers import working
+from specimen.workers import forked, working
 from timberframe.crud.events import latest_event
 from timberframe.data.session import Database
-from timberframe.testing import environment
 from timberframe.webhooks import delivery
+from timberframe.webhooks.delivery import Courier
 
 EVENTS = 6
 KILLED_AT = 3
-PROCESS = {"WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8", "JOBS_LEASE_SECONDS": "1"}
-
-
-@contextmanager
-def delivering(mode: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
-    arguments = (sys.executable, "-m", "specimen.delivering", mode)
-    process = subprocess.Popen(arguments, env=environment(DATABASE_URL=url, **PROCESS))
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(60)
 
 
 async def position(database: Database) -> int:
@@ -45,34 +28,37 @@ async def position(database: Database) -> int:
 
 
 async def deliver_and_kill(
-    mode: str, alice: httpx2.AsyncClient, database: Database, url: str, receiver: Receiver
+    courier: type[Courier],
+    alice: httpx2.AsyncClient,
+    database: Database,
+    url: str,
+    receiver: Receiver,
 ) -> None:
     """Kill a worker whose call was received and not answered; let another one go on."""
     await create_webhook(alice, url=receiver.url, events=["product.created"])
     for _ in range(EVENTS):
         await create_another(alice)
-    with delivering(mode, url) as process:
+    with forked(work, courier, url) as process:
 
         async def kill(_: Received) -> None:
             if len(receiver.received) == KILLED_AT:
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
                 raise ConnectionResetError
 
         receiver.before = kill
         await receiver.until(KILLED_AT)
-        process.wait(60)
-    with delivering(mode, url):
+    with forked(work, courier, url):
         await receiver.until(EVENTS)
         async with asyncio.timeout(60):
             while await position(database) < await latest_event(database):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.02)
 
 
 async def test_worker_killed_before_the_commit_loses_nothing(
     alice: httpx2.AsyncClient, database: Database, database_url: str, receiver: Receiver
 ) -> None:
     """The event comes again with the same id, and all come in their order."""
-    await deliver_and_kill("as-it-is", alice, database, database_url, receiver)
+    await deliver_and_kill(Courier, alice, database, database_url, receiver)
     ids = receiver.event_ids
     assert ids == sorted(ids)
     assert len(set(ids)) == EVENTS
@@ -85,7 +71,7 @@ async def test_worker_killed_before_the_commit_loses_nothing(
 async def test_control_worker_that_commits_first_loses_what_was_not_answered(
     alice: httpx2.AsyncClient, database: Database, database_url: str, receiver: Receiver
 ) -> None:
-    await deliver_and_kill("moves-first", alice, database, database_url, receiver)
+    await deliver_and_kill(MovesFirst, alice, database, database_url, receiver)
     assert receiver.event_ids == sorted(set(receiver.event_ids))  # it was not tried again
 
 
@@ -135,6 +121,7 @@ async def test_control_targets_that_hang_delay_others_for_which_no_slot_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(delivery, "MAX_RETRYING", 3)
+    monkeypatch.setattr(webhook_crud, "options", replace(webhook_crud.options, timeout=1))
     assert await failed_before(alice, database, receiver, failures=1, slots=3) > 0
 
 
