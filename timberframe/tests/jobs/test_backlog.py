@@ -137,7 +137,7 @@ async def test_counts_are_bounded_and_nothing_else_is_told(
 async def plan_of_backlog(database: Database) -> str:
     """How the database would read a queue with jobs of all kinds."""
     for status in ("queued", "done", "dead"):
-        await add(database, status, 5_000, finished_at=queue.FromNow(0))
+        await add(database, status, 2_000, finished_at=queue.FromNow(0))
     async with database.transaction() as db:
         await db.execute(text("ANALYZE"))
     dialect = database.engine.dialect

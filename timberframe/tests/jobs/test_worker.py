@@ -173,6 +173,7 @@ async def test_workers_killed_at_any_moment_lose_and_double_nothing(
         assert (await db.scalars(select(JobRecord.deaths).where(JobRecord.deaths > 0))).all()
 
 
+@pytest.mark.seconds(4)
 @pytest.mark.parametrize("engine", ["sqlite"])  # the fault does not depend on it
 @pytest.mark.parametrize(("worker", "times"), [(DoneFirst, 0), (DoneAfterwards, 2)])
 async def test_control_worker_that_commits_twice_loses_or_doubles(
@@ -194,6 +195,7 @@ async def test_command_works_until_it_is_stopped(database: Database, database_ur
     assert await stocks(database) == {1: 3}
 
 
+@pytest.mark.seconds(3)
 async def test_job_that_blocks_its_worker_ends_it(database: Database, database_url: str) -> None:
     """Nothing else could run there, and its lease could not be renewed."""
     await jobs.block.enqueue(database)

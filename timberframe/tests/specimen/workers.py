@@ -16,7 +16,9 @@ from timberframe.testing.subject import app
 
 # Processes are forked from one that has imported this once.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["pytest", "specimen.jobs", "specimen.webhooks"])
+_context.set_forkserver_preload(
+    ["pytest", "specimen.delivering", "specimen.killing", "specimen.ticking"]
+)
 
 
 @asynccontextmanager

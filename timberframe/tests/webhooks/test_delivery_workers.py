@@ -54,6 +54,7 @@ async def deliver_and_kill(
                 await asyncio.sleep(0.02)
 
 
+@pytest.mark.seconds(3)
 async def test_worker_killed_before_the_commit_loses_nothing(
     alice: httpx2.AsyncClient, database: Database, database_url: str, receiver: Receiver
 ) -> None:
@@ -67,6 +68,7 @@ async def test_worker_killed_before_the_commit_loses_nothing(
     assert receiver.received[KILLED_AT - 1].body == receiver.received[KILLED_AT].body
 
 
+@pytest.mark.seconds(2)
 @pytest.mark.parametrize("engine", ["sqlite"])  # the fault does not depend on it
 async def test_control_worker_that_commits_first_loses_what_was_not_answered(
     alice: httpx2.AsyncClient, database: Database, database_url: str, receiver: Receiver
