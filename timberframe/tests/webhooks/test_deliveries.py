@@ -465,9 +465,10 @@ async def test_rights_lost_between_two_deliveries_count_after_seconds(
 
 
 async def test_events_of_others_cost_an_idle_webhook_nothing(
-    alice: Client, database: Database, receiver: Receiver
+    alice: Client, database: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No job, and no write, until the position is far behind."""
+    monkeypatch.setattr(delivery, "LEFT_BEHIND", 50)
     webhook = await subscribe(alice, receiver, "user.updated")
     before = await stored(database)
     await add(database, [row(number) for number in range(20)])
@@ -499,13 +500,15 @@ async def test_one_event_is_one_write_of_each_row(
 
 
 async def test_webhook_far_behind_catches_up(
-    alice: Client, database: Database, receiver: Receiver
+    alice: Client, database: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over several runs, most of which find nothing for it."""
+    monkeypatch.setattr(delivery, "LOOKED_BACK", 100)
+    monkeypatch.setattr(delivery, "SCANNED", 50)
     await subscribe(alice, receiver, "product.deleted")
     product = await create_another(alice)
     await alice.delete(f"/products/{product['id']}")
-    others = range(delivery.LOOKED_BACK + 100)
+    others = range(delivery.LOOKED_BACK + 10)
     await add(database, [row(number, owner_id=ALICE.id) for number in others])
     assert (await alice.delete(f"/products/{product['id'] + 1}")).status_code == 204
     assert (await deliver(database)).count("deliver_webhook") >= 3
