@@ -191,7 +191,8 @@ async def test_command_works_until_it_is_stopped(database: Database, database_ur
         await until_all_are("done", database)
     finally:
         process.terminate()
-        assert await process.wait() == 0
+        async with asyncio.timeout(60):
+            assert await process.wait() == 0
     assert await stocks(database) == {1: 3}
 
 
