@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import httpx2
 import pytest
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, FastAPI
 from pydantic import MISSING, BeforeValidator, Field, WithJsonSchema
 from sqlalchemy import BigInteger, Dialect, SmallInteger
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -201,18 +201,23 @@ async def export_parcels(
     return download
 
 
-@pytest.fixture
-async def alice(database: Database) -> AsyncIterator[httpx2.AsyncClient]:
-    async with database.transaction() as db:
-        await (await db.connection()).run_sync(Base.metadata.create_all)
+@pytest.fixture(scope="module")
+def extended() -> FastAPI:
     api = APIRouter()
     api.include_router(specimen_router)
     for each in (files, router):
         api.include_router(each, prefix="/parcels")
-    app = create_app(settings, accounts=user_crud, routers={settings.API_V1_PREFIX: api})
-    transport, base_url = httpx2.ASGITransport(app), f"http://testserver{settings.API_V1_PREFIX}"
+    return create_app(settings, accounts=user_crud, routers={settings.API_V1_PREFIX: api})
+
+
+@pytest.fixture
+async def alice(extended: FastAPI, database: Database) -> AsyncIterator[httpx2.AsyncClient]:
+    async with database.transaction() as db:
+        await (await db.connection()).run_sync(Base.metadata.create_all)
+    transport = httpx2.ASGITransport(extended)
+    base_url = f"http://testserver{settings.API_V1_PREFIX}"
     async with (
-        lifespan(app),
+        lifespan(extended),
         httpx2.AsyncClient(transport=transport, base_url=base_url, headers=ALICE.headers) as client,
     ):
         yield client

@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 
 import httpx2
 import pytest
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, FastAPI
 from sqlalchemy import func
 
 from specimen import schemas
@@ -50,19 +50,21 @@ async def make_product(db: DbSession, maker: CurrentUser) -> Product:
     return product
 
 
-@pytest.fixture
-async def alice(database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
-    prefix = settings.API_V1_PREFIX
+@pytest.fixture(scope="module")
+def extended() -> FastAPI:
     api = APIRouter()
     for each in (router, specimen_router):
         api.include_router(each)
-    app = create_app(settings, accounts=user_crud, routers={prefix: api})
-    transport = httpx2.ASGITransport(app)
+    return create_app(settings, accounts=user_crud, routers={settings.API_V1_PREFIX: api})
+
+
+@pytest.fixture
+async def alice(extended: FastAPI, database_url: str) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(extended)
+    base_url = f"http://testserver{settings.API_V1_PREFIX}"
     async with (
-        lifespan(app),
-        httpx2.AsyncClient(
-            transport=transport, base_url=f"http://testserver{prefix}", headers=ALICE.headers
-        ) as client,
+        lifespan(extended),
+        httpx2.AsyncClient(transport=transport, base_url=base_url, headers=ALICE.headers) as client,
     ):
         yield client
 

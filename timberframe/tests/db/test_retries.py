@@ -23,7 +23,7 @@ from timberframe.testing import ALICE, create_app, lifespan
 
 pytestmark = pytest.mark.seconds(4)
 
-ROUNDS = 20
+ROUNDS = 6
 on_postgresql = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 
 router = Router()
@@ -95,13 +95,18 @@ async def do_later(background_tasks: BackgroundTasks) -> None:
     background_tasks.add_task(fail)
 
 
-@pytest.fixture
-async def app(database_url: str) -> AsyncIterator[FastAPI]:
-    runs.clear()
+@pytest.fixture(scope="module")
+def extended() -> FastAPI:
     app = create_app()
     app.include_router(router)
-    async with lifespan(app):
-        async with app.state.database.transaction() as db:
+    return app
+
+
+@pytest.fixture
+async def app(extended: FastAPI, database_url: str) -> AsyncIterator[FastAPI]:
+    runs.clear()
+    async with lifespan(extended):
+        async with extended.state.database.transaction() as db:
             for sku in ("A", "B"):
                 price = Decimal(1)
                 db.add(
@@ -109,7 +114,7 @@ async def app(database_url: str) -> AsyncIterator[FastAPI]:
                         sku=sku, name=sku, price=price, currency="EUR", stock=99, owner_id=ALICE.id
                     )
                 )
-        yield app
+        yield extended
 
 
 @pytest.fixture
