@@ -98,11 +98,11 @@ BAD_TEXT = ("-1", "-0", "1.999", "1e3", "10000000000", "NaN", "", " 1", "١", "9
 BAD_VALUES: tuple[object, ...] = (1e10, 1e308, 0.001, -0.01, True, None, [], {})
 
 
-@pytest.mark.parametrize("price", [*BAD_TEXT, *BAD_VALUES])
-async def test_wrong_price_is_refused(alice: httpx2.AsyncClient, price: object) -> None:
-    answer = await alice.post("/products/", json=CHAIR | {"price": price})
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["loc"] == ["body", "price"]
+async def test_wrong_price_is_refused(alice: httpx2.AsyncClient) -> None:
+    for price in (*BAD_TEXT, *BAD_VALUES):
+        answer = await alice.post("/products/", json=CHAIR | {"price": price})
+        assert answer.status_code == 422, price
+        assert answer.json()["errors"][0]["loc"] == ["body", "price"], price
     assert (await alice.get("/products/")).json()["total"] == 0
 
 
