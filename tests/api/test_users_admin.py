@@ -166,7 +166,7 @@ async def test_two_superusers_who_remove_each_other_leave_one(
     both = {"is_superuser": True, "is_active": True}
     pair = User.id.in_([ADMIN.id, BOB.id])
     async with client_of(BOB) as bob:
-        for _ in range(20):
+        for _ in range(14):
             async with database.transaction() as db:
                 await db.execute(update(User).where(pair).values(both))
             answers = await asyncio.gather(

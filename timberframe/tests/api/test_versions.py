@@ -109,8 +109,9 @@ def test_ids_of_the_first_version_stay_and_those_of_the_second_say_so(both: Fast
     ],
 )
 def test_prefix_is_told_from_the_first(prefixes: list[str], path: str, expected: str) -> None:
-    routers = dict.fromkeys(prefixes, APIRouter())
-    routers[path] = router
+    own = APIRouter()
+    own.include_router(users, prefix="/users")
+    routers = dict.fromkeys(prefixes, APIRouter()) | {path: own}
     app = create_app(settings, accounts=user_crud, routers=routers)
     assert app.openapi()["paths"][f"{path}/users/me"]["get"]["operationId"] == expected
 

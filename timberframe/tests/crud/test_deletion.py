@@ -31,7 +31,7 @@ from timberframe.data.session import Database
 from timberframe.errors import Conflict, Unavailable
 from timberframe.testing import ADMIN, ALICE, BOB, client_of, lifespan
 
-ROWS = 240
+ROWS = 120
 SLOW_ROWS = 120  # more than a second, at 10 ms each
 PATH = f"/users/{ALICE.id}"
 
