@@ -150,7 +150,7 @@ async def test_nothing_odd_is_stored(
         assert answer.status_code in (415, 422), media_type
     assert await rows(database) == before
 
-    answer = await send(json.dumps({f"n{n}": 1 for n in range(50_000)}).encode())
+    answer = await send(json.dumps({f"n{n}": 1 for n in range(10_001)}).encode())
     assert answer.status_code == 422
     assert [error["msg"] for error in answer.json()["errors"]] == ["More than 10,000 values"]
     assert await rows(database) == before

@@ -369,21 +369,21 @@ async def test_hits_are_only_of_rows_that_meet_the_conditions(database: Database
         assert await find(db, "chair", ~models.Product.is_active) == ["CHAIR-1"]
 
 
-@pytest.mark.parametrize("places", [range(1000), range(500, 1500)], ids=["first", "later"])
+@pytest.mark.parametrize("places", [range(400), range(200, 600)], ids=["first", "later"])
 async def test_hits_are_bounded_and_the_best(
     database: Database, monkeypatch: pytest.MonkeyPatch, places: range
 ) -> None:
     """`later`: where the first rows say that matches are few, and the index is asked instead."""
     monkeypatch.setattr(search, "MAX_HITS", 20)
-    monkeypatch.setattr(on_postgresql, "_SAMPLE_ROWS", 100)
+    monkeypatch.setattr(on_postgresql, "_SAMPLE_ROWS", 40)
     rows = [
-        (f"N{n}", "Bowl" if n % 100 == 99 else "Thing", "bowl" if n in places else None)
-        for n in range(1500)
+        (f"N{n}", "Bowl" if n % 40 == 39 else "Thing", "bowl" if n in places else None)
+        for n in range(600)
     ]
     await fill(database, rows)
     async with database.reading() as db:
         found = await find(db, "bowl")
-    named = [f"N{n}" for n in range(99, 1500, 100)]
+    named = [f"N{n}" for n in range(39, 600, 40)]
     assert found[:15] == named
     assert found[15:] == [f"N{n}" for n in places[:5]]
 
