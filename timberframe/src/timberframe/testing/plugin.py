@@ -72,7 +72,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marker = item.get_closest_marker("seconds")
         return int(marker.args[0]) if marker else 0
 
-    items.sort(key=seconds, reverse=True)
+    # Together, those that use a server: each worker that runs one of them starts its own.
+    items.sort(key=lambda item: (-seconds(item), "server" not in getattr(item, "fixturenames", ())))
     reasons = subject.skipped_checks()
     for item in items:
         function = getattr(item, "function", None)
