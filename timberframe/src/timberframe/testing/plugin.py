@@ -47,10 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """A file or less is run in this process: more would take longer to start.
 
-    Otherwise there is one more than processors, since some tests wait for what they test.
+    Otherwise there are two more than processors, since some tests wait for what they test.
     """
     is_small = len(config.args) == 1 and ".py" in config.args[0]
-    return 0 if is_small else (os.cpu_count() or 1) + 1
+    return 0 if is_small else (os.cpu_count() or 1) + 2
 
 
 @pytest.hookimpl(trylast=True)
