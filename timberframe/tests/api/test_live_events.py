@@ -29,6 +29,8 @@ from timberframe.testing.cast import Person
 from timberframe.testing.databases import ENGINES, new_database, url_setting
 from timberframe.testing.subject import tokens
 
+pytestmark = pytest.mark.seconds(4)
+
 PATH = "/products/events"
 SOON_SECONDS = 0.3
 

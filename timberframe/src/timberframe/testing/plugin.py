@@ -4,7 +4,7 @@ import asyncio
 import gc
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -62,24 +62,50 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest first, so that the workers end together; skip the checks that are named.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deal the tests to the workers; skip the checks that are named.
 
     `[tool.timberframe.skipped_checks]` has a reason for each of them, by the name of its function.
     """
-
-    def seconds(item: pytest.Item) -> int:
-        marker = item.get_closest_marker("seconds")
-        return int(marker.args[0]) if marker else 0
-
-    # Together, those that use a server: each worker that runs one of them starts its own.
-    items.sort(key=lambda item: (-seconds(item), "server" not in getattr(item, "fixturenames", ())))
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    items[:] = _dealt(items, workers)
     reasons = subject.skipped_checks()
     for item in items:
         function = getattr(item, "function", None)
         is_check = getattr(function, "__module__", "").startswith("timberframe.testing.checks.")
         if is_check and (reason := reasons.get(getattr(function, "__name__", ""))):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _dealt(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
+    """As many for each worker, one worker after another: so does pytest-xdist split them.
+
+    Each begins with its part of the long ones, so that those which another worker takes over at the
+    end are short. Long ones of a module stay together, and so do all that use the server, which
+    each worker would start for itself.
+    """
+    groups: dict[Hashable, list[pytest.Item]] = {}
+    short = []
+    for item in items:
+        uses_server = "server" in getattr(item, "fixturenames", ())
+        if uses_server or _seconds(item):
+            groups.setdefault("server" if uses_server else item.path, []).append(item)
+        else:
+            short.append(item)
+    longest_first = sorted(groups.values(), key=lambda group: -max(map(_seconds, group)))
+    dealt, left = list[pytest.Item](), len(items)
+    for number in range(workers):
+        long = [item for group in longest_first[number::workers] for item in group]
+        room = max(0, left // (workers - number) - len(long))
+        dealt += [*long, *short[:room]]
+        del short[:room]
+        left -= len(long) + room
+    return dealt + short
+
+
+def _seconds(item: pytest.Item) -> int:
+    marker = item.get_closest_marker("seconds")
+    return int(marker.args[0]) if marker else 0
 
 
 @pytest.fixture(scope="session")
