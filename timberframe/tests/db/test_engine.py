@@ -3,8 +3,9 @@
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import aiosqlite
@@ -87,6 +88,32 @@ async def test_sqlite_file_keeps_the_mode_that_it_has(tmp_path: Path) -> None:
     async with database.transaction() as db:
         await db.execute(text("CREATE TABLE t (id INTEGER)"))
     assert set(modes(tmp_path).values()) == {"0o640"}
+    await database.dispose()
+
+
+async def test_new_file_is_waited_for_while_another_process_begins_with_it(tmp_path: Path) -> None:
+    """Several that start at once all want a write-ahead log; SQLite itself does not wait for it."""
+    file = tmp_path / "new.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        with (
+            closing(sqlite3.connect(file, timeout=30)) as patient,  # the control
+            pytest.raises(sqlite3.OperationalError, match="locked"),
+        ):
+            patient.execute("PRAGMA journal_mode = WAL")
+        assert time.monotonic() - began < 30
+
+        database = Database(database_options().at(f"sqlite+aiosqlite:///{file}"))
+
+        async def write() -> None:
+            async with database.transaction() as db:
+                await db.execute(text("CREATE TABLE t (id INTEGER)"))
+
+        writing = asyncio.create_task(write())
+        await asyncio.wait([writing], timeout=0.2)
+        other.rollback()
+        await writing
     await database.dispose()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+import time
 from contextlib import closing, suppress
 from functools import partial
 from typing import Any, Self
@@ -17,7 +18,7 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import DisconnectionError, MissingGreenlet
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlalchemy.util.concurrency import in_greenlet
+from sqlalchemy.util.concurrency import await_only, in_greenlet
 
 from timberframe.data.failures import message_of, translate
 from timberframe.data.long_reads import ReadLimit
@@ -25,6 +26,8 @@ from timberframe.data.options import DatabaseOptions
 from timberframe.errors import Unavailable
 
 log = structlog.get_logger()
+
+_MAX_WAL_SECONDS = 5
 
 
 def create_engine(options: DatabaseOptions, *, is_read_only: bool = False) -> AsyncEngine:
@@ -175,7 +178,7 @@ def _unreachable(url: URL, failed: Exception) -> Unavailable:
 def _set_pragmas(connection: Any, *, is_read_only: bool) -> None:
     try:
         with closing(connection.cursor()) as cursor:
-            cursor.execute("PRAGMA journal_mode = WAL")
+            _use_wal(cursor)
             # In WAL mode, NORMAL may lose committed transactions in a power failure.
             cursor.execute("PRAGMA synchronous = FULL")
             cursor.execute("PRAGMA foreign_keys = ON")
@@ -184,6 +187,23 @@ def _set_pragmas(connection: Any, *, is_read_only: bool) -> None:
     except BaseException:
         connection.close()
         raise
+
+
+def _use_wal(cursor: Any) -> None:
+    """Use a write-ahead log, which a new file does not have yet.
+
+    While another process sees to that, SQLite refuses at once, however long it may wait for locks.
+    """
+    deadline = time.monotonic() + _MAX_WAL_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as busy:
+            if busy.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            await_only(asyncio.sleep(0.01))
+        else:
+            return
 
 
 def _begin(connection: Connection) -> None:
