@@ -31,6 +31,7 @@ from timberframe.testing.databases import (
 )
 from timberframe.testing.process import ServerProcess, serving
 
+LARGE = 50  # files of tests; to start one more worker takes some seconds of CPU
 MAX_PROOFS = 2  # of one shape: to compile costs ten times as much as to fetch
 NOON = 20_000.5 * 86400  # where windows of all lengths begin
 MARKER = "seconds(number): how long it takes; the longest are begun first"
@@ -47,10 +48,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """A file or less is run in this process: more would take longer to start.
 
-    Otherwise there are two more than processors, since some tests wait for what they test.
+    In a large suite some tests wait for what they test, and two more workers than processors pay.
     """
-    is_small = len(config.args) == 1 and ".py" in config.args[0]
-    return 0 if is_small else (os.cpu_count() or 1) + 2
+    files = sum(len([*Path(each).glob("**/test_*.py")]) or 1 for each in config.args)
+    processors = os.cpu_count() or 1
+    if files == 1:
+        return 0
+    return processors + 2 if files >= LARGE else processors
 
 
 @pytest.hookimpl(trylast=True)
