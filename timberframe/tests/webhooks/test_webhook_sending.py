@@ -447,10 +447,13 @@ async def test_server_that_hangs_is_given_up(tls: Tls, behave: Behave, scheme: s
     options = fresh(HASTY)
     assert options.ssl_context  # loaded, so that the time is that of the call
     async with serving(behave, tls=tls("127.0.0.1") if scheme == "https" else None) as receiver:
-        started = time.perf_counter()
-        error = await failure_of(receiver.url(scheme=scheme), options)
-        assert time.perf_counter() - started > 0.35
-        assert error.code == Failure.TIMEOUT
+        for _ in range(5):
+            started = time.perf_counter()
+            error = await failure_of(receiver.url(scheme=scheme), options)
+            assert time.perf_counter() - started > 0.35
+            assert error.code == Failure.TIMEOUT
+            if receiver.requests:  # otherwise a busy machine took all the time to connect
+                break
         assert len(receiver.requests) == 1
 
 
