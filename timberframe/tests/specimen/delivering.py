@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import SecretStr
+
 from specimen.config import Settings
 from specimen.crud import webhook_crud
 from specimen.models import Webhook
@@ -28,9 +30,12 @@ class MovesFirst(Courier):
 
 
 def work(courier: type[Courier], url: str) -> None:
-    local = {"WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8"}
-    settings = Settings(DATABASE_URL=url, JOBS_LEASE_SECONDS=1, **local)  # type: ignore[arg-type]
+    settings = Settings(
+        DATABASE_URL=SecretStr(url),
+        JOBS_LEASE_SECONDS=1,
+        WEBHOOK_ALLOWED_NETWORKS=["127.0.0.0/8"],
+    )
     webhook_crud.options = WebhookOptions.of(settings)
-    delivery.Courier = courier  # type: ignore[misc]
+    delivery.Courier = courier  # type: ignore[misc]  # in this process alone
     jobs = webhook_jobs(webhook_crud, when_paused=note_pause)
     run_worker(settings, {job.name: job for job in jobs})

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import uvloop
+from pydantic import SecretStr
 
 from specimen.config import Settings
 from specimen.jobs import JOBS
@@ -42,7 +43,7 @@ async def _do(worker: Worker, claim: queue.Claim) -> None:
 
 
 def work(worker: type[Worker], url: str) -> None:
-    uvloop.run(_work(worker, Settings(DATABASE_URL=url)))  # type: ignore[arg-type]
+    uvloop.run(_work(worker, Settings(DATABASE_URL=SecretStr(url))))
 
 
 async def _work(worker: type[Worker], settings: Settings) -> None:
@@ -53,5 +54,5 @@ async def _work(worker: type[Worker], settings: Settings) -> None:
 
 def work_as_set(url: str) -> None:
     """As the command does, with short leases."""
-    settings = Settings(DATABASE_URL=url, JOBS_LEASE_SECONDS=1)  # type: ignore[arg-type]
+    settings = Settings(DATABASE_URL=SecretStr(url), JOBS_LEASE_SECONDS=1)
     run_worker(settings, {job.name: job for job in JOBS})

@@ -2,6 +2,7 @@
 
 from asyncio import sleep
 
+from pydantic import SecretStr
 from sqlalchemy import update
 
 from specimen.config import Settings
@@ -19,5 +20,5 @@ async def count_tick(run: Run) -> None:
 
 
 def work(url: str) -> None:
-    settings = Settings(DATABASE_URL=url, JOBS_LEASE_SECONDS=1)  # type: ignore[arg-type]
+    settings = Settings(DATABASE_URL=SecretStr(url), JOBS_LEASE_SECONDS=1)
     run_worker(settings, {count_tick.name: count_tick})

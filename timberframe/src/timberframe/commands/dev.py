@@ -19,7 +19,7 @@ import structlog
 from rich.console import Console
 
 import timberframe
-from timberframe.commands.loading import load
+from timberframe.commands.loading import importing, load
 from timberframe.errors import AppError
 from timberframe.logging import write_own_frames
 from timberframe.project import Project
@@ -54,12 +54,10 @@ def main(root: Path, arguments: Sequence[str]) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("ERROR"))
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _exit)
-    # To look for garbage meanwhile would cost a tenth of the time, and find none.
-    gc.disable()
-    for name in _WARM:
-        import_module(f"timberframe.{name}")
+    with importing():
+        for name in _WARM:
+            import_module(f"timberframe.{name}")
     gc.freeze()  # the processes that are forked share what nobody looks through again
-    gc.enable()
     # Only now: a migration that appears later is for its author to read first.
     further = ["--migrate"]
     while True:

@@ -28,16 +28,19 @@ def command_name() -> str:
 
 
 def load(target: str) -> Any:
-    """The object that an import string such as `app.main:app` names; errors as in `located`.
-
-    To look for garbage meanwhile would cost a tenth of the time, and find none.
-    """
+    """The object that an import string such as `app.main:app` names; errors as in `located`."""
     module, _, name = target.partition(":")
+    with located(), importing():
+        return getattr(import_module(module), name)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """While much is imported: to look for garbage would cost a tenth of the time, and find none."""
     collects = gc.isenabled()
     gc.disable()
     try:
-        with located():
-            return getattr(import_module(module), name)
+        yield
     finally:
         if collects:
             gc.enable()
