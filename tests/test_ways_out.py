@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import shutil
-import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -171,13 +170,10 @@ from app.crud import user_crud
 app = create_app(settings, accounts=user_crud, routers={"/api/v1": router})
 """
 SERVE = """
-import sys
-
 from timberframe.cli import create_cli, run
 
 from app.core.config import settings
 
-sys.argv = sys.argv[1:]
 run(create_cli(settings, app="echoing:app", accounts="app.crud:user_crud"))
 """
 
@@ -190,8 +186,7 @@ async def test_websocket_is_served_when_it_is_switched_on(
     shutil.copyfile(sqlite_template, tmp_path / "echo.db")
     settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/echo.db", "PYTHONPATH": str(tmp_path)}
     for is_on, status in (("true", b"101"), ("false", b"404")):
-        command = [sys.executable, "-c", SERVE]
-        with serving(before=command, WEBSOCKETS=is_on, **settings) as server:
+        with serving(before=SERVE, WEBSOCKETS=is_on, **settings) as server:
             assert await handshake(server.url) == status
 
 

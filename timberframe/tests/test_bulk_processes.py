@@ -31,6 +31,7 @@ from timberframe.testing import (
     environment,
     serving,
 )
+from timberframe.testing.forked import exit_code
 
 pytestmark = pytest.mark.seconds(4)
 
@@ -138,7 +139,7 @@ async def test_stalled_export_is_one_line_of_log_and_no_whole_file(
         stalled = await asyncio.to_thread(export_slowly, server, stalls=True)
         read_on = await asyncio.to_thread(export_slowly, server, stalls=False)
         server.process.terminate()
-        server.process.wait(timeout=60)
+        exit_code(server.process, within=60)
         lines = server.log.read_text().splitlines()
     told = [line for line in lines if "serving" not in line and "/health/live" not in line]
     end = b"\r\n0\r\n\r\n"

@@ -1,7 +1,6 @@
 """Several processes at once: races decided by the database, and a stop that drops nothing."""
 
 import asyncio
-import signal
 import socket
 import time
 
@@ -9,6 +8,7 @@ import httpx2
 import pytest
 
 from timberframe.testing import ALICE, ServerProcess, serving
+from timberframe.testing.forked import exit_code
 
 pytestmark = pytest.mark.seconds(4)
 
@@ -52,12 +52,12 @@ async def test_stop_finishes_requests_under_way_and_ends_live_streams_at_once(
             ]
             await asyncio.wait(sign_ins, return_when=asyncio.FIRST_COMPLETED)
             began = time.monotonic()
-            server.process.send_signal(signal.SIGTERM)
+            server.process.terminate()
             answers = await asyncio.gather(*sign_ins)
             for stream in (one, other):
                 assert (await stream.aread()).startswith(b"id: ")
         assert [answer.status_code for answer in answers] == [200] * 8
-        assert server.process.wait(timeout=10) == 0
+        assert exit_code(server.process, within=10) == 0
         assert time.monotonic() - began < GRACE_SECONDS
         assert "Traceback" not in server.log.read_text()
     with pytest.raises(httpx2.TransportError):

@@ -22,8 +22,8 @@ from timberframe.errors import AppError
 from timberframe.http.bodies import MAX_DISCARDING_SECONDS
 from timberframe.server import Server
 from timberframe.testing import ServerProcess, environment, free_port, run_command, serving
+from timberframe.testing.forked import exit_code
 from timberframe.testing.process import command as project_command
-from timberframe.testing.process import with_few_files
 
 pytestmark = pytest.mark.seconds(10)
 
@@ -33,6 +33,7 @@ STALLED = HEAD + b"Content-Length: 100\r\n\r\n{"
 STOP_SECONDS = 25  # a signal that is lost costs GRACEFUL_TIMEOUT_SECONDS, which is longer
 PATIENCE_SECONDS = 30
 CONNECTIONS = 10
+WITH_FEW_FILES = "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (256, 256))"
 
 
 def connect(server: ServerProcess, sent: bytes = b"") -> socket.socket:
@@ -90,18 +91,14 @@ def patient(database_url: str) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def impatient(database_url: str) -> Iterator[ServerProcess]:
     """A server with few connections that waits for nobody longer than a second or two."""
-    program = (
-        "import sys; from timberframe import server; server.UNREAD_SECONDS = 1;"
-        "sys.argv = ['specimen', *sys.argv[sys.argv.index('serve') :]];"
-        "from specimen.cli import main; main()"
-    )
+    shorter = "from timberframe import server; server.UNREAD_SECONDS = 1"
     settings = {
         "DATABASE_URL": database_url,
         "MAX_CONNECTIONS": str(CONNECTIONS),
         "BODY_PIECE_TIMEOUT_SECONDS": "1",
         "BODY_TIMEOUT_SECONDS": "2",
     }
-    with serving(before=[sys.executable, "-c", program], **settings) as server:
+    with serving(before=shorter, **settings) as server:
         yield server
 
 
@@ -189,7 +186,7 @@ def test_slow_bodies_and_long_heads_are_refused(impatient: ServerProcess) -> Non
 
 def test_idle_connections_beyond_the_open_files_cost_nothing(database_url: str) -> None:
     with ExitStack() as stack:
-        server = stack.enter_context(serving(before=with_few_files(256), DATABASE_URL=database_url))
+        server = stack.enter_context(serving(before=WITH_FEW_FILES, DATABASE_URL=database_url))
         for _ in range(200):
             stack.enter_context(connect(server))
             stack.enter_context(connect(server, b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"))
@@ -202,14 +199,8 @@ def test_idle_connections_beyond_the_open_files_cost_nothing(database_url: str) 
 
 def test_too_few_open_files_are_told_at_the_start(database_url: str) -> None:
     settings = {"DATABASE_URL": database_url, "MAX_CONNECTIONS": "1000", "SECRET_KEY": "x" * 32}
-    ended = subprocess.run(
-        [*with_few_files(256), *project_command(), "serve", "--port", str(free_port())],
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = "serve", "--port", str(free_port())
+    ended = run_command(*command, before=WITH_FEW_FILES, **settings)
     assert ended.returncode == 1
     [line] = ended.stderr.splitlines()
     assert line.startswith("specimen: MAX_CONNECTIONS: 1000 connections need ")
@@ -288,7 +279,7 @@ def test_two_workers_are_replaced_when_they_are_killed(database_url: str) -> Non
             assert health(server) == 200
         assert not {*workers} & {*parent.children()}
         server.process.terminate()
-        assert server.process.wait(timeout=STOP_SECONDS) == 0
+        assert exit_code(server.process, within=STOP_SECONDS) == 0
         told = [line for line in server.log.read_text().splitlines() if "worker" in line]
         assert len(told) == 2 * 3, told  # each that it ended, and that it was replaced
 
@@ -299,7 +290,14 @@ def test_application_that_cannot_be_loaded_is_told_in_one_line(
     (tmp_path / "fastapi.py").write_text("raise ImportError('broken on purpose')\n")
     path = f"{tmp_path}{os.pathsep}{settings.project.root}"
     settings_of_server = {"DATABASE_URL": database_url, "PYTHONPATH": path, "SECRET_KEY": "x" * 32}
-    ended = run_command("serve", "--port", str(free_port()), **settings_of_server)
+    ended = subprocess.run(
+        [*project_command(), "serve", "--port", str(free_port())],
+        env=environment(**settings_of_server),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert ended.returncode == 1
     assert ended.stderr.splitlines() == [
         f"specimen: the application cannot be loaded: {tmp_path}/fastapi.py:1: ImportError:"

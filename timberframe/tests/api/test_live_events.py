@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -263,13 +262,9 @@ def kill_worker_of(stream: Stream, server: ServerProcess) -> None:
 
 
 HASTY = f"""
-import sys
 from timberframe.http import events
 events.SCANNED = 100
 events.LOOK_SECONDS = events.RIGHTS_SECONDS = {SOON_SECONDS}
-sys.argv = ["specimen", *sys.argv[sys.argv.index("serve") :]]
-from specimen.cli import main
-main()
 """
 
 
@@ -287,7 +282,7 @@ def hasty(hasty_url: str) -> Iterator[ServerProcess]:
     It reads few events at once, so that fewer of them fill what is kept for a client that waits.
     """
     limits = {"MAX_EVENT_STREAMS": "3", "MAX_EVENT_STREAMS_PER_CLIENT": "2"}
-    with serving(before=[sys.executable, "-c", HASTY], DATABASE_URL=hasty_url, **limits) as server:
+    with serving(before=HASTY, DATABASE_URL=hasty_url, **limits) as server:
         yield server
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from specimen import models
 from timberframe.data.session import open_database
 from timberframe.testing import ALICE, CAST, database_options, serving
+from timberframe.testing.forked import exit_code
 
 PASSWORD = "Canary-Pass-1"
 EMAIL = "canary@example.com"
@@ -81,7 +82,7 @@ def test_most_talkative_log_holds_nothing_that_was_sent(database_url: str) -> No
         with httpx2.Client(base_url=f"{server.url}/api/v1", timeout=60) as client:
             answers = send_canaries(client)
         server.process.terminate()
-        server.process.wait(timeout=20)
+        exit_code(server.process, within=20)
         log = server.log.read_text()
     token = answers[1].json()["access_token"]
     assert {answer.status_code for answer in answers} >= {200, 201, 400, 401, 403, 404, 413, 422}

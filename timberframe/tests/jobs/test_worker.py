@@ -1,9 +1,7 @@
 """Workers: woken by a commit, stopped, killed at any moment, and blocked by a job."""
 
 import asyncio
-import os
 import random
-import signal
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,6 +23,7 @@ from timberframe.jobs import worker as working
 from timberframe.jobs.models import JobRecord
 from timberframe.jobs.worker import JobOptions, Worker
 from timberframe.testing import database_options, environment, serving
+from timberframe.testing.forked import exit_code
 from timberframe.testing.process import command
 from timberframe.testing.proxy import proxied
 
@@ -218,9 +217,8 @@ async def test_one_worker_runs_beside_the_server_and_is_replaced(
         async with asyncio.timeout(60):
             while await statuses(database) != {"done": 3, "dead": 1}:  # noqa: ASYNC110 - theirs
                 await asyncio.sleep(0.05)
-        os.kill(server.process.pid, signal.SIGTERM)
-        server.process.wait(60)
+        server.process.terminate()
+        assert exit_code(server.process, within=60) == 0
         log = server.log.read_text()
     assert log.count("job_worker_replaced") == 3
-    assert server.process.returncode == 0
     assert await stocks(database) == {1: 3}

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from http.client import HTTPConnection, HTTPException
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ import structlog
 from timberframe.logging import LineWriter
 from timberframe.testing import subject
 from timberframe.testing.cast import Person
+from timberframe.testing.forked import exit_code, fork_command
 
 START_SECONDS = 60  # a busy machine is no failure
 STOP_SECONDS = 60
@@ -28,7 +30,7 @@ STOP_SECONDS = 60
 
 class ServerProcess(NamedTuple):
     url: str
-    process: subprocess.Popen[str]
+    process: BaseProcess
     log: Path
 
     def client(self, person: Person | None = None, **options: Any) -> httpx2.AsyncClient:
@@ -56,17 +58,23 @@ def command() -> list[str]:
 
 
 def run_command(
-    *arguments: str, stdin: str = "", **settings: str
+    *arguments: str, stdin: str = "", before: str = "", **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*command(), *arguments],
-        env=environment(**settings),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    """The command in a process of its own; `before` and `settings` as in `serving`."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, output, errors = (Path(folder, name) for name in ("input", "output", "errors"))
+        given.write_text(stdin)
+        output.touch()
+        errors.touch()
+        process = fork_command(
+            *arguments,
+            environment=environment(**settings),
+            before=before,
+            files=(given, output, errors),
+        )
+        code = exit_code(process, within=60)
+        said = output.read_text(), errors.read_text()
+        return subprocess.CompletedProcess(arguments, code, *said)
 
 
 def call_command(
@@ -106,38 +114,29 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def with_few_files(count: int) -> list[str]:
-    """What stands before a command that may have no more open files, and may not ask for more."""
-    limit = f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({count}, {count}))"
-    return [sys.executable, "-c", f"{limit}; import os, sys; os.execv(sys.argv[1], sys.argv[1:])"]
-
-
 @contextmanager
-def serving(
-    *arguments: str, before: Sequence[str] = (), **settings: str
-) -> Iterator[ServerProcess]:
-    """A server on a free port that has answered its first request."""
+def serving(*arguments: str, before: str = "", **settings: str) -> Iterator[ServerProcess]:
+    """A server on a free port that has answered its first request.
+
+    `before` is code that runs in its process first; `settings` are in its environment.
+    """
     port = free_port()
     # A file, because a pipe that nobody reads fills up and then blocks the server.
-    with tempfile.NamedTemporaryFile(mode="w+") as log:
-        process = subprocess.Popen(
-            [*before, *command(), "serve", "--port", str(port), *arguments],
-            env=environment(**settings),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
+    with tempfile.NamedTemporaryFile(mode="w+") as file:
+        log = Path(file.name)
+        process = fork_command(
+            *("serve", "--port", str(port), *arguments),
+            environment=environment(**settings),
+            before=before,
+            files=(os.devnull, log, log),
         )
-        server = ServerProcess(f"http://127.0.0.1:{port}", process, Path(log.name))
+        server = ServerProcess(f"http://127.0.0.1:{port}", process, log)
         try:
             _wait_until_it_answers(server)
             yield server
         finally:
             process.terminate()
-            try:
-                process.wait(timeout=STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
+            exit_code(process, within=STOP_SECONDS)
 
 
 def _wait_until_it_answers(server: ServerProcess) -> None:
@@ -150,6 +149,6 @@ def _wait_until_it_answers(server: ServerProcess) -> None:
                 connection.getresponse()
                 return
             except (OSError, HTTPException):
-                assert server.process.poll() is None, server.log.read_text()
+                assert server.process.is_alive(), server.log.read_text()
         time.sleep(0.05)
     raise TimeoutError("the server did not start")
