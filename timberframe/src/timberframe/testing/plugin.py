@@ -31,30 +31,12 @@ from timberframe.testing.databases import (
 )
 from timberframe.testing.process import ServerProcess, serving
 
-LARGE = 50  # files of tests; to start one more worker takes some seconds of CPU
 MAX_PROOFS = 2  # of one shape: to compile costs ten times as much as to fetch
 NOON = 20_000.5 * 86400  # where windows of all lengths begin
-MARKER = "seconds(number): how long it takes; the longest are begun first"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     subject.use_project_in(config.rootpath)
-    config.addinivalue_line("markers", MARKER)
-    if not hasattr(config, "workerinput"):
-        servers.create_postgresql_user()
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """A file or less is run in this process: more would take longer to start.
-
-    In a large suite some tests wait for what they test, and two more workers than processors pay.
-    """
-    files = sum(len([*Path(each).glob("**/test_*.py")]) or 1 for each in config.args)
-    processors = os.cpu_count() or 1
-    if files == 1:
-        return 0
-    return processors + 2 if files >= LARGE else processors
 
 
 @pytest.hookimpl(trylast=True)

