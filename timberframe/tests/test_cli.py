@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx2
@@ -205,27 +204,11 @@ def test_openapi_is_printed() -> None:
     assert "/api/v1/products/" in document["paths"]
 
 
-WRONG = """
-import sys
-import timberframe.crud
-from specimen import cli
-
-timberframe.crud.EQUALITY = ("eq", "is")
-sys.argv = ["specimen", "serve", "--port", sys.argv[1]]
-cli.main()
-"""
-
-
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_wrong_declaration_is_one_line_and_nothing_is_served(database_url: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", WRONG, str(free_port())],
-        env=environment(DATABASE_URL=database_url),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    wrong = "import timberframe.crud; timberframe.crud.EQUALITY = ('eq', 'is')"
+    port = str(free_port())
+    result = run_command("serve", "--port", port, before=wrong, DATABASE_URL=database_url)
     place = r"\S*specimen/crud\.py:\d+"
     expected = rf"specimen: {place}: CRUD\w+ cannot filter \w+ by 'is': there are eq, .*\n"
     assert result.returncode == 1
