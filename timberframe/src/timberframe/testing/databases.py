@@ -63,7 +63,7 @@ def new_database(
     # The kit drops databases with such names alone, and two runs at once do not meet.
     name = f"test_{project}_{os.getpid()}_{uuid4().hex[:12]}"
     if engine == "sqlite":
-        folder: Path = request.getfixturevalue("sqlite_folder") / name
+        folder: Path = request.getfixturevalue("scratch_folder") / name
         folder.mkdir()
         file = folder / f"{project}.db"
         if isinstance(template, Path):

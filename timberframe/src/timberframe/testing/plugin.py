@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import cast
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -124,14 +125,14 @@ def valkey_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_folder() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
     with servers.scratch_folder() as folder:
         yield folder
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(sqlite_folder: Path, cheap_hashes: None) -> Path:
-    path = sqlite_folder / "template.db"
+def sqlite_template(scratch_folder: Path, cheap_hashes: None) -> Path:
+    path = scratch_folder / "template.db"
     prepare(f"sqlite:///{path}")
     return path
 
@@ -229,9 +230,13 @@ def empty_database_url(
 
 
 @pytest.fixture
-def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder to which the application writes mail, since no server for it is set."""
-    folder = tmp_path / "outbox"
+def outbox(scratch_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder to which the application writes mail, since no server for it is set.
+
+    It is there as soon as there is a message. To make a `tmp_path` for it would take longer than
+    the rest of the fixture.
+    """
+    folder = scratch_folder / f"outbox_{uuid4().hex}"
     monkeypatch.setattr(subject.settings(), "MAIL_FOLDER", folder)
     return folder
 
