@@ -313,18 +313,20 @@ WRITES = {
     upsert: ["A"],
     raw: ["A"],
     other_key: ["A"],
-    owner_delete: [],
     rolled_back: ["A"],
+    owner_delete: [],  # the last, since it deletes whom the others need
 }
 
 
-@pytest.mark.parametrize("write", WRITES, ids=lambda write: write.__name__)
-async def test_no_write_goes_past_the_index(database: Database, write: Any) -> None:
-    async with database.transaction() as db:
-        await write(db)
-    async with database.reading() as db:
-        assert await find(db, "second") == WRITES[write]
-        assert await find(db, "first") == []
+async def test_no_write_goes_past_the_index(database: Database) -> None:
+    for write, expected in WRITES.items():
+        async with database.transaction() as db:
+            await write(db)
+        async with database.reading() as db:
+            assert await find(db, "second") == expected, write
+            assert await find(db, "first") == [], write
+        async with database.transaction() as db:
+            await db.execute(delete(models.Product))
 
 
 @pytest.mark.parametrize("engine", ["sqlite"])
