@@ -109,11 +109,11 @@ async def test_whoever_missed_what_is_gone_is_told_to_begin_anew(
         assert answer.text.startswith(reset) == is_reset, after
 
 
-@pytest.mark.parametrize("last_id", ["-1", "abc", str(2**63), "1.5"])
-async def test_id_that_is_none_is_refused(client: httpx2.AsyncClient, last_id: str) -> None:
-    answer = await client.get(PATH, headers={"Last-Event-ID": last_id})
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["loc"] == ["header", "last-event-id"]
+async def test_id_that_is_none_is_refused(client: httpx2.AsyncClient) -> None:
+    for last_id in ("-1", "abc", str(2**63), "1.5"):
+        answer = await client.get(PATH, headers={"Last-Event-ID": last_id})
+        assert answer.status_code == 422, last_id
+        assert answer.json()["errors"][0]["loc"] == ["header", "last-event-id"]
 
 
 async def test_unknown_filter_is_refused(client: httpx2.AsyncClient) -> None:

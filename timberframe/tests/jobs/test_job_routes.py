@@ -139,11 +139,11 @@ async def test_done_job_is_deleted_and_not_retried(
     assert (await admin.get("/jobs/")).json()["items"] == []
 
 
-@pytest.mark.parametrize("number", [0, 2**31, 2**63 - 1, 2**63, 10**19 - 1, 10**19])
-async def test_number_of_no_job_is_not_found(admin: httpx2.AsyncClient, number: int) -> None:
-    for method, path in (("GET", ""), ("POST", "/retry"), ("DELETE", "")):
-        answer = await admin.request(method, f"/jobs/{number}{path}")
-        assert answer.status_code == 404, answer.text
+async def test_number_of_no_job_is_not_found(admin: httpx2.AsyncClient) -> None:
+    for number in (0, 2**31, 2**63 - 1, 2**63, 10**19 - 1, 10**19):
+        for method, path in (("GET", ""), ("POST", "/retry"), ("DELETE", "")):
+            answer = await admin.request(method, f"/jobs/{number}{path}")
+            assert answer.status_code == 404, (number, answer.text)
 
 
 async def test_deletion_needs_no_precondition(

@@ -89,19 +89,17 @@ async def test_unknown_events_are_refused(alice: Client) -> None:
     assert errors_of(answer) == (422, "invalid_input", [["body", "events"]])
 
 
-@pytest.mark.parametrize("url", PRIVATE)
-async def test_targets_within_are_refused(
-    alice: Client, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_targets_within_are_refused(alice: Client) -> None:
     webhook = await create_webhook(alice)
     path = f"/webhooks/{webhook['id']}"
-    for answer in (
-        await alice.post("/webhooks/", json={"url": url, "events": ["user.created"]}),
-        await alice.patch(path, json={"url": url}),
-        await alice.put(path, json=(await alice.get(path)).json() | {"url": url}),
-    ):
-        assert errors_of(answer) == (422, "url_refused", [["body", "url"]])
-    assert (await alice.get(path)).json()["url"] == URL
+    for url in PRIVATE:
+        for answer in (
+            await alice.post("/webhooks/", json={"url": url, "events": ["user.created"]}),
+            await alice.patch(path, json={"url": url}),
+            await alice.put(path, json=(await alice.get(path)).json() | {"url": url}),
+        ):
+            assert errors_of(answer) == (422, "url_refused", [["body", "url"]]), url
+        assert (await alice.get(path)).json()["url"] == URL
 
 
 async def test_allowed_target_is_taken_and_refused_when_it_is_called(
