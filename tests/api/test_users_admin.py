@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import httpx2
-import pytest
 from sqlalchemy import func, select, update
 from timberframe.data.session import Database
 from timberframe.testing import ADMIN, ALICE, BOB, client_of
@@ -130,28 +129,33 @@ async def test_user_deleted_twice_at_once_is_deleted_once(admin: httpx2.AsyncCli
     assert sorted(answer.status_code for answer in answers) == [204, 404, 404, 404]
 
 
-FAREWELLS: dict[str, tuple[str, Any]] = {
-    "disable": ("PATCH", {"json": {"is_active": False}}),
-    "demote": ("PATCH", {"json": {"is_superuser": False}}),
-    "delete": ("DELETE", {}),
-}
+BOTH = {"is_superuser": True, "is_active": True}
+FAREWELLS: tuple[tuple[str, Any], ...] = (
+    ("PATCH", {"json": {"is_active": False}}),
+    ("PATCH", {"json": {"is_superuser": False}}),
+    ("DELETE", {}),  # the last, since there is no way back
+)
 
 
-@pytest.mark.parametrize(("method", "body"), FAREWELLS.values(), ids=FAREWELLS)
-async def test_last_active_superuser_remains(
-    admin: httpx2.AsyncClient, method: str, body: Any
-) -> None:
-    # A superuser who is disabled does not count.
-    disabled = {"is_superuser": True, "is_active": False}
-    assert (await admin.patch(f"/users/{BOB.id}", json=disabled)).status_code == 200
-    answer = await admin.request(method, f"/users/{ADMIN.id}", **body)
-    assert (answer.status_code, answer.json()["detail"]) == (409, LAST_ONE)
-    assert (await admin.get("/users/")).status_code == 200
+async def set_rights(database: Database, *users: int) -> None:
+    async with database.transaction() as db:
+        await db.execute(update(User).where(User.id.in_(users)).values(BOTH))
 
-    await admin.patch(f"/users/{BOB.id}", json={"is_active": True})
-    answer = await admin.request(method, f"/users/{ADMIN.id}", **body)
-    assert answer.status_code in (200, 204)
-    assert (await admin.get("/users/")).status_code in (401, 403)
+
+async def test_last_active_superuser_remains(admin: httpx2.AsyncClient, database: Database) -> None:
+    for method, body in FAREWELLS:
+        await set_rights(database, ADMIN.id)
+        # A superuser who is disabled does not count.
+        disabled = {"is_superuser": True, "is_active": False}
+        assert (await admin.patch(f"/users/{BOB.id}", json=disabled)).status_code == 200
+        answer = await admin.request(method, f"/users/{ADMIN.id}", **body)
+        assert (answer.status_code, answer.json()["detail"]) == (409, LAST_ONE)
+        assert (await admin.get("/users/")).status_code == 200
+
+        await admin.patch(f"/users/{BOB.id}", json={"is_active": True})
+        answer = await admin.request(method, f"/users/{ADMIN.id}", **body)
+        assert answer.status_code in (200, 204)
+        assert (await admin.get("/users/")).status_code in (401, 403)
 
 
 async def test_last_superuser_may_change_otherwise(admin: httpx2.AsyncClient) -> None:
@@ -159,16 +163,12 @@ async def test_last_superuser_may_change_otherwise(admin: httpx2.AsyncClient) ->
     assert (await admin.patch(f"/users/{ADMIN.id}", json=change)).status_code == 200
 
 
-@pytest.mark.parametrize("field", ["is_superuser", "is_active"])
 async def test_two_superusers_who_remove_each_other_leave_one(
-    admin: httpx2.AsyncClient, database: Database, field: str
+    admin: httpx2.AsyncClient, database: Database
 ) -> None:
-    both = {"is_superuser": True, "is_active": True}
-    pair = User.id.in_([ADMIN.id, BOB.id])
     async with client_of(BOB) as bob:
-        for _ in range(14):
-            async with database.transaction() as db:
-                await db.execute(update(User).where(pair).values(both))
+        for field in ("is_superuser", "is_active") * 14:
+            await set_rights(database, ADMIN.id, BOB.id)
             answers = await asyncio.gather(
                 admin.patch(f"/users/{BOB.id}", json={field: False}),
                 bob.patch(f"/users/{ADMIN.id}", json={field: False}),

@@ -56,28 +56,30 @@ async def notify(client: httpx2.AsyncClient, email: str, **headers: str) -> http
     return await client.post("/send-notification/", params={"email": email}, headers=headers)
 
 
-@pytest.mark.parametrize("email", ["carol@example.com", "jürgen@example.com"])
 async def test_notification_reaches_the_mailbox(
-    admin: httpx2.AsyncClient, mailbox: Mailbox, email: str
+    admin: httpx2.AsyncClient, mailbox: Mailbox
 ) -> None:
-    answer = await notify(admin, email)
-    assert answer.status_code == 200
-    assert answer.json() == {"message": "Notification will be sent"}
-    assert mailbox.recipients == []  # until it is committed
-    [done] = await run_jobs()
-    assert done.status == "done"
-    assert mailbox.recipients == [email]
-    (message,) = mailbox.messages
-    assert message["To"] == email
-    assert message["From"] == settings.MAIL_FROM
-    assert message["Subject"] == settings.PROJECT_NAME
-    assert message["Auto-Submitted"] == "auto-generated"
-    assert message["Message-ID"] == f"<job-{done.id}@localhost>"
-    text, html = message.iter_parts()
-    assert isinstance(text, EmailMessage)
-    assert isinstance(html, EmailMessage)
-    assert text.get_content().strip() == "Registration successful"
-    assert '<p style="margin: 0;">Registration successful</p>' in html.get_content()
+    for email in ("carol@example.com", "jürgen@example.com"):
+        answer = await notify(admin, email)
+        assert answer.status_code == 200
+        assert answer.json() == {"message": "Notification will be sent"}
+        assert mailbox.recipients == []  # until it is committed
+        [done] = await run_jobs()
+        assert done.status == "done"
+        assert mailbox.recipients == [email]
+        (message,) = mailbox.messages
+        assert message["To"] == email
+        assert message["From"] == settings.MAIL_FROM
+        assert message["Subject"] == settings.PROJECT_NAME
+        assert message["Auto-Submitted"] == "auto-generated"
+        assert message["Message-ID"] == f"<job-{done.id}@localhost>"
+        text, html = message.iter_parts()
+        assert isinstance(text, EmailMessage)
+        assert isinstance(html, EmailMessage)
+        assert text.get_content().strip() == "Registration successful"
+        assert '<p style="margin: 0;">Registration successful</p>' in html.get_content()
+        mailbox.recipients.clear()
+        mailbox.messages.clear()
 
 
 async def test_retry_is_mailed_once(admin: httpx2.AsyncClient, mailbox: Mailbox) -> None:
@@ -110,14 +112,15 @@ async def test_developers_see_it_without_a_mailbox(admin: httpx2.AsyncClient, fo
     assert "Registration successful" in text
 
 
-@pytest.mark.parametrize(
-    "email",
-    ["carol@example.com\r\nBcc: bob@example.com", "carol@example.com,bob@example.com", "<a@b>", ""],
+SLIPPED = (
+    *("carol@example.com\r\nBcc: bob@example.com", "carol@example.com,bob@example.com"),
+    *("<a@b>", ""),
 )
-async def test_nothing_is_slipped_into_the_message(
-    admin: httpx2.AsyncClient, folder: Path, email: str
-) -> None:
-    assert (await notify(admin, email)).status_code == 422
+
+
+async def test_nothing_is_slipped_into_the_message(admin: httpx2.AsyncClient, folder: Path) -> None:
+    for email in SLIPPED:
+        assert (await notify(admin, email)).status_code == 422, email
     assert await run_jobs() == []
     assert not folder.exists()
 
