@@ -25,20 +25,20 @@ async def product(alice: httpx2.AsyncClient) -> dict[str, Any]:
     return await create(alice, description="Oak", tags=["oak"], stock=1)
 
 
-@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=2))], ids=str)
 async def test_put_of_the_same_written_otherwise_changes_nothing(
-    alice: httpx2.AsyncClient, product: dict[str, Any], zone: timezone
+    alice: httpx2.AsyncClient, product: dict[str, Any]
 ) -> None:
     """As clients do that read times and numbers into types of their own."""
     for path in (f"/products/{product['id']}", ME):
         before = await alice.get(path)
-        sent = before.json()
-        for name in ("created_at", "updated_at"):
-            sent[name] = datetime.fromisoformat(sent[name]).astimezone(zone).isoformat()
-        sent["id"] = float(sent["id"])
-        answer = await alice.put(path, json=sent)
-        assert (answer.status_code, answer.json()) == (200, before.json())
-        assert answer.headers["etag"] == before.headers["etag"]
+        for zone in (UTC, timezone(timedelta(hours=2))):
+            sent = before.json()
+            for name in ("created_at", "updated_at"):
+                sent[name] = datetime.fromisoformat(sent[name]).astimezone(zone).isoformat()
+            sent["id"] = float(sent["id"])
+            answer = await alice.put(path, json=sent)
+            assert (answer.status_code, answer.json()) == (200, before.json()), zone
+            assert answer.headers["etag"] == before.headers["etag"]
 
 
 async def test_other_value_of_what_cannot_change_is_named(

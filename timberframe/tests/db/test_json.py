@@ -155,12 +155,12 @@ LISTS: dict[str, type[Page[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("path", LISTS)
-async def test_page_is_equal(admin: httpx2.AsyncClient, path: str) -> None:
-    for query in ("", "limit=1", "limit=1&skip=1", "created_at__lt=2000-01-01T00:00:00Z"):
-        answer = await admin.get(f"{path}?{query}")
-        page = LISTS[path].model_validate_json(answer.content)
-        assert answer.text == page.model_dump_json() + "\n"
+async def test_page_is_equal(admin: httpx2.AsyncClient) -> None:
+    for path, schema in LISTS.items():
+        for query in ("", "limit=1", "limit=1&skip=1", "created_at__lt=2000-01-01T00:00:00Z"):
+            answer = await admin.get(f"{path}?{query}")
+            page = schema.model_validate_json(answer.content)
+            assert answer.text == page.model_dump_json() + "\n", (path, query)
 
 
 class Grams(TypeDecorator[Decimal]):

@@ -45,7 +45,7 @@ async def by_searching(database: Database, number: int) -> None:
 
 
 Ask = Callable[[Database, int], Coroutine[Any, Any, None]]
-asked = pytest.mark.parametrize("ask", [by_fetch, by_searching])
+WAYS: tuple[Ask, ...] = (by_fetch, by_searching)
 
 
 async def wait_until_idle(database: Database) -> None:
@@ -69,27 +69,27 @@ async def running(database: Database) -> int:
         return await db.scalar(statement) or 0
 
 
-@asked
 async def test_time_of_a_list_is_bounded(
-    database: Database, monkeypatch: pytest.MonkeyPatch, ask: Ask
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database._driver._long_reads, "most_seconds", 0.3)
-    with pytest.raises(ReadTooLong):
-        await ask(database, 10**9)
-    await wait_until_idle(database)
-    await ask(database, 10)
+    for ask in WAYS:
+        with pytest.raises(ReadTooLong):
+            await ask(database, 10**9)
+        await wait_until_idle(database)
+        await ask(database, 10)
 
 
-@asked
-async def test_cancelled_list_ends_in_the_database_too(database: Database, ask: Ask) -> None:
-    task = asyncio.create_task(ask(database, 10**9))
-    await asyncio.sleep(0.5)
-    assert connections_taken(database) == 1  # the control: it is running
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await wait_until_idle(database)
-    await ask(database, 10)
+async def test_cancelled_list_ends_in_the_database_too(database: Database) -> None:
+    for ask in WAYS:
+        task = asyncio.create_task(ask(database, 10**9))
+        await asyncio.sleep(0.5)
+        assert connections_taken(database) == 1  # the control: it is running
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await wait_until_idle(database)
+        await ask(database, 10)
 
 
 async def test_few_long_lists_go_on_while_others_need_connections(
@@ -109,13 +109,13 @@ async def test_few_long_lists_go_on_while_others_need_connections(
     await wait_until_idle(database)
 
 
-@asked
 async def test_long_list_goes_on_while_there_are_connections(
-    database: Database, monkeypatch: pytest.MonkeyPatch, ask: Ask
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control."""
     monkeypatch.setattr(long_reads, "SHORT_CHECKS", 1)
-    await asyncio.gather(*(ask(database, 300_000) for _ in range(4)))
+    for ask in WAYS:
+        await asyncio.gather(*(ask(database, 300_000) for _ in range(4)))
 
 
 async def test_many_short_statements_are_no_long_one(

@@ -88,20 +88,20 @@ async def by_transaction(database: Database) -> None:
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("ask", [by_driver, by_reading, by_transaction])
 async def test_connection_that_the_server_is_about_to_close_is_dropped(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Database], Awaitable[None]]
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is still open, so it is taken from the pool, but the driver can no longer use it."""
     async with proxied(settings.DATABASE_URL.get_secret_value()) as (proxy_url, proxy):
         monkeypatch.setattr(settings, "DATABASE_URL", SecretStr(proxy_url))
         async with open_database(database_options()) as database:
-            await ask(database)
-            length = (len(FAREWELL) + 4).to_bytes(4, "big")
-            await proxy.send_to_clients(b"E" + length + FAREWELL)
-            with pytest.raises(Unavailable):
+            for ask in (by_driver, by_reading, by_transaction):
                 await ask(database)
-            await ask(database)
+                length = (len(FAREWELL) + 4).to_bytes(4, "big")
+                await proxy.send_to_clients(b"E" + length + FAREWELL)
+                with pytest.raises(Unavailable):
+                    await ask(database)
+                await ask(database)
 
 
 @pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
