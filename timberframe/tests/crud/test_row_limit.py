@@ -46,15 +46,15 @@ async def count(database: Database) -> int:
         return await db.scalar(rows) or 0
 
 
-@pytest.mark.parametrize("with_key", [False, True])
 async def test_row_beyond_the_limit_is_refused(
-    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, database: Database, with_key: bool
+    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, database: Database
 ) -> None:
-    made = [await create(alice, with_key=with_key) for _ in range(LIMIT)]
+    made = [await create(alice, with_key=n % 2 == 0) for n in range(LIMIT)]
     assert [answer.status_code for answer in made] == [201] * LIMIT
-    refused = await create(alice, with_key=with_key)
-    assert (refused.status_code, refused.json()["code"]) == (409, "row_limit_reached")
-    assert refused.json()["detail"] == "Product: one owner may have at most 3"
+    for with_key in (False, True):
+        refused = await create(alice, with_key=with_key)
+        assert (refused.status_code, refused.json()["code"]) == (409, "row_limit_reached")
+        assert refused.json()["detail"] == "Product: one owner may have at most 3"
     unknown = await create(alice, category="nowhere")
     assert unknown.json()["code"] == "unknown_reference"
     path = made[0].headers["Location"].removeprefix("/api/v1")
