@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import datetime
-from itertools import product
 
 import httpx2
 import pytest
@@ -145,11 +144,12 @@ REFUSED: tuple[dict[str, object], ...] = (
 
 async def test_wrong_change_of_oneself_is_refused(alice: httpx2.AsyncClient) -> None:
     before = (await alice.get("/users/me")).json()
-    for method, change in product(("PUT", "PATCH"), REFUSED):
+    for change in REFUSED:
         body = change | {"current_password": ALICE.password}
-        answer = await alice.request(method, "/users/me", json=body)
-        assert answer.status_code == 422, (method, change)
-        assert answer.json()["errors"][0]["loc"] == ["body", *change]
+        for method in ("PUT", "PATCH"):
+            answer = await alice.request(method, "/users/me", json=body)
+            assert answer.status_code == 422, (method, change)
+            assert answer.json()["errors"][0]["loc"] == ["body", *change]
     assert (await alice.get("/users/me")).json() == before
 
 
