@@ -214,6 +214,8 @@ NOT_CREATED = ["you may not create this row"]
 
 # Of a chair that is active and a desk that is not, both new and alice's: which she may create.
 CREATABLE: dict[Policy, str] = {
+    # The first, since the first row has alice's number.
+    Policy(read=everybody, write=IS_OWNER, create=owner(Product.id)): "",
     Policy(read=everybody, write=IS_OWNER): "AB",
     Policy(read=everybody, write=everybody): "AB",
     Policy(read=everybody, write=IS_OWNER, create=only(Product.is_active)): "A",
@@ -222,7 +224,6 @@ CREATABLE: dict[Policy, str] = {
     Policy(read=everybody, write=IS_OWNER, create=only(Product.price < Decimal(1))): "",
     Policy(read=everybody, write=IS_OWNER, create=only(Product.price == Decimal(1))): "AB",
     Policy(read=everybody, write=IS_OWNER, create=only(Product.description != "x")): "",  # null
-    Policy(read=everybody, write=IS_OWNER, create=owner(Product.id)): "",
     Policy(read=everybody, write=IS_OWNER, create=only(HAS_A_LAMP)): "",
 }
 
