@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from sqlalchemy import Double, Integer, bindparam, cast, func, literal, select, text
+from sqlalchemy import Double, Integer, bindparam, cast, event, func, literal, select, text
 from sqlalchemy.pool import QueuePool
 
 from timberframe.data import driver, long_reads
@@ -17,22 +17,41 @@ from timberframe.errors import ReadTooLong, Unavailable
 from timberframe.testing.databases import connections_taken
 
 
-def count_to() -> AnySelect:
-    """On SQLite, about a second for each ten million."""
+def sleep_in_steps() -> AnySelect:
+    """On SQLite, where it can be interrupted between two steps of a millisecond."""
     number = bindparam("number", type_=Integer)
-    numbers = select(literal(1).label("n")).cte(recursive=True)
-    further = select(numbers.c.n + 1).where(numbers.c.n < number)
-    return select(func.count()).select_from(numbers.union_all(further))
+    slept = select(literal(0).label("n")).cte(recursive=True)
+    step = func.sleep_microseconds(1000, type_=Integer)
+    further = select(slept.c.n + step).where(slept.c.n < number)
+    return select(func.count()).select_from(slept.union_all(further))
 
 
 def sleep_for() -> AnySelect:
-    """On PostgreSQL, a second for each million: counting would take the cores from other tests."""
+    """On PostgreSQL."""
     seconds = bindparam("number", type_=Integer) / literal(1e6, Double)
     return select(func.count()).select_from(func.pg_sleep(cast(seconds, Double)))
 
 
 def take_time(database: Database) -> Callable[[], AnySelect]:
-    return count_to if database.engine.dialect.name == "sqlite" else sleep_for
+    """A second for each million: counting as long would take the cores from other tests."""
+    return sleep_in_steps if database.engine.dialect.name == "sqlite" else sleep_for
+
+
+def sleep_microseconds(microseconds: int) -> int:
+    time.sleep(microseconds / 1e6)
+    return microseconds
+
+
+@pytest.fixture(autouse=True)
+def sqlite_sleeps(database: Database) -> None:
+    """The connection for short reads does not: what calls it takes one from the pool."""
+
+    def add(connection: Any, entry: object) -> None:
+        connection.create_function("sleep_microseconds", 1, sleep_microseconds)
+
+    if database.engine.dialect.name == "sqlite":
+        for engine in (database.engine, database._reading_engine):
+            event.listen(engine.sync_engine, "connect", add)
 
 
 async def by_fetch(database: Database, number: int) -> None:
