@@ -31,6 +31,7 @@ from timberframe.testing.databases import (
     url_setting,
 )
 from timberframe.testing.process import ServerProcess, serving
+from timberframe.testing.statements import compiled_once
 
 MAX_PROOFS = 2  # of one shape: to compile costs ten times as much as to fetch
 NOON = 20_000.5 * 86400  # where windows of all lengths begin
@@ -145,6 +146,12 @@ def postgresql_template(
     postgresql_administration(f'CREATE DATABASE "{name}"')
     prepare(url_of(postgresql_url, name))
     return name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements_are_compiled_once() -> Iterator[None]:
+    with compiled_once():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
