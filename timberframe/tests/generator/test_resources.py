@@ -14,6 +14,7 @@ import pytest
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from specimen import migrating
 from specimen.config import Settings, settings
 from timberframe.data.base import Base
 from timberframe.data.session import open_database
@@ -21,6 +22,7 @@ from timberframe.generator.checkout import TABLES_OF_FRAME
 from timberframe.generator.names import plural_of, singular_of
 from timberframe.testing import database_options, environment
 from timberframe.testing.databases import url_setting
+from timberframe.testing.forked import exit_code, fork
 
 ROOT = Path(__file__).parents[3]
 CACHES = ("__pycache__", ".import_linter_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
@@ -72,7 +74,7 @@ def tree(root: Path) -> dict[str, bytes]:
 
 def run_in(root: Path, *command: str, **settings: str) -> str:
     result = subprocess.run(
-        [sys.executable, "-c" if "\n" in command[0] else "-m", *command],
+        [sys.executable, "-m", *command],
         cwd=root,
         env=environment(PYTHONPATH=str(root), **settings),
         stdout=subprocess.PIPE,
@@ -84,49 +86,16 @@ def run_in(root: Path, *command: str, **settings: str) -> str:
     return result.stdout
 
 
-# In one process, since its imports take most of the time; most of the rest would be the garbage
-# that is looked for in them.
-STEPS = """
-import asyncio, atexit, gc, importlib, json, sys
-gc.disable()
-atexit.register(gc.freeze)
-import sqlalchemy as sa
-from alembic.config import main
-from pydantic import SecretStr
-from timberframe.data.options import DatabaseOptions
-from timberframe.data.session import open_database
-
-settings = importlib.import_module("app.core.config").settings
-
-async def execute(sql):
-    async with open_database(DatabaseOptions.of(settings)) as database:
-        async with database.transaction() as db:
-            result = await db.execute(sa.text(sql))
-            return [list(row) for row in result] if result.returns_rows else []
-
-def run(url, steps):
-    settings.DATABASE_URL = SecretStr(url)
-    rows = []
-    for step in steps:
-        if step.split()[0].isupper():
-            rows += asyncio.run(execute(step))
-        else:
-            main(step.split())
-    return rows
-
-urls, *steps = sys.argv[1:]
-print(json.dumps([run(url, steps) for url in urls.split()]))
-"""
-
-
 def migrate(root: Path, urls: list[str], *steps: str) -> list[list[object]]:
     """Run commands of Alembic, and SQL in between; return the rows of all SQL.
 
     They are run on each of the databases, and the rows are the same in each.
     """
-    settings = " ".join(url_setting(url).get_secret_value() for url in urls)
-    output = run_in(root, STEPS, settings, *steps)
-    rows: list[list[list[object]]] = json.loads(output.splitlines()[-1])
+    settings = [url_setting(url).get_secret_value() for url in urls]
+    output = root.with_name("steps.log")
+    process = fork(migrating.migrate, root, environment(), settings, steps, output)
+    assert exit_code(process, within=60) == 0, output.read_text()
+    rows: list[list[list[object]]] = json.loads(output.read_text().splitlines()[-1])
     assert rows == [rows[0]] * len(urls)
     return rows[0]
 
