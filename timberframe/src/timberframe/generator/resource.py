@@ -142,7 +142,7 @@ def check_names(spec: ResourceSpec, sources: Mapping[str, str]) -> None:
     for source in sources.values():
         try:
             module = ast.parse(source)
-            compile(source, one, "exec")
+            compile(module, one, "exec")
         except SyntaxError:
             raise clash from None
         used = {node.id for node in ast.walk(module) if isinstance(node, ast.Name)}
