@@ -2,12 +2,9 @@
 
 import asyncio
 import os
-import pty
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -21,6 +18,7 @@ from sqlalchemy import delete, func, insert, select, update
 
 from specimen.factories import row
 from specimen.models import Product, User
+from specimen.terminals import at_terminal
 from timberframe.data.session import Database
 from timberframe.testing import (
     ALICE,
@@ -28,7 +26,6 @@ from timberframe.testing import (
     Person,
     ServerProcess,
     call_command,
-    environment,
     serving,
 )
 from timberframe.testing.forked import exit_code
@@ -225,18 +222,18 @@ def test_what_commands_cannot_do_is_told_in_one_line(
     assert not list(tmp_path.glob(".old*"))
 
 
-# By one process, since to import the application takes longer than what is tested.
-IMPORT_TWICE = """
-import sys
+# By one process, since to import the application takes longer than what is tested. The process that
+# it is forked from may have interrupts ignored.
+IMPORT_FIRST = """
+import signal, sys
 from specimen.cli import main
 
-sys.argv = ["specimen", "import", sys.argv[1], "--as", "alice", "--mode", "all"]
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     main()
 except SystemExit as ended:
     input(f"ended with {ended.code}")
 sys.argv[-1] = "skip"
-main()
 """
 
 
@@ -246,32 +243,24 @@ async def test_ctrl_c_in_mode_all_leaves_nothing(
     """The control is mode skip, which keeps what it has done."""
     file = tmp_path / "products.csv"
     file.write_text(rows(12_000))
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-        [sys.executable, "-c", IMPORT_TWICE, str(file)],
-        env=environment(DATABASE_URL=database_url, TERM="xterm"),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        # Whoever runs the tests in the background has it ignored, and so would this process.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    os.close(theirs)
+    importing = ("import", str(file), "--as", "alice", "--mode", "all")
+    settings = {"DATABASE_URL": database_url, "TERM": "xterm"}
+    with at_terminal(*importing, before=IMPORT_FIRST, **settings) as (process, ours):
 
-    async def interrupted(end: bytes | None) -> bytes:
-        seen = await asyncio.to_thread(read_until, ours, rb"Writing.* [1-9][0-9]?%")
-        process.send_signal(signal.SIGINT)
-        seen += await asyncio.to_thread(read_until, ours, end)
-        assert b"Traceback" not in seen
-        assert b"rows/s" in seen
-        return seen
+        async def interrupted(end: bytes | None) -> bytes:
+            seen = await asyncio.to_thread(read_until, ours, rb"Writing.* [1-9][0-9]?%")
+            assert process.pid
+            os.kill(process.pid, signal.SIGINT)
+            seen += await asyncio.to_thread(read_until, ours, end)
+            assert b"Traceback" not in seen
+            assert b"rows/s" in seen
+            return seen
 
-    assert b"ended with 130" in await interrupted(rb"ended with [0-9]{3}")
-    assert await count(database) == 0
-    os.write(ours, b"\n")
-    seen = await interrupted(None)
-    assert process.wait(timeout=30) == 130, seen
+        assert b"ended with 130" in await interrupted(rb"ended with [0-9]{3}")
+        assert await count(database) == 0
+        os.write(ours, b"\n")
+        seen = await interrupted(None)
+        assert exit_code(process, within=30) == 130, seen
     assert 0 < await count(database) < 12_000
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import pty
 import re
 import subprocess
 from pathlib import Path
@@ -15,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from specimen.config import Settings
+from specimen.terminals import at_terminal
 from timberframe.data.session import Database
 from timberframe.data.start import check_database
 from timberframe.errors import AppError
@@ -24,12 +24,11 @@ from timberframe.testing import (
     ServerProcess,
     call_command,
     database_options,
-    environment,
     free_port,
     run_command,
     serving,
 )
-from timberframe.testing.process import command as project_command
+from timberframe.testing.forked import exit_code
 
 pytestmark = pytest.mark.seconds(4)
 
@@ -83,22 +82,14 @@ async def test_existing_account_is_promoted_when_asked(client: httpx2.AsyncClien
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_password_is_not_echoed_on_a_terminal(database_url: str) -> None:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*project_command(), *CAROL],
-        env=environment(DATABASE_URL=database_url),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
     seen = b""
-    for prompt in (b"Password: ", b"again: "):
-        while prompt not in seen:
-            seen += os.read(ours, 1024)
-        os.write(ours, b"Carol-Pass-1\n")
-    assert process.wait(timeout=30) == 0
-    seen += os.read(ours, 4096)
+    with at_terminal(*CAROL, DATABASE_URL=database_url) as (process, ours):
+        for prompt in (b"Password: ", b"again: "):
+            while prompt not in seen:
+                seen += os.read(ours, 1024)
+            os.write(ours, b"Carol-Pass-1\n")
+        assert exit_code(process, within=30) == 0
+        seen += os.read(ours, 4096)
     assert b"created" in seen
     assert b"Carol-Pass-1" not in seen
 

@@ -1,17 +1,16 @@
 """`shell` and `dbshell`: what is at hand, and what of it is kept."""
 
 import os
-import pty
 import re
 import select
-import subprocess
 from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
 
-from timberframe.testing import ALICE, call_command, environment, run_command
-from timberframe.testing.process import command as project_command
+from specimen.terminals import at_terminal
+from timberframe.testing import ALICE, call_command, run_command
+from timberframe.testing.forked import exit_code
 
 pytestmark = pytest.mark.seconds(4)
 
@@ -86,31 +85,20 @@ def test_account_that_is_not_there_is_told_in_one_line(database_url: str) -> Non
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_input_on_a_terminal_may_await_and_is_kept(database_url: str, engine: str) -> None:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*project_command(), "shell", "--as", "alice"],
-        env=environment(DATABASE_URL=database_url, TERM="dumb"),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    seen = b""
+    with at_terminal("shell", "--as", "alice", DATABASE_URL=database_url, TERM="dumb") as terminal:
+        process, ours = terminal
 
-    def answer(line: bytes) -> bytes:
-        nonlocal seen
-        seen = b""
-        os.write(ours, line + b"\n")
-        return until(b">>> ")
+        def answer(line: bytes) -> bytes:
+            os.write(ours, line + b"\n")
+            return until(b">>> ")
 
-    def until(prompt: bytes) -> bytes:
-        nonlocal seen
-        while prompt not in seen:
-            assert select.select([ours], [], [], 60)[0], seen
-            seen += os.read(ours, 4096)
-        return seen
+        def until(prompt: bytes) -> bytes:
+            seen = b""
+            while prompt not in seen:
+                assert select.select([ours], [], [], 60)[0], seen
+                seen += os.read(ours, 4096)
+            return seen
 
-    try:
         banner = until(f"specimen development {engine} >>> ".encode()).decode()
         assert f"{engine} " in banner
         assert "client (alice)" in banner
@@ -123,10 +111,7 @@ def test_input_on_a_terminal_may_await_and_is_kept(database_url: str, engine: st
         assert b"ZeroDivisionError" in failed
         assert b"timberframe" not in failed
         os.write(ours, b"\x04")
-        assert process.wait(timeout=30) == 0
-    finally:
-        process.kill()
-        process.wait()
+        assert exit_code(process, within=30) == 0
 
 
 CLIENT = """#!/bin/sh
