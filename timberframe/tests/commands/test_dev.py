@@ -1,10 +1,11 @@
 """`dev` in a process of its own, on a copy of the specimen whose files are changed meanwhile."""
 
+import os
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import pytest
 
 from specimen.config import settings
 from timberframe.testing import call_command, environment, free_port
-from timberframe.testing.process import command as project_command
+from timberframe.testing.forked import exit_code, fork_command
 
 pytestmark = pytest.mark.seconds(8)
 
@@ -31,7 +32,7 @@ class Developer(NamedTuple):
 
     root: Path
     client: httpx2.Client
-    process: subprocess.Popen[str]
+    process: ForkServerProcess
     log: Path
 
     def title(self) -> str:
@@ -48,7 +49,7 @@ class Developer(NamedTuple):
     def wait_until(self, has_happened: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._has(has_happened):
-            assert self.process.poll() is None, self.log.read_text()
+            assert self.process.exitcode is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
 
@@ -72,24 +73,24 @@ def developer(tmp_path: Path) -> Iterator[Developer]:
     port = free_port()
     env = environment(DATABASE_URL=f"sqlite:///{tmp_path}/dev.db", PYTHONPATH=str(root))
     log = tmp_path / "log"
+    log.touch()
     # No connection is kept: the next request may be to the next server.
     client = httpx2.Client(
         base_url=f"http://127.0.0.1:{port}", limits=httpx2.Limits(max_keepalive_connections=0)
     )
-    with client, log.open("w") as output:
-        process = subprocess.Popen(
-            [*project_command(), "dev", "--port", str(port)],
-            cwd=root,
-            env=env,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    # It replaces itself by a program of its own.
+    process = fork_command(
+        *("dev", "--port", str(port)),
+        environment=env,
+        before=f"import os; os.chdir({str(root)!r})",
+        files=(os.devnull, log, log),
+    )
+    with client:
         try:
             yield Developer(root, client, process, log)
         finally:
             process.terminate()
-            process.wait(timeout=PATIENCE_SECONDS)
+            exit_code(process, within=PATIENCE_SECONDS)
 
 
 def test_changes_are_served_and_a_broken_file_is_waited_for(developer: Developer) -> None:
@@ -137,7 +138,7 @@ def test_changes_are_served_and_a_broken_file_is_waited_for(developer: Developer
     developer.wait_until(lambda: developer.status("/health/ready") == 503)
 
     developer.process.terminate()
-    assert developer.process.wait(timeout=PATIENCE_SECONDS) == 0
+    assert exit_code(developer.process, within=PATIENCE_SECONDS) == 0
     with pytest.raises(httpx2.ConnectError):
         developer.title()
 
