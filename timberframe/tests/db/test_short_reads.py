@@ -22,7 +22,7 @@ def count_to(number: int) -> AnySelect:
 async def test_only_short_reads_of_sqlite_run_where_they_are_asked(database: Database) -> None:
     """A long one would hold up all others: it is interrupted, and goes to a thread of its own."""
     taken = connections_of(database)
-    for attempt in range(100):  # the steps of one do not count for the next
+    for attempt in range(30):  # the steps of one do not count for the next
         rows = await database.fetch("short", lambda: count_to(1_000), {})
         assert rows[0][0] == 1_000, attempt
     assert not taken
@@ -34,11 +34,11 @@ async def test_only_short_reads_of_sqlite_run_where_they_are_asked(database: Dat
 async def test_few_steps_that_take_long_are_no_short_read(database: Database) -> None:
     """It is time that counts: one step may make the JSON of ten thousand letters."""
     taken = connections_of(database)
-    long_text = func.hex(func.zeroblob(1_000_000))
+    long_text = func.hex(func.zeroblob(500_000))
     numbers = select(literal(1).label("n"), long_text.label("text")).cte(recursive=True)
     further = select(numbers.c.n + 1, long_text).where(numbers.c.n < 50)
     lengths = select(func.sum(func.length(numbers.union_all(further).c.text)))
-    assert (await database.fetch("long texts", lambda: lengths, {}))[0][0] == 100_000_000
+    assert (await database.fetch("long texts", lambda: lengths, {}))[0][0] == 50_000_000
     assert len(taken) == 1
 
 
