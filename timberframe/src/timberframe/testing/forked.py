@@ -26,6 +26,7 @@ _IMPORTED = (
     "timberframe.routes",
     "timberframe.schemas",
     "timberframe.server",
+    "timberframe.testing.forked",  # which each process imports to be told what to do
     "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.dialects.sqlite.aiosqlite",
     "uvloop",
