@@ -46,6 +46,9 @@ async def test_stop_finishes_requests_under_way_and_ends_live_streams_at_once(
             client.stream("GET", events) as one,
             client.stream("GET", events) as other,
         ):
+            streams = [one.aiter_lines(), other.aiter_lines()]
+            for lines in streams:
+                assert (await anext(lines)).startswith("id: ")
             form = {"username": ALICE.name, "password": ALICE.password}
             sign_ins = [
                 asyncio.create_task(client.post("/auth/login", data=form)) for _ in range(8)
@@ -54,8 +57,8 @@ async def test_stop_finishes_requests_under_way_and_ends_live_streams_at_once(
             began = time.monotonic()
             server.process.terminate()
             answers = await asyncio.gather(*sign_ins)
-            for stream in (one, other):
-                assert (await stream.aread()).startswith(b"id: ")
+            for lines in streams:
+                assert [line async for line in lines if line] == ["retry: 1000"]
         assert [answer.status_code for answer in answers] == [200] * 8
         assert exit_code(server.process, within=10) == 0
         assert time.monotonic() - began < GRACE_SECONDS
