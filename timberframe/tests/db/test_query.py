@@ -35,7 +35,8 @@ def test_shape_that_forgets_a_part_is_noticed() -> None:
 
 def test_query_of_the_kit_is_that_of_another_database_only_if_all_is_the_same() -> None:
     """The values in it too, though SQLAlchemy would compile the same for others."""
-    queries = [Queries(asyncpg.dialect()) for _ in range(2)]  # type: ignore[no-untyped-call]
+    dialects = asyncpg.dialect(), asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
+    queries = [Queries(each) for each in dialects]
     one, other = (each.get("one", lambda: select(literal(1))) for each in queries)
     assert one is other
     two = queries[0].get("two", lambda: select(literal(2)))

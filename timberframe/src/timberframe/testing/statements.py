@@ -5,15 +5,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Dialect
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import URL, Dialect
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import LRUCache
 
-from timberframe.data import engine, query, replica, session
+from timberframe.data import engine, query
 from timberframe.data.query import AnyStatement, Query
 
 MAX_KEPT = 2_000
-_create_engine = engine.create_engine
 
 
 class _Compiled(LRUCache[Any, Any]):
@@ -41,10 +40,8 @@ def compiled_once() -> Iterator[None]:
     """
     compiled, queries = _Compiled(MAX_KEPT), LRUCache[Hashable, Query](MAX_KEPT)
 
-    def create_engine(*args: Any, **options: Any) -> AsyncEngine:
-        created = _create_engine(*args, **options)
-        created.sync_engine.update_execution_options(compiled_cache=compiled)
-        return created
+    def create_engine(url: URL, **options: Any) -> AsyncEngine:
+        return create_async_engine(url, **options, execution_options={"compiled_cache": compiled})
 
     def query_of(statement: AnyStatement, dialect: Dialect) -> Query:
         key = _key_of(statement, dialect)
@@ -56,8 +53,7 @@ def compiled_once() -> Iterator[None]:
         return kept
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (session, replica):
-            patch.setattr(module, "create_engine", create_engine)
+        patch.setattr(engine, "create_async_engine", create_engine)
         patch.setattr(query, "Query", query_of)
         yield
 
