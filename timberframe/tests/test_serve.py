@@ -21,7 +21,6 @@ from timberframe.http.bodies import MAX_DISCARDING_SECONDS
 from timberframe.server import Server
 from timberframe.testing import ServerProcess, environment, free_port, run_command, serving
 from timberframe.testing.forked import exit_code, fork_command
-from timberframe.testing.process import command as project_command
 
 pytestmark = pytest.mark.seconds(10)
 
@@ -31,6 +30,7 @@ STALLED = HEAD + b"Content-Length: 100\r\n\r\n{"
 STOP_SECONDS = 25  # a signal that is lost costs GRACEFUL_TIMEOUT_SECONDS, which is longer
 PATIENCE_SECONDS = 30
 CONNECTIONS = 10
+MAIN = "import sys; sys.argv[0] = 'specimen'; from specimen.cli import main; main()"
 WITH_FEW_FILES = "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (256, 256))"
 
 
@@ -265,7 +265,8 @@ def test_application_that_cannot_be_loaded_is_told_in_one_line(
     path = f"{tmp_path}{os.pathsep}{settings.project.root}"
     settings_of_server = {"DATABASE_URL": database_url, "PYTHONPATH": path, "SECRET_KEY": "x" * 32}
     ended = subprocess.run(
-        [*project_command(), "serve", "--port", str(free_port())],
+        # Not forked from a process that has imported the other one.
+        [sys.executable, "-c", MAIN, "serve", "--port", str(free_port())],
         env=environment(**settings_of_server),
         capture_output=True,
         text=True,

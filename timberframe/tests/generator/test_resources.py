@@ -14,15 +14,13 @@ import pytest
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from specimen import migrating
 from specimen.config import Settings, settings
 from timberframe.data.base import Base
 from timberframe.data.session import open_database
 from timberframe.generator.checkout import TABLES_OF_FRAME
 from timberframe.generator.names import plural_of, singular_of
-from timberframe.testing import database_options, environment
+from timberframe.testing import database_options, environment, run_command
 from timberframe.testing.databases import url_setting
-from timberframe.testing.forked import exit_code, fork
 
 ROOT = Path(__file__).parents[3]
 CACHES = ("__pycache__", ".import_linter_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
@@ -92,10 +90,16 @@ def migrate(root: Path, urls: list[str], *steps: str) -> list[list[object]]:
     They are run on each of the databases, and the rows are the same in each.
     """
     settings = [url_setting(url).get_secret_value() for url in urls]
-    output = root.with_name("steps.log")
-    process = fork(migrating.migrate, root, environment(), settings, steps, output)
-    assert exit_code(process, within=60) == 0, output.read_text()
-    rows: list[list[list[object]]] = json.loads(output.read_text().splitlines()[-1])
+    code = f"""
+import os
+from specimen.migrating import migrate
+
+os.chdir({str(root)!r})
+migrate({settings}, {steps})
+"""
+    ended = run_command(before=code, PYTHONPATH=str(root))
+    assert ended.returncode == 0, f"{ended.stdout}{ended.stderr}"
+    rows: list[list[list[object]]] = json.loads(ended.stdout.splitlines()[-1])
     assert rows == [rows[0]] * len(urls)
     return rows[0]
 

@@ -3,13 +3,10 @@
 import asyncio
 import gc
 import json
-import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from alembic.config import main
@@ -20,25 +17,15 @@ from timberframe.data.session import open_database
 from timberframe.settings import Settings
 
 
-def migrate(
-    root: Path,
-    environment: Mapping[str, str],
-    urls: Sequence[str],
-    steps: Sequence[str],
-    output: Path,
-) -> None:
-    """Run commands of Alembic, and SQL in between, on each database.
+def migrate(urls: Sequence[str], steps: Sequence[str]) -> NoReturn:
+    """Run commands of Alembic, and SQL in between, on each database, and end this process.
 
-    The last line of the output has the rows of all SQL, for each of them.
+    Its last line has the rows of all SQL, for each of them.
     """
     gc.disable()  # to look through all that was imported would take a tenth of the time
-    os.chdir(root)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.path.insert(0, str(root))
-    with output.open("w") as file, redirect_stdout(file), redirect_stderr(file):
-        settings: Settings = import_module("app.core.config").settings
-        file.write(json.dumps([_run(settings, url, steps) for url in urls]))
+    settings: Settings = import_module("app.core.config").settings
+    sys.stdout.write(json.dumps([_run(settings, url, steps) for url in urls]))
+    sys.exit()
 
 
 def _run(settings: Settings, url: str, steps: Sequence[str]) -> list[list[Any]]:

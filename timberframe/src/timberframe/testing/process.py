@@ -48,15 +48,6 @@ def environment(**settings: str) -> dict[str, str]:
     return {**os.environ, "ENV_FILE": "", "PYTHONPATH": str(subject.project().root), **settings}
 
 
-def command() -> list[str]:
-    """The project's command: as installed beside Python, or else called by Python."""
-    name = subject.project().name
-    installed = Path(sys.executable).with_name(name)
-    module, _, function = subject.project().command.partition(":")
-    call = f"import sys; sys.argv[0] = {name!r}; from {module} import {function}; {function}()"
-    return [str(installed)] if installed.exists() else [sys.executable, "-c", call]
-
-
 def run_command(
     *arguments: str, stdin: str = "", before: str = "", **settings: str
 ) -> subprocess.CompletedProcess[str]:
