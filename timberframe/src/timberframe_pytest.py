@@ -7,7 +7,9 @@ nothing of the frame there.
 import gc
 import os
 import secrets
+import shutil
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +18,9 @@ import pytest
 
 MARKER = "seconds(number): how long it takes; the longest are begun first"
 LARGE = 50  # files of tests; to start one more worker takes some seconds of CPU
+SCRATCH_FOLDER = pytest.StashKey[Path]()
+_MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it get names of their own
+_ROOM_BYTES = 2e9
 # What a developer has set for their own server must not reach the tests.
 _NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "SMTP_URL", "ENVIRONMENT", "ALLOWED_HOSTS")
 
@@ -65,13 +70,33 @@ class ProjectPlugin:
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         config = session.config
-        if not hasattr(config, "workerinput"):
+        if hasattr(config, "workerinput"):
+            config.stash[SCRATCH_FOLDER] = Path(config.workerinput["scratch_folder"])
+        else:
+            config.stash[SCRATCH_FOLDER] = _new_scratch_folder()
             _create_postgresql_user()
         only_has_workers = config.pluginmanager.has_plugin("dsession")
         if only_has_workers and not config.option.showfixtures:
             return  # importing the kit would take a second, for which the workers would wait
         gc.disable()  # until all is imported
         config.pluginmanager.import_plugin("timberframe.testing.plugin")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker that is about to start."""
+        node.workerinput["scratch_folder"] = str(node.config.stash[SCRATCH_FOLDER])
+
+    def pytest_unconfigure(self, config: pytest.Config) -> None:
+        """Delete what was made, when all workers have ended."""
+        folder = config.stash.get(SCRATCH_FOLDER, None)
+        if folder and not hasattr(config, "workerinput"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_scratch_folder() -> Path:
+    """In memory if there is room: tests make a thousand databases, and keep none of them."""
+    has_room = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES
+    return Path(tempfile.mkdtemp(prefix="tests-", dir=_MEMORY if has_room else None))
 
 
 def _create_postgresql_user() -> None:

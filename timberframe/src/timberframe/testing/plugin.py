@@ -33,6 +33,7 @@ from timberframe.testing.databases import (
 )
 from timberframe.testing.process import ServerProcess, serving
 from timberframe.testing.statements import compiled_once
+from timberframe_pytest import SCRATCH_FOLDER
 
 MAX_PROOFS = 2  # of one shape: to build a statement costs more than to fetch its rows
 NOON = 20_000.5 * 86400  # where windows of all lengths begin
@@ -119,8 +120,8 @@ def app() -> FastAPI:
 
 
 @pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    with servers.postgresql() as url:
+def postgresql_url(scratch_folder: Path) -> Iterator[str]:
+    with servers.postgresql(scratch_folder / "postgresql") as url:
         yield url
 
 
@@ -137,14 +138,14 @@ def valkey_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def scratch_folder() -> Iterator[Path]:
-    with servers.scratch_folder() as folder:
-        yield folder
+def scratch_folder(pytestconfig: pytest.Config) -> Path:
+    """That of all workers: what is made in it needs a name of its own."""
+    return pytestconfig.stash[SCRATCH_FOLDER]
 
 
 @pytest.fixture(scope="session")
 def sqlite_template(scratch_folder: Path, cheap_hashes: None) -> Path:
-    path = scratch_folder / "template.db"
+    path = scratch_folder / f"template_{os.getpid()}.db"
     prepare(f"sqlite:///{path}")
     return path
 
