@@ -28,6 +28,7 @@ from timberframe.errors import Unavailable
 log = structlog.get_logger()
 
 _MAX_WAL_SECONDS = 5
+_INTERRUPT_AGAIN_SECONDS = 0.01
 
 
 def create_engine(options: DatabaseOptions, *, is_read_only: bool = False) -> AsyncEngine:
@@ -102,14 +103,15 @@ def _note_statement(connection: Connection, *execution: object) -> None:
 
 
 class SqliteConnection(aiosqlite.Connection):
-    """A connection that may be stopped while it is being closed.
+    """A connection that may be stopped while it is being closed, and interrupted at any moment.
 
-    aiosqlite 0.22 would then wait forever for a thread that has ended, and so would a process that
-    stops, or whoever else waits for all tasks. SQLAlchemy does that when a request is cancelled
-    while its connection is closed.
+    aiosqlite 0.22 would wait forever for a thread that has ended if it is stopped while it is being
+    closed, and so would a process that stops, or whoever else waits for all tasks. SQLAlchemy does
+    that when a request is cancelled while its connection is closed.
     """
 
     _stopped: asyncio.Future[Any] | None = None
+    _interrupted: asyncio.Future[None] | None = None
 
     @classmethod
     def to(cls, database: str, **arguments: Any) -> Self:
@@ -121,6 +123,20 @@ class SqliteConnection(aiosqlite.Connection):
         if self._stopped is None:
             self._stopped = super().stop()
         return self._stopped
+
+    async def interrupt(self) -> None:
+        """End the statement under way, and wait for its end."""
+        self._interrupted = asyncio.ensure_future(self._interrupt_until_it_ends())
+        await asyncio.shield(self._interrupted)
+
+    async def _interrupt_until_it_ends(self) -> None:
+        """SQLite forgets an interrupt that comes before the thread has begun the statement."""
+        # The thread comes to this when the statement has ended.
+        nothing = self._execute(lambda: None)  # type: ignore[no-untyped-call]  # aiosqlite's
+        ended = asyncio.ensure_future(nothing)
+        while not ended.done():
+            self._conn.interrupt()
+            await asyncio.wait([ended], timeout=_INTERRUPT_AGAIN_SECONDS)
 
 
 def _milliseconds(seconds: float) -> str:
