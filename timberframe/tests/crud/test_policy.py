@@ -268,12 +268,16 @@ async def test_row_that_is_deleted_meanwhile_is_not_created_again(database: Data
         await db.execute(update(Product).values(deleted_at=utc_now()))
         row = product("A", "Chair", is_active=False)
         importing = asyncio.create_task(import_rows(database, crud, ALICE, row))
-        await wait_until_blocked(db)
+        await wait_until_it_blocks(db)
     assert await importing == ((0, 0, 0), NOT_CREATED)
 
 
-async def wait_until_blocked(db: AsyncSession) -> None:
-    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+async def wait_until_it_blocks(db: AsyncSession) -> None:
+    """Somebody waits for a lock of this transaction."""
+    waiting = text("""
+        SELECT count(*) FROM pg_locks
+        WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))
+    """)
     async with asyncio.timeout(10):
         while not await db.scalar(waiting):  # noqa: ASYNC110 - no event tells it
             await asyncio.sleep(0.01)
