@@ -125,7 +125,10 @@ class SqliteConnection(aiosqlite.Connection):
         return self._stopped
 
     async def interrupt(self) -> None:
-        """End the statement under way, and wait for its end."""
+        """End the statement under way, and wait for its end.
+
+        It ends even if whoever waits is cancelled once more.
+        """
         self._interrupted = asyncio.ensure_future(self._interrupt_until_it_ends())
         await asyncio.shield(self._interrupted)
 

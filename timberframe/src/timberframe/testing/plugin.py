@@ -139,7 +139,7 @@ def valkey_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def scratch_folder(pytestconfig: pytest.Config) -> Path:
-    """That of all workers: what is made in it needs a name of its own."""
+    """One for all workers of a run: what is made in it needs a name of its own."""
     return pytestconfig.stash[SCRATCH_FOLDER]
 
 

@@ -12,7 +12,8 @@ from timberframe.testing.process import free_port
 def postgresql(folder: Path) -> Iterator[str]:
     """The URL of a server whose databases we may create and drop.
 
-    It lies in `folder`. The processes that name the same one share it, and it ends with the last.
+    Its data are in `folder`. Processes that name the same folder share the server, which ends with
+    the last of them.
     """
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
