@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from itertools import product
 from typing import Any
 
 import pytest
@@ -133,13 +134,16 @@ async def test_list_that_is_cancelled_before_its_thread_begins_it_ends_too(
 
         return await execute(self, wait_and_run)
 
-    for ask, moment in ((by_fetch, 0.05), (by_searching, 0.15)):  # which begins a transaction first
+    moments = ((by_fetch, 0.05), (by_searching, 0.15))  # which begins a transaction first
+    for (ask, moment), times in product(moments, (1, 2)):
         await ask(database, 10)  # or it would have to connect
         with monkeypatch.context() as patch:
             patch.setattr(SqliteConnection, "_execute", execute_late)
             task = asyncio.create_task(ask(database, 10**9))
             await asyncio.sleep(moment)
-            task.cancel()
+            for _ in range(times):
+                task.cancel()
+                await asyncio.sleep(0.01)
             await asyncio.wait([task], timeout=5)
         assert task.cancelled()
         await wait_until_idle(database)
