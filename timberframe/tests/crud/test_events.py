@@ -250,18 +250,28 @@ WRITERS = 8
 CHANGES = 25
 
 
-async def follow(database: Database, until: asyncio.Event) -> list[EventRow]:
-    """What a reader gets who never looks back."""
-    found: list[EventRow] = []
-    after = 0
-    while True:
-        is_last = until.is_set()
-        upto = await latest_event(database)
-        found += await read_events(product_crud, database, viewer=None, after=after, upto=upto)
-        after = upto
-        if is_last:
-            return found
-        await asyncio.sleep(0.001)
+class Reader:
+    """Gets the events of products, and never looks back."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.found: list[EventRow] = []
+        self.after = 0
+
+    async def read_on(self) -> None:
+        upto = await latest_event(self.database)
+        self.found += await read_events(
+            product_crud, self.database, viewer=None, after=self.after, upto=upto
+        )
+        self.after = upto
+
+    async def follow(self, until: asyncio.Event) -> list[EventRow]:
+        while True:
+            is_last = until.is_set()
+            await self.read_on()
+            if is_last:
+                return self.found
+            await asyncio.sleep(0.001)
 
 
 async def change_at_random(database: Database, number: int) -> None:
@@ -278,7 +288,7 @@ async def race(database: Database) -> tuple[list[EventRow], int]:
     """What a reader got, and how many events there are."""
     await add(database, [row(number, stock=0) for number in range(1, WRITERS + 2)])
     ended = asyncio.Event()
-    reader = asyncio.create_task(follow(database, ended))
+    reader = asyncio.create_task(Reader(database).follow(ended))
     await asyncio.gather(*(change_at_random(database, n) for n in range(1, WRITERS + 1)))
     ended.set()
     async with database.reading() as db:
@@ -310,28 +320,18 @@ async def test_reader_gets_a_change_that_is_committed_after_later_ones(database:
 
 
 async def read_around_a_commit(database: Database) -> list[int]:
-    """Which rows' events a reader gets who never looks back.
-
-    Row 1 is changed first and committed last; they read before that and after it.
-    """
-    found: list[int] = []
-    after = await latest_event(database)
-
-    async def read_on() -> None:
-        nonlocal after
-        upto = await latest_event(database)
-        read = await read_events(product_crud, database, viewer=None, after=after, upto=upto)
-        found.extend(json.loads(each.content)["id"] for each in read)
-        after = upto
-
+    """Which rows' events a reader gets: row 1 is changed first, and committed last."""
+    reader = Reader(database)
+    await reader.read_on()
+    before = len(reader.found)
+    change = update(Product).values(stock=Product.stock + 1)
     async with database.transaction() as slow:
-        await slow.execute(update(Product).where(Product.id == 1).values(stock=Product.stock + 1))
+        await slow.execute(change.where(Product.id == 1))
         async with database.transaction() as fast:
-            second = update(Product).where(Product.id == 2)
-            await fast.execute(second.values(stock=Product.stock + 1))
-        await read_on()
-    await read_on()
-    return found
+            await fast.execute(change.where(Product.id == 2))
+        await reader.read_on()
+    await reader.read_on()
+    return [json.loads(each.content)["id"] for each in reader.found[before:]]
 
 
 def make_ordinary(connection: Any) -> None:
