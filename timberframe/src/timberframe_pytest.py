@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,7 +74,9 @@ class ProjectPlugin:
         if hasattr(config, "workerinput"):
             config.stash[SCRATCH_FOLDER] = Path(config.workerinput["scratch_folder"])
         else:
-            config.stash[SCRATCH_FOLDER] = _new_scratch_folder()
+            folder = config.stash[SCRATCH_FOLDER] = _new_scratch_folder()
+            # When all workers have ended.
+            config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
             _create_postgresql_user()
         only_has_workers = config.pluginmanager.has_plugin("dsession")
         if only_has_workers and not config.option.showfixtures:
@@ -85,12 +88,6 @@ class ProjectPlugin:
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker that is about to start."""
         node.workerinput["scratch_folder"] = str(node.config.stash[SCRATCH_FOLDER])
-
-    def pytest_unconfigure(self, config: pytest.Config) -> None:
-        """Delete what was made, when all workers have ended."""
-        folder = config.stash.get(SCRATCH_FOLDER, None)
-        if folder and not hasattr(config, "workerinput"):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _new_scratch_folder() -> Path:
