@@ -129,6 +129,7 @@ class SqliteConnection(aiosqlite.Connection):
 
         It ends even if whoever waits is cancelled once more.
         """
+        # Kept, since the event loop has no strong reference to a task.
         self._interrupted = asyncio.ensure_future(self._interrupt_until_it_ends())
         await asyncio.shield(self._interrupted)
 
@@ -138,7 +139,8 @@ class SqliteConnection(aiosqlite.Connection):
         nothing = self._execute(lambda: None)  # type: ignore[no-untyped-call]  # aiosqlite's
         ended = asyncio.ensure_future(nothing)
         while not ended.done():
-            self._conn.interrupt()
+            with suppress(sqlite3.ProgrammingError):  # closed, once whoever waited was cancelled
+                self._conn.interrupt()
             await asyncio.wait([ended], timeout=_INTERRUPT_AGAIN_SECONDS)
 
 
